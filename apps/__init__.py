@@ -1,0 +1,1 @@
+"""Example applications, written as anybody would: nothing in them knows its server."""

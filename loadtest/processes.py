@@ -1,0 +1,166 @@
+"""The processes of a scenario: started, watched through their logs, and always ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 60.0
+"""For anything that takes seconds at most on a machine that is not overloaded."""
+
+
+class Process:
+    """One process, in a session of its own, and the file that it logs to."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], log: Path, start: int) -> None:
+        self.popen = popen
+        self._log = log
+        self._start = start
+        """Size of the log when it began: what came before is another process's."""
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def log(self) -> str:
+        with self._log.open("rb") as file:
+            file.seek(self._start)
+            return file.read().decode(errors="replace")
+
+    def says(self, pattern: str) -> re.Match[str]:
+        """The first match in its log, once there is one. RuntimeError if it never comes."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            ended = self.popen.poll() is not None
+            found = re.search(pattern, self.log)
+            if found:
+                return found
+            if ended or time.monotonic() > deadline:
+                raise RuntimeError(f"no {pattern!r} in the log of process {self.pid}:\n{self.log}")
+            time.sleep(0.01)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Signal it and wait; the exit code."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+        return self.popen.wait(PATIENCE_S)
+
+
+class Stage:
+    """A temporary folder and the processes of one scenario; at its end both are gone."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="trickles-loadtest-"))
+        self._processes: list[Process] = []
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in reversed(self._processes):
+            process.end(signal.SIGKILL)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def start(
+        self, name: str, *command: str, fds: tuple[int, ...] = (), netns: str = ""
+    ) -> Process:
+        """Start a command; several processes may log under one name, one after the other."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRICKLES_")}
+        # One state directory: all servers share the secret. No tokens: every run begins alike.
+        ours = {
+            "PYTHONPATH": str(ROOT),
+            "XDG_STATE_HOME": str(self.directory / "state"),
+            "TRICKLES_TOKENS": "off",
+        }
+        log = self.directory / f"{name}.log"
+        with log.open("ab") as output:
+            start = output.tell()
+            popen = subprocess.Popen(
+                [*(["ip", "netns", "exec", netns] if netns else []), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.directory,
+                env=inherited | ours,
+                pass_fds=fds,
+                start_new_session=True,
+            )
+        process = Process(popen, log, start)
+        self._processes.append(process)
+        return process
+
+    def python(
+        self, name: str, module: str, *arguments: str, fds: tuple[int, ...] = (), netns: str = ""
+    ) -> Process:
+        return self.start(name, sys.executable, "-m", module, *arguments, fds=fds, netns=netns)
+
+    def gateway(self, port: int) -> int:
+        """Start a gateway to the server on this UDP port; the TCP port where it listens."""
+        gateway = self.python(
+            "gateway",
+            "trickles_web.cli.gateway",
+            "--listen=127.0.0.1:0",
+            f"trickles://127.0.0.1:{port}",
+        )
+        return int(gateway.says(r"http://127\.0\.0\.1:(\d+) ->")[1])
+
+
+class Replica:
+    """A trickles-serve that can be killed and started again, on the same port."""
+
+    def __init__(
+        self, stage: Stage, name: str, *arguments: str, fds: tuple[int, ...] = (), netns: str = ""
+    ) -> None:
+        self._stage, self._name, self._arguments = stage, name, arguments
+        self._fds, self._netns = fds, netns
+        self.kills = 0
+        self.logs = ""
+        """What killed incarnations logged."""
+        self.process = self._start()
+
+    def _start(self) -> Process:
+        return self._stage.python(
+            self._name,
+            "trickles_web.cli.serve",
+            "--no-access-log",
+            *self._arguments,
+            fds=self._fds,
+            netns=self._netns,
+        )
+
+    def ready(self) -> None:
+        self.process.says("running on trickles://")
+
+    def restart(self) -> None:
+        """SIGKILL, and a new process at once; it serves when it is ready."""
+        self.process.end(signal.SIGKILL)
+        self.kills += 1
+        self.logs += self.process.log
+        self.process = self._start()
+
+    @property
+    def log(self) -> str:
+        return self.logs + self.process.log
+
+
+def free_udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

@@ -1,0 +1,123 @@
+"""The application that the client's tests talk to, over real sockets.
+
+Bodies come from `pattern`, so that any byte that is missing, doubled or swapped shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from trickles_web.config import HttpConfig
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+CHUNK = 32 * 1024
+
+disconnected = threading.Event()
+"""Set when /endless has seen its client go."""
+posted: list[bytes] = []
+"""Bodies that came to /post."""
+
+
+_UNIT = b"".join(number.to_bytes(3, "big") for number in range(65_521))
+
+
+def pattern(size: int) -> bytes:
+    """`size` bytes, of a period that is no power of two."""
+    body: bytes = _UNIT * (size // len(_UNIT) + 1)
+    return body[:size]
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    assert scope["type"] == "http"
+    name, _, argument = scope["path"].strip("/").partition("/")
+    await ROUTES.get(name, missing)(argument, receive, send)
+
+
+async def start(send: Send, *headers: tuple[bytes, bytes], status: int = 200) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+
+async def finish(send: Send, body: bytes = b"") -> None:
+    await send({"type": "http.response.body", "body": body})
+
+
+async def missing(argument: str, receive: Receive, send: Send) -> None:
+    await start(send, (b"content-length", b"10"), status=404)
+    await finish(send, b"not here.\n")
+
+
+async def answer(argument: str, receive: Receive, send: Send) -> None:
+    """/bytes/N: N bytes with a Content-Length."""
+    body = pattern(int(argument))
+    await start(send, (b"content-length", str(len(body)).encode()), (b"X-Case", b"Kept"))
+    for at in range(0, len(body), CHUNK):
+        await send({"type": "http.response.body", "body": body[at : at + CHUNK], "more_body": True})
+    await finish(send)
+
+
+async def body_of(receive: Receive) -> bytes:
+    body: bytes = b""
+    while True:
+        message = await receive()
+        assert message["type"] == "http.request", message["type"]
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+
+
+async def digest(argument: str, receive: Receive, send: Send) -> None:
+    """/digest: the SHA-256 of the request's body."""
+    text = hashlib.sha256(await body_of(receive)).hexdigest().encode()
+    await start(send, (b"content-length", str(len(text)).encode()))
+    await finish(send, text)
+
+
+async def post(argument: str, receive: Receive, send: Send) -> None:
+    """/post: keeps the body."""
+    posted.append(await body_of(receive))
+    await start(send, (b"content-length", b"0"))
+    await finish(send)
+
+
+async def last(argument: str, receive: Receive, send: Send) -> None:
+    """/last/N: the flow ends behind it."""
+    body = pattern(int(argument))
+    await start(send, (b"content-length", str(len(body)).encode()), (b"connection", b"close"))
+    await finish(send, body)
+
+
+async def broken(argument: str, receive: Receive, send: Send) -> None:
+    """/broken: fails when the client has a part for certain: more was taken than is buffered."""
+    size = HttpConfig().response_buffer_bytes + 1_000_000
+    await start(send, (b"content-length", str(size + 1).encode()))
+    body = pattern(size)
+    for at in range(0, size, CHUNK):
+        await send({"type": "http.response.body", "body": body[at : at + CHUNK], "more_body": True})
+    raise RuntimeError("this application fails half-way, as it was asked to")
+
+
+async def endless(argument: str, receive: Receive, send: Send) -> None:
+    """/endless: one line, then nothing until the client has gone."""
+    await body_of(receive)
+    await start(send, (b"content-type", b"text/event-stream"))
+    await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+    message = await receive()
+    assert message["type"] == "http.disconnect"
+    disconnected.set()
+
+
+ROUTES = {
+    "bytes": answer,
+    "digest": digest,
+    "post": post,
+    "last": last,
+    "broken": broken,
+    "endless": endless,
+}

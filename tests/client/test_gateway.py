@@ -1,0 +1,317 @@
+"""The gateway between real TCP clients and a real Trickles server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.client import application
+from tests.client.application import pattern
+from tests.client.conftest import PATIENCE_S, Run
+from tests.client.test_streams import answer, get, post
+from trickles_web.cli.gateway import affordable
+from trickles_web.client.tokens import TokenStore
+from trickles_web.config import ClientConfig
+from trickles_web.gateway import Gateway, GatewayConfig
+
+HOST = "127.0.0.1"
+COMMAND = [sys.executable, "-W", "error", "-m", "trickles_web.cli.gateway"]
+
+
+@contextlib.asynccontextmanager
+async def gateway_to(port: int, **settings: Any) -> AsyncIterator[Gateway]:
+    config = GatewayConfig(host=HOST, port=port, listen=[(HOST, 0)], **settings)
+    gateway = Gateway(config, tokens=TokenStore())
+    await gateway.start()
+    try:
+        yield gateway
+    finally:
+        await gateway.close()
+        assert gateway.connections == 0
+
+
+@contextlib.asynccontextmanager
+async def tcp_to(
+    gateway: Gateway,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(*gateway.addresses[0])
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def until(gateway: Gateway, connections: int) -> None:
+    while gateway.connections != connections:
+        await asyncio.sleep(0.01)
+
+
+def leave(writer: asyncio.StreamWriter) -> None:
+    """Go as a killed client with unread data goes: by reset."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+@pytest.mark.live
+def test_exchanges_pass_through(run: Run[Any], server_port: int) -> None:
+    body = pattern(2_000_000)
+
+    async def main() -> None:
+        async with gateway_to(server_port) as gateway, tcp_to(gateway) as (reader, writer):
+            for size in (10, 3_000_000, 0):
+                writer.write(get(f"/bytes/{size}"))
+                assert await answer(reader) == (200, pattern(size))
+            writer.write(post("/digest", body))
+            assert await answer(reader) == (200, hashlib.sha256(body).hexdigest().encode())
+            writer.write(get("/bytes/10") + get("/bytes/20"))
+            assert await answer(reader) == (200, pattern(10))
+            assert await answer(reader) == (200, pattern(20))
+
+    run(main())
+
+
+@pytest.mark.live
+def test_many_connections_at_once(run: Run[Any], server_port: int) -> None:
+    async def one(gateway: Gateway, size: int) -> None:
+        async with tcp_to(gateway) as (reader, writer):
+            writer.write(get(f"/bytes/{size}"))
+            assert await answer(reader) == (200, pattern(size))
+
+    async def main() -> None:
+        async with gateway_to(server_port) as gateway:
+            await asyncio.gather(*(one(gateway, 1_000 * n) for n in range(60)))
+            await until(gateway, 0)
+
+    run(main())
+
+
+@pytest.mark.live
+def test_a_slow_tcp_reader_stops_the_flow(run: Run[Any], server_port: int) -> None:
+    size, buffer = 12_000_000, 1_000_000
+
+    async def main() -> None:
+        client = ClientConfig(receive_buffer_bytes=buffer)
+        async with gateway_to(server_port, client=client) as gateway:
+            # A bounded window, so that the kernels cannot swallow the whole response.
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, gateway.addresses[0])
+            reader, writer = await asyncio.open_connection(sock=sock)
+            writer.write(get(f"/bytes/{size}"))
+            await reader.readuntil(b"\r\n\r\n")
+            [inbound] = gateway._connections
+            assert inbound.flow is not None
+            while inbound.flow.is_reading():
+                await asyncio.sleep(0.01)
+            assert inbound.flow.flow.readable() <= 2 * buffer
+            assert await reader.readexactly(size) == pattern(size)
+            writer.close()
+            await writer.wait_closed()
+
+    run(main())
+
+
+@pytest.mark.live
+def test_a_tcp_client_that_leaves_cancels_the_flow(run: Run[Any], server_port: int) -> None:
+    application.disconnected.clear()
+
+    async def main() -> None:
+        async with gateway_to(server_port) as gateway:
+            async with tcp_to(gateway) as (reader, writer):
+                writer.write(get("/endless"))
+                await reader.readuntil(b"data: 1\n\n")
+                leave(writer)
+            await until(gateway, 0)
+
+    run(main())
+    assert application.disconnected.wait(PATIENCE_S)
+
+
+@pytest.mark.live
+def test_a_half_closed_client_gets_its_response(run: Run[Any], server_port: int) -> None:
+    async def main() -> None:
+        async with gateway_to(server_port) as gateway, tcp_to(gateway) as (reader, writer):
+            writer.write(get("/bytes/2000000"))
+            writer.write_eof()
+            assert await answer(reader) == (200, pattern(2_000_000))
+            assert await reader.read() == b""
+            await until(gateway, 0)
+
+    run(main())
+
+
+@pytest.mark.live
+def test_a_half_closed_client_that_then_leaves_is_noticed(
+    run: Run[Any], server_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trickles_web.gateway.HALF_CLOSED_CHECK_S", 0.05)
+    application.disconnected.clear()
+
+    async def main() -> None:
+        async with gateway_to(server_port) as gateway:
+            async with tcp_to(gateway) as (reader, writer):
+                writer.write(get("/endless"))
+                await reader.readuntil(b"data: 1\n\n")
+                writer.write_eof()
+                [inbound] = gateway._connections
+                while not inbound.half_closed:
+                    await asyncio.sleep(0.01)
+                leave(writer)
+            await until(gateway, 0)
+
+    run(main())
+    assert application.disconnected.wait(PATIENCE_S)
+
+
+@pytest.mark.live
+def test_the_end_of_the_flow_is_a_fin(run: Run[Any], server_port: int) -> None:
+    async def main() -> None:
+        async with gateway_to(server_port) as gateway, tcp_to(gateway) as (reader, writer):
+            writer.write(get("/last/500000") + get("/bytes/1") * 100)
+            assert await answer(reader) == (200, pattern(500_000))
+            assert await reader.read() == b""
+
+    run(main())
+
+
+@pytest.mark.live
+def test_an_error_of_the_flow_is_a_reset(run: Run[Any], server_port: int) -> None:
+    async def main() -> None:
+        async with gateway_to(server_port) as gateway, tcp_to(gateway) as (reader, writer):
+            writer.write(get("/broken"))
+            with pytest.raises(ConnectionResetError):
+                await reader.read(-1)
+
+    run(main())
+
+
+def test_an_absent_server_is_a_reset(run: Run[Any], absent_port: int) -> None:
+    async def main() -> None:
+        client = ClientConfig(refused_patience_s=0.2)
+        async with (
+            gateway_to(absent_port, client=client) as gateway,
+            tcp_to(gateway) as (reader, writer),
+        ):
+            writer.write(get("/"))
+            with pytest.raises(ConnectionResetError):
+                await reader.read(-1)
+
+    run(main())
+
+
+def test_a_connection_without_a_request_makes_no_flow(run: Run[Any], mute: socket.socket) -> None:
+    async def main() -> None:
+        port = mute.getsockname()[1]
+        async with gateway_to(port) as gateway, tcp_to(gateway) as (_, writer):
+            await until(gateway, 1)
+            [inbound] = gateway._connections
+            assert inbound.flow is None
+            writer.write_eof()
+            await until(gateway, 0)
+
+    run(main())
+
+
+@pytest.mark.live
+def test_beyond_the_limit_connections_wait(run: Run[Any], server_port: int) -> None:
+    async def main() -> None:
+        async with (
+            gateway_to(server_port, max_connections=2) as gateway,
+            tcp_to(gateway) as (_, first),
+            tcp_to(gateway),
+        ):
+            await until(gateway, 2)
+            async with tcp_to(gateway) as (reader, writer):
+                writer.write(get("/bytes/10"))
+                waiting = asyncio.ensure_future(answer(reader))
+                # It waits in the kernel's queue: nothing comes for as long as nobody leaves.
+                done, _ = await asyncio.wait([waiting], timeout=0.3)
+                assert not done
+                first.close()
+                assert await waiting == (200, pattern(10))
+
+    run(main())
+
+
+@pytest.mark.live
+def test_stopping_resets_what_is_under_way(run: Run[Any], server_port: int) -> None:
+    application.disconnected.clear()
+
+    async def main() -> None:
+        async with gateway_to(server_port) as gateway:
+            reader, writer = await asyncio.open_connection(*gateway.addresses[0])
+            writer.write(get("/endless"))
+            await reader.readuntil(b"data: 1\n\n")
+        with pytest.raises(ConnectionResetError):
+            await reader.read(-1)
+        writer.close()
+
+    run(main())
+    assert application.disconnected.wait(PATIENCE_S)
+
+
+# The command
+
+
+def complaint(*arguments: str) -> str:
+    done = subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, timeout=PATIENCE_S, check=False, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("trickles-gateway: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_usage_errors_are_one_line() -> None:
+    complaint()
+    complaint("trickles://")
+    complaint("http://127.0.0.1:8000")
+    complaint("trickles://127.0.0.1:8000/path")
+    complaint("--listen", "8080", "trickles://127.0.0.1:8000")
+    complaint("--listen", "127.0.0.1:0", "trickles://no-such-host.invalid")
+    complaint("--log-level", "loud", "trickles://127.0.0.1:8000")
+
+
+def test_a_busy_port_is_one_line() -> None:
+    with socket.create_server((HOST, 0)) as busy:
+        port = busy.getsockname()[1]
+        line = complaint("--listen", f"{HOST}:{port}", "trickles://127.0.0.1:8000")
+    assert f"{HOST}:{port}" in line
+    assert "choose another --listen" in line
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "auto"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_banner_and_signals(loop: str, number: signal.Signals) -> None:
+    command = [*COMMAND, "--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--loop", loop]
+    with subprocess.Popen(
+        [*command, "trickles://127.0.0.1:8000"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline(), process.stderr.readline()]
+        assert "Trickles gateway: http://127.0.0.1:" in lines[0]
+        assert "Trickles gateway: http://[::1]:" in lines[1]
+        assert all(line.endswith(" -> trickles://127.0.0.1:8000\n") for line in lines)
+        process.send_signal(number)
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr.read() == ""
+
+
+def test_the_descriptor_limit_bounds_the_connections() -> None:
+    assert affordable(1) == 1
+    assert 1 <= affordable(1 << 40) < 1 << 40

@@ -1,0 +1,115 @@
+"""URLs, rates and listening addresses as users type them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trickles_web.client.url import Url, parse_listen, parse_rate, parse_url
+from trickles_web.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "target"),
+    [
+        ("trickles://127.0.0.1:8000/", "127.0.0.1", 8000, "/"),
+        ("trickles://example.org", "example.org", 8000, "/"),
+        ("TRICKLES://Example.org:1/a?b=c", "example.org", 1, "/a?b=c"),
+        ("example.org/a", "example.org", 8000, "/a"),
+        ("localhost:9/x", "localhost", 9, "/x"),
+        ("trickles://[::1]:9/x", "::1", 9, "/x"),
+        ("trickles://[::1]", "::1", 8000, "/"),
+        ("trickles://h/a%20b;c?d=%2F#part", "h", 8000, "/a%20b;c?d=%2F"),
+        ("trickles://h?q=1", "h", 8000, "/?q=1"),
+        ("trickles://h/später", "h", 8000, "/sp%C3%A4ter"),
+        ("trickles://h//double", "h", 8000, "//double"),
+    ],
+)
+def test_urls(text: str, host: str, port: int, target: str) -> None:
+    assert parse_url(text) == Url(host, port, target)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "http://example.org/",
+        "trickles://",
+        "trickles:///path",
+        "trickles://:8000/",
+        "trickles://h:0/",
+        "trickles://h:65536/",
+        "trickles://h:port/",
+        "trickles://user@h/",
+        "trickles://user:password@h/",
+        "trickles://[::1/",
+        "trickles://h/a b",
+        "trickles://h/\r\nX: y",
+        "trickles://h/\x00",
+    ],
+)
+def test_bad_urls_are_one_line(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_url(text)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text())
+def test_any_text_is_a_url_or_a_usage_error(text: str) -> None:
+    try:
+        url = parse_url(f"trickles://h/{text}")
+    except UsageError:
+        return
+    assert url.target.isascii()
+    assert url.target.startswith("/")
+    assert not any(c <= " " for c in url.target)
+
+
+def test_authority_brackets_ipv6() -> None:
+    assert parse_url("trickles://[::1]:9/").authority == "[::1]:9"
+    assert parse_url("trickles://h").authority == "h:8000"
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("0", 0.0),
+        ("100", 100.0),
+        ("500k", 500 * 1024.0),
+        ("10M", 10 * 1024.0**2),
+        ("1G", 1024.0**3),
+        ("1.5m", 1.5 * 1024**2),
+        (".5K", 512.0),
+        ("2MB", 2 * 1024.0**2),
+    ],
+)
+def test_rates(text: str, rate: float) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "k", "10X", "-1", "1e3", "ten", "1 M", "٣"])
+def test_bad_rates(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8080", ("127.0.0.1", 8080)),
+        (":8080", ("", 8080)),
+        ("[::1]:0", ("::1", 0)),
+        ("localhost:1", ("localhost", 1)),
+    ],
+)
+def test_listen_addresses(text: str, address: tuple[str, int]) -> None:
+    assert parse_listen(text) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8080", "h:", "h:port", "h:65536", "::1:8080", "h /:1", "h:-1", "http://h:1"]
+)
+def test_bad_listen_addresses(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_listen(text)

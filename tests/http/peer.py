@@ -1,0 +1,243 @@
+"""The other side of a `Service` in tests: what endpoint, transport and client do between them,
+without sockets, clocks or sealing. Bytes are asserted on, never calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from trickles_web.config import HttpConfig
+from trickles_web.http.progress import digest
+from trickles_web.http.responses import Held, Need, Pending, Refuse
+from trickles_web.http.runner import Answer, KeptResponse
+from trickles_web.http.scope import ASGIApp
+from trickles_web.http.service import Service
+from trickles_web.state import MemoryStore
+from trickles_web.transport.redeemed import Redeemed
+from trickles_web.transport.wire import OPEN_END, Code, Kind
+
+ADDRESS = ("192.0.2.7", 40_000)
+QUIET = HttpConfig(lifespan="off", access_log=False)
+START_MS = 1_700_000_000_000
+
+
+class Clock:
+    """Wall-clock ms, moved by hand."""
+
+    def __init__(self) -> None:
+        self.ms = START_MS
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@dataclass
+class Site:
+    """A service with its store, and the events that its `on_ready` sets."""
+
+    app: ASGIApp
+    config: HttpConfig = QUIET
+    clock: Clock = field(default_factory=Clock)
+    seed: int = 1
+    open_to_strangers: bool = False
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+        self.store: MemoryStore[KeptResponse] = MemoryStore(
+            self.random.randbytes(4),
+            most_bytes=self.config.store_bytes,
+            most_responses=self.config.store_responses,
+            ttl_ms=self.config.response_ttl_ms,
+        )
+        self.ready: dict[int, asyncio.Event] = {}
+        self.service = Service(
+            self.app,
+            self.config,
+            self.store,
+            on_ready=self._on_ready,
+            clock=self.clock,
+            random=self.random.randbytes,
+            server=("192.0.2.1", 8000),
+            open_to_strangers=self.open_to_strangers,
+        )
+
+    def _on_ready(self, incarnation: int) -> None:
+        self.ready.setdefault(incarnation, asyncio.Event()).set()
+
+    def wipe(self) -> None:
+        self.store.wipe(self.random.randbytes(4))
+
+    async def ask(self, redeemed: Redeemed) -> Answer:
+        """The answer, once it is not Pending any more."""
+        event = self.ready.setdefault(redeemed.incarnation, asyncio.Event())
+        for _ in range(1000):
+            event.clear()
+            answer = self.service.answer(redeemed, self.clock())
+            if not isinstance(answer, Pending):
+                return answer
+            await asyncio.wait_for(event.wait(), 5)
+        raise AssertionError("woken 1,000 times for nothing")
+
+
+class RefusedByServer(Exception):
+    def __init__(self, code: Code) -> None:
+        super().__init__(code.name)
+        self.code = code
+
+
+@dataclass
+class Peer:
+    """One flow: what an honest client keeps, and the progress in its newest continuation."""
+
+    pick: Callable[[], Site]
+    incarnation: int = 7
+    progress: bytes = b""
+    stream: bytes = b""
+    request_start: int = 0
+    start: int = 0
+    got: bytes = b""
+    edition: int = 0
+    end: int | None = None
+    handed_on: bool = False
+    store: int = 0
+    authorised_at: int = 0
+    wanted: int = 0
+    closed: bool = False
+    piece: Callable[[], int] = lambda: 1 << 20
+    answers: int = 0
+    patience: int = 0
+    """How often NOT_MINE is taken for an invitation to try another server."""
+
+    def redeemed(
+        self,
+        kind: Kind = Kind.REQUEST,
+        offset: int | None = None,
+        data: bytes = b"",
+        *,
+        whole: bool = False,
+        **changes: object,
+    ) -> Redeemed:
+        """A datagram as the transport would hand it up, from an address that is proven."""
+        start = self.request_start if offset is None else offset
+        received = self.start + len(self.got)
+        name = digest(self.stream[self.request_start : start + len(data)]) if whole else None
+        redeemed = Redeemed(
+            kind=kind,
+            flow=b"\0" * 8,
+            incarnation=self.incarnation,
+            address=ADDRESS,
+            progress=self.progress,
+            request_offset=start,
+            request_bytes=data,
+            request_digest=name,
+            wants=((received, OPEN_END),),
+            received=received,
+            edition=self.edition,
+            handed_on=self.handed_on,
+            validated=True,
+            may_run=True,
+            fresh=True,
+            store=self.store,
+            authorised_at=self.authorised_at,
+        )
+        for name_, value in changes.items():
+            setattr(redeemed, name_, value)
+        return redeemed
+
+    def begin(self, request: bytes) -> None:
+        """A new exchange of this flow."""
+        self.request_start = self.wanted = len(self.stream)
+        self.stream += request
+        self.start += len(self.got)
+        self.got, self.edition, self.end, self.handed_on = b"", 0, None, False
+        self.store = self.store or self.pick().store.id
+
+    async def upload(self, cuts: list[tuple[int, int]]) -> None:
+        """Send these ranges of the request stream as UPLOADs."""
+        for start, stop in cuts:
+            site = self.pick()
+            answer = await site.ask(
+                self.redeemed(Kind.UPLOAD, start, self.stream[start:stop], whole=False)
+            )
+            if isinstance(answer, Refuse):
+                raise RefusedByServer(answer.code)
+            assert isinstance(answer, Held), answer
+            self.progress = answer.progress
+
+    async def exchange(
+        self,
+        request: bytes,
+        *,
+        cuts: list[tuple[int, int]] | None = None,
+        hand_on: bool = True,
+        between: Callable[[], None] = lambda: None,
+    ) -> bytes:
+        """The whole response. Raises RefusedByServer."""
+        self.begin(request)
+        base = self.request_start
+        await self.upload([(base + a, base + b) for a, b in cuts or ()])
+        data = request if cuts is None else b""
+        offset = base if cuts is None else len(self.stream)
+        for _ in range(2000):
+            site = self.pick()
+            answer = await site.ask(self.redeemed(Kind.REQUEST, offset, data, whole=True))
+            self.answers += 1
+            if isinstance(answer, Refuse):
+                if answer.code is not Code.NOT_MINE or not self.patience:
+                    raise RefusedByServer(answer.code)
+                self.patience -= 1  # the same bytes under the same continuation
+            elif isinstance(answer, Need):
+                await self.upload(list(answer.ranges))
+            elif isinstance(answer, Held):
+                self.progress = answer.progress
+            else:
+                assert not isinstance(answer, Pending)
+                self.take(site, answer)
+                data, offset = b"", self.wanted
+                if hand_on and self.got:
+                    self.handed_on = True
+                if self.end == self.start + len(self.got):
+                    return self.got
+            between()
+        raise AssertionError("no end of the exchange")
+
+    def take(self, site: Site, response: KeptResponse) -> None:
+        """What a burst does: bytes from where the client is, and a continuation."""
+        assert response.edition
+        assert len(response.progress) <= 700
+        if self.edition not in (0, response.edition):
+            assert not self.handed_on, "two byte strings mixed"
+            self.got = b""
+        at = self.start + len(self.got)
+        stop = min(response.available, at + self.piece())
+        assert response.start == self.start
+        if stop > at:
+            data = bytes(response.read(at, stop))
+            assert len(data) == stop - at
+            self.got += data
+        self.edition = response.edition
+        self.end = response.end
+        self.progress = response.progress
+        self.authorised_at = response.authorised_at
+        self.wanted = response.request_wanted
+        self.closed = response.closes
+        self.store = site.store.id
+
+
+def body_of(response: bytes) -> bytes:
+    """The body of a response with Content-Length or chunks."""
+    head, _, body = response.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" not in head.lower():
+        return body
+    out = b""
+    while True:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        if not length:
+            assert body == b"\r\n"
+            return out
+        out += body[:length]
+        assert body[length : length + 2] == b"\r\n"
+        body = body[length + 2 :]

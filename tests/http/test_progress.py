@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trickles_web.http.progress import (
+    MOST_PROGRESS,
+    Body,
+    Phase,
+    Progress,
+    ProgressError,
+    decode,
+    digest,
+    edition_of,
+    encode,
+)
+
+offsets = st.integers(0, 2**61)
+words = st.integers(0, 2**32 - 1)
+receiving = st.builds(
+    lambda exchange, start, response, held, store, unsafe: Progress(
+        exchange, start, response, Phase.RECEIVING, unsafe, start + held, store
+    ),
+    words,
+    offsets,
+    offsets,
+    st.integers(0, 2**32 - 1),
+    words,
+    st.booleans(),
+)
+
+
+@st.composite
+def responding(draw: st.DrawFn) -> Progress:
+    start, response = draw(offsets), draw(offsets)
+    p = Progress(draw(words), start, response, Phase.RESPONDING, draw(st.booleans()))
+    p.request_end = p.held = start + draw(st.integers(0, 2**32 - 1))
+    p.reruns = draw(st.integers(0, 3))
+    p.kind = draw(st.sampled_from(Body))
+    p.closes = draw(st.booleans())
+    p.request_digest = draw(st.binary(min_size=8, max_size=8))
+    p.date = draw(words)
+    if p.kind is not Body.PENDING:
+        p.edition = draw(st.integers(1, 2**32 - 1))
+    if p.kind is Body.MEMORY:
+        p.response_end = draw(st.one_of(st.just(-1), st.integers(response, 2**61 + response)))
+        p.reproducible = draw(st.booleans())
+        p.response_check = draw(st.binary(min_size=4, max_size=4))
+    elif p.kind is Body.FILE:
+        p.validator = draw(st.binary(min_size=8, max_size=8))
+        p.path = draw(st.binary(min_size=1, max_size=300)).replace(b"\0", b"x")
+        head = draw(st.binary(min_size=1, max_size=320))
+        p.head_length = len(head)
+        p.head = draw(st.sampled_from((head, b"")))
+        p.response_end = response + len(head) + draw(st.integers(0, 2**40))
+    return p
+
+
+@given(receiving | responding())
+def test_decoding_gives_what_was_encoded(p: Progress) -> None:
+    data = encode(p)
+    assert len(data) <= MOST_PROGRESS
+    assert decode(data) == p
+    if p.kind is not Body.FILE:
+        assert len(data) < 64
+
+
+@given(receiving | responding(), st.binary(min_size=1, max_size=4))
+def test_trailing_bytes_are_an_error(p: Progress, more: bytes) -> None:
+    with pytest.raises(ProgressError):
+        decode(encode(p) + more) if p.kind is not Body.FILE or p.head else decode(b"\xff")
+
+
+@given(responding(), st.data())
+def test_truncation_is_an_error(p: Progress, data: st.DataObject) -> None:
+    whole = encode(p)
+    headless = len(whole) - len(p.head)
+    cut = data.draw(st.integers(1, len(whole) - 1).filter(lambda n: n != headless))
+    with pytest.raises(ProgressError):
+        decode(whole[:cut])
+
+
+@given(st.binary(max_size=800))
+def test_any_bytes_decode_or_raise_the_one_error(data: bytes) -> None:
+    try:
+        p = decode(data)
+    except ProgressError:
+        return
+    if data:
+        assert decode(encode(p)) == p
+
+
+def test_first_contact_is_the_empty_progress() -> None:
+    assert decode(b"") == Progress()
+
+
+def test_a_path_too_long_for_a_continuation_is_an_error() -> None:
+    p = Progress(phase=Phase.RESPONDING, kind=Body.FILE, edition=1, request_digest=b"12345678")
+    p.path = b"/" * 600
+    p.head = b"h" * 100
+    p.head_length = 100
+    p.response_end = 200
+    with pytest.raises(ProgressError):
+        encode(p)
+
+
+def test_editions_are_never_zero() -> None:
+    assert edition_of(b"\0" * 8) == 1
+    assert edition_of(digest(b"")) != 0

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trickles_web.config import HttpConfig
+from trickles_web.http.progress import digest
+from trickles_web.http.request import Malformed, Reader, Request, read_whole
+
+CONFIG = HttpConfig()
+SMALL = replace(CONFIG, max_head_bytes=2048, max_target_bytes=256, max_body_bytes=1000)
+
+GET = b"GET /a%20b?c=d HTTP/1.1\r\nHost: x\r\nX-A: 1\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcde"
+CHUNKED = (
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"3\r\nabc\r\n10;x=y\r\n0123456789abcdef\r\n0\r\nTrailer: t\r\n\r\n"
+)
+
+
+def read(data: bytes, config: HttpConfig = CONFIG) -> Request | Malformed | None:
+    reader = read_whole(config, data)
+    if isinstance(reader.outcome, Request):
+        reader.take(data)
+    return reader.outcome
+
+
+def whole(data: bytes) -> Request:
+    request = read(data)
+    assert isinstance(request, Request)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("data", "body"), [(GET, b""), (POST, b"abcde"), (CHUNKED, b"abc0123456789abcdef")]
+)
+@pytest.mark.parametrize("after", [b"", b"GET / HTTP/1.1\r\n", b"\r\n", b"\xff\0"])
+def test_a_request_ends_where_it_ends(data: bytes, body: bytes, after: bytes) -> None:
+    request = whole(data + after)
+    assert request.length == len(data)
+    assert request.body == body
+    assert not request.closes
+
+
+@pytest.mark.parametrize("data", [GET, POST, CHUNKED])
+@given(cuts=st.lists(st.integers(0, 200), max_size=8))
+def test_any_split_reads_alike(data: bytes, cuts: list[int]) -> None:
+    reader, held = Reader(CONFIG), bytearray()
+    for stop in sorted(min(cut, len(data)) for cut in cuts):
+        held += data[len(held) : stop]
+        outcome = reader.read(held)
+        assert outcome is None or len(held) == len(data)
+    held += data[len(held) :]
+    outcome, expected = reader.read(held), whole(data)
+    assert isinstance(outcome, Request)
+    assert reader.name == digest(data)
+    reader.take(held)
+    for name in Request.__slots__:
+        assert getattr(outcome, name) == getattr(expected, name)
+
+
+@pytest.mark.parametrize("data", [GET, POST, CHUNKED])
+def test_no_prefix_is_whole(data: bytes) -> None:
+    for stop in range(len(data)):
+        assert read(data[:stop]) is None
+
+
+def test_what_a_request_says() -> None:
+    request = whole(GET)
+    assert (request.method, request.target, request.version) == ("GET", b"/a%20b?c=d", "1.1")
+    assert request.headers == [(b"host", b"x"), (b"x-a", b"1")]
+    assert request.safe
+    assert not whole(POST).safe
+    assert whole(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: foo, Close\r\n\r\n").closes
+    assert whole(b"GET / HTTP/1.0\r\n\r\n").closes
+    assert whole(b"\r\n" + GET).length == len(GET) + 2
+
+
+H = b"Host: x\r\n"
+BAD = {
+    b"GET / HTTP/1.1\nHost: x\n\n": 400,
+    b"GET / HTTP/1.1\r\nHost: x\n\r\n": 400,
+    b"GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\nHost: x\r\nA: b\0\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\n" + H + H + b"\r\n": 400,
+    b"GET / HTTP/1.0\r\n" + H + H + b"\r\n": 400,
+    b"GET / HTTP/1.9\r\n" + H + b"\r\n": 505,
+    b"GET / HTTP/2.0\r\n" + H + b"\r\n": 505,
+    b"GET / http/1.1\r\n" + H + b"\r\n": 400,
+    b"GET /\r\n\r\n": 400,
+    b"G\xc3T / HTTP/1.1\r\n" + H + b"\r\n": 400,
+    b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n": 400,
+    b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 0, 0\r\n\r\n": 400,
+    b"POST / HTTP/1.1\r\n" + H + b"Content-Length: +1\r\n\r\n": 400,
+    b"POST / HTTP/1.1\r\n" + H + b"Content-Length: -1\r\n\r\n": 400,
+    b"POST / HTTP/1.1\r\n" + H + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n": 400,
+    b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 99999999999\r\n\r\n": 413,
+    b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n": 400,
+    b"POST / HTTP/1.0\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n": 400,
+    b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: gzip, chunked\r\n\r\n": 501,
+    b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: gzip\r\n\r\n": 501,
+    b"POST / HTTP/1.1\r\n"
+    + H
+    + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n": 400,
+    CHUNKED.replace(b"\r\n3\r\n", b"\r\nzz\r\n"): 400,
+    CHUNKED.replace(b"\r\n3\r\n", b"\r\n4\r\n"): 400,
+    b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n" + H + b"\r\n": 414,
+    b"GET /" + b"a" * 20_000: 414,
+    b"GET / HTTP/1.1\r\n" + H + b"A: " + b"b" * 70_000 + b"\r\n\r\n": 431,
+    b"GET / HTTP/1.1\r\n" + H + b"A: " + b"b" * 70_000: 431,
+}
+
+
+@pytest.mark.parametrize(("data", "status"), BAD.items(), ids=range(len(BAD)))
+def test_bad_requests(data: bytes, status: int) -> None:
+    outcome = read(data)
+    assert isinstance(outcome, Malformed)
+    assert outcome.status == status, outcome.reason
+
+
+def test_a_chunked_body_is_bounded_as_well() -> None:
+    head = CHUNKED[: CHUNKED.index(b"\r\n\r\n") + 4]
+    outcome = read(head + b"40\r\n" + b"a" * 64 + b"\r\n" + b"20\r\n" + b"a" * 32 + b"\r\n", SMALL)
+    assert outcome is None
+    outcome = read(head + (b"20\r\n" + b"a" * 32 + b"\r\n") * 32, SMALL)
+    assert isinstance(outcome, Malformed)
+    assert outcome.status == 413
+    outcome = read(head + b"1;" + b"e" * 80_000, SMALL)
+    assert isinstance(outcome, Malformed)
+    assert outcome.status in (400, 413, 431)
+
+
+@given(
+    st.binary(max_size=300)
+    | st.text("GETPOS /HTTP.1\r\n:xContent-Length0chunked ", max_size=200).map(str.encode)
+)
+def test_any_bytes_are_read_without_an_exception(data: bytes) -> None:
+    for prefix in (b"", b"POST / HTTP/1.1\r\nHost: x\r\n", CHUNKED[:-20]):
+        outcome = read(prefix + data, SMALL)
+        assert outcome is None or 0 < outcome.length <= len(prefix + data)

@@ -1,0 +1,85 @@
+"""The load tests' own command line, tables and sums."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+import loadtest.__main__ as command
+from loadtest import downloads
+from loadtest.report import Options, Report, table
+
+
+def test_every_scenario_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--help"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    for name in command.SCENARIOS:
+        assert re.search(rf"^  {name} ", printed, re.MULTILINE)
+        assert (Path(command.__file__).with_name(f"{name}.py")).is_file()
+
+
+def test_a_table_has_a_column_for_each_key() -> None:
+    rows = [{"name": "a", "n": 1234, "x": 0.5}, {"name": "long", "n": 5, "x": 10.25}]
+    assert table(rows) == [
+        "name      n      x",
+        "----  -----  -----",
+        "a     1,234   0.50",
+        "long      5  10.25",
+    ]
+    assert table([]) == []
+
+
+def test_a_missed_target_is_said_and_written(tmp_path: Path) -> None:
+    report = Report([{"n": 1}], {"figure": 2})
+    report.check(True, "met")
+    assert report.text().endswith("figure: 2\nall targets met")
+    report.check(False, "not met")
+    assert report.text().endswith("MISSED: not met")
+    report.write_json(tmp_path / "result", "none", Options(quick=True))
+    written = json.loads((tmp_path / "result").read_text())
+    assert written["failures"] == ["not met"] and written["rows"] == [{"n": 1}]
+
+
+class Counting:
+    """Stands for a replica."""
+
+    kills = 0
+
+    def restart(self) -> None:
+        self.kills += 1
+
+
+def test_kills_are_spread_over_the_file() -> None:
+    replica = Counting()
+    disturb = downloads.at_shares(replica, 12, 5)  # type: ignore[arg-type]
+    for size in range(0, 12_000_001, 500_000):
+        disturb(size, 0.0)
+        assert replica.kills == min(5, size // 2_000_000)
+
+
+def test_kills_while_growing_wait_for_growth() -> None:
+    replica = Counting()
+    disturb = downloads.while_growing(replica, random.Random(1))  # type: ignore[arg-type]
+    now, size = 100.0, 0
+    for _ in range(1000):  # ten seconds without growth
+        now += 0.01
+        disturb(size, now)
+    assert replica.kills == 0
+    for _ in range(1000):
+        now, size = now + 0.01, size + 1
+        disturb(size, now)
+    assert 10 <= replica.kills <= 33  # one each 0.3 to 1 s
+
+
+def test_replicas_are_killed_in_turn() -> None:
+    replicas = [Counting() for _ in range(3)]
+    disturb = downloads.in_turn(replicas, 1.0)  # type: ignore[arg-type]
+    for tenth in range(66):
+        disturb(1, 50 + tenth / 10)
+    assert [replica.kills for replica in replicas] == [2, 2, 2]

@@ -1,0 +1,95 @@
+"""The golden table: what a bulk flow gets of a link, over loss and queue.
+
+`python -m tests.sim.test_goodput` prints the table as the tests expect it. A change of the
+congestion rules shows here, and in review.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import NamedTuple
+
+import pytest
+
+from tests.sim.network import OVERHEAD, Path
+from tests.sim.world import Config, World
+from trickles_web.config import BASE_DATAGRAM, ClientConfig
+
+RTT = 0.020
+RATE = 8000
+"""Packets per second of BASE_DATAGRAM bytes."""
+PACKET = BASE_DATAGRAM + OVERHEAD
+WARM_UP = 10.0
+"""Seconds left out: slow start, and the first halvings."""
+
+
+class Measured(NamedTuple):
+    packets_per_second: float
+    used: float
+    """Share of the link's rate that packets took, and"""
+    payload: float
+    """that response bytes took."""
+
+
+def measure(loss: float, queue_packets: int, seconds: float, seed: int = 1) -> Measured:
+    path = Path(rate=RATE * PACKET, delay=RTT / 2, queue=queue_packets * PACKET, loss=loss)
+    client = ClientConfig(max_datagram_bytes=BASE_DATAGRAM)
+    world = World(seed, Config(path=path, client=client))
+    world.add([(2_000_000_000, 0, 0)])
+    marks: list[tuple[int, int, int]] = []
+
+    def mark() -> None:
+        marks.append((world.down_link.carried, world.down_link.carried_bytes, world.delivered))
+
+    world.clock.after(WARM_UP, mark)
+    world.run(WARM_UP + seconds)
+    mark()
+    packets, carried, delivered = (b - a for a, b in zip(*marks, strict=True))
+    line = RATE * PACKET * seconds
+    return Measured(packets / seconds, carried / line, delivered / line)
+
+
+def reno_law(loss: float) -> float:
+    """Packets per second: Mathis et al., CCR 1997."""
+    return sqrt(3 / 2 / loss) / RTT
+
+
+GOLDEN: dict[tuple[float, int], tuple[float, float]] = {
+    # (loss, queue in packets): (share of the link used, share of the Reno law; 0 = no loss)
+    # The bandwidth-delay product is 160 packets: with a queue of 40 a halved window leaves the
+    # link idle for a while, as Reno's does.
+    (0.0, 40): (0.84, 0.0),
+    (0.0, 160): (0.97, 0.0),
+    (0.001, 40): (0.25, 1.03),
+    (0.001, 160): (0.25, 1.03),
+    (0.01, 40): (0.08, 1.02),
+    (0.01, 160): (0.08, 1.02),
+    (0.02, 40): (0.05, 0.94),
+    (0.02, 160): (0.05, 0.94),
+    (0.05, 40): (0.03, 0.93),
+    (0.05, 160): (0.03, 0.93),
+}
+
+
+def row(loss: float, queue: int) -> tuple[float, float]:
+    measured = measure(loss, queue, 60 if loss >= 0.01 else 20 if not loss else 120)
+    law = measured.packets_per_second / reno_law(loss) if loss else 0.0
+    return round(measured.used, 2), round(law, 2)
+
+
+@pytest.mark.parametrize(("loss", "queue"), GOLDEN)
+def test_golden_table(loss: float, queue: int) -> None:
+    used, law = row(loss, queue)
+    expected_used, expected_law = GOLDEN[loss, queue]
+    assert used == pytest.approx(expected_used, abs=0.011)
+    assert law == pytest.approx(expected_law, abs=0.021)
+    if loss:
+        assert 0.85 <= law <= 1.15
+    elif queue >= RATE * RTT:
+        assert used >= 0.93
+
+
+if __name__ == "__main__":
+    for loss, queue in GOLDEN:
+        used, law = row(loss, queue)
+        print(f"    ({loss}, {queue}): ({used:.2f}, {law:.2f}),", flush=True)

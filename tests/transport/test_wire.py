@@ -1,0 +1,390 @@
+"""Wire formats: round trips, hostile bytes, and known answers.
+
+The known answers stand in tests/vectors/*.hex, so that a second implementation can be checked
+against them, and so that a change of a format shows in review. After a wanted change:
+
+    python -m tests.transport.test_wire
+
+writes them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.transport.driver import NOW, SECRET
+from trickles_web.errors import ContinuationError, WireError
+from trickles_web.transport import continuation as sealing
+from trickles_web.transport import wire
+from trickles_web.transport.continuation import COMPLETE, Continuation
+from trickles_web.transport.epochs import Epoch
+from trickles_web.transport.keys import Keyring
+from trickles_web.transport.nonces import nonces
+from trickles_web.transport.wire import OPEN_END, Ack, Data, Earlier, Kind, Request
+
+VECTORS = Path(__file__).resolve().parent.parent / "vectors"
+
+flows = st.binary(min_size=8, max_size=8)
+u8, u16 = st.integers(0, 0xFF), st.integers(0, 0xFFFF)
+u32, u64 = st.integers(0, 0xFFFF_FFFF), st.integers(0, (1 << 64) - 1)
+offsets = st.integers(0, OPEN_END - 1)
+blobs = st.binary(max_size=300)
+digests = st.one_of(st.none(), st.binary(min_size=8, max_size=8).filter(any))
+
+
+@st.composite
+def wants(draw: st.DrawFn, most: int = wire.MOST_WANTS) -> wire.Wants:
+    found = []
+    for start in draw(st.lists(offsets, max_size=most)):
+        length = draw(st.one_of(st.none(), st.integers(1, 0xFFFF_FFFE)))
+        found.append((start, OPEN_END if length is None else start + length))
+    return tuple(found)
+
+
+earlier_claims = st.builds(Earlier, u32, u32, wants(wire.MOST_EARLIER_WANTS))
+requests = st.builds(
+    Request,
+    flow=flows,
+    opens=st.booleans(),
+    handed_on=st.booleans(),
+    repeated=st.booleans(),
+    attempt=u8,
+    size=u16,
+    proof=u64,
+    edition=u32,
+    lost=st.one_of(st.just(-1), u32),
+    start=u32,
+    received=u64,
+    continuation=blobs,
+    wants=wants(),
+    earlier=st.lists(earlier_claims, max_size=wire.MOST_EARLIER).map(tuple),
+    request_offset=st.just(0),
+    request=st.just(b""),
+    digest=st.none(),
+)
+datas = st.builds(
+    Data, flows, u32, u32, u32, u32, u16, u16, u8, u8, u16, u32, u32, st.integers(1, 255), u16,
+    u8, u64, u64, blobs, blobs,
+).map(lambda d: d._replace(place=d.place % d.burst_length))  # fmt: skip
+
+
+def encode_data(d: Data) -> bytes:
+    """There is no such function in the package: a server writes a burst's packets in one go."""
+    own = wire.DATA_PACKET.pack(d.place, d.nonce, d.offset, len(d.continuation))
+    return wire.data_prefix(*d[:14]) + own + d.continuation + d.payload
+
+
+# ---- round trips
+
+
+@given(st.builds(wire.Hello, flows, u8, u16, blobs, blobs), st.integers(0, 1500))
+def test_hello(message: wire.Hello, pad_to: int) -> None:
+    datagram = wire.encode_hello(message, pad_to)
+    assert len(datagram) >= pad_to
+    assert wire.decode_hello(datagram) == message
+
+
+@given(requests, u64, st.binary(min_size=1, max_size=300), digests, st.integers(0, 2500))
+def test_request(
+    message: Request, offset: int, body: bytes, digest: bytes | None, pad_to: int
+) -> None:
+    assert wire.decode_request(wire.encode_request(message)) == message
+    carrying = message._replace(request_offset=offset, request=body, digest=digest)
+    datagram = wire.encode_request(carrying, pad_to)
+    assert len(datagram) >= pad_to
+    assert wire.decode_request(datagram) == carrying
+
+
+@given(st.builds(wire.Upload, flows, u32, u64, digests, blobs, blobs))
+def test_upload(message: wire.Upload) -> None:
+    assert wire.decode_upload(wire.encode_upload(message)) == message
+
+
+@given(st.builds(wire.Cancel, flows, blobs))
+def test_cancel(message: wire.Cancel) -> None:
+    assert wire.decode_cancel(wire.encode_cancel(message)) == message
+
+
+@given(datas)
+def test_data(message: Data) -> None:
+    datagram = encode_data(message)
+    assert wire.decode_data(datagram) == message
+    assert len(datagram) - len(message.payload) - len(message.continuation) == (
+        wire.DATA_HEADER_BYTES
+    )
+
+
+@given(st.builds(Ack, flows, st.booleans(), u64, st.lists(u32, max_size=255).map(tuple), blobs))
+def test_ack(message: Ack) -> None:
+    assert wire.decode_ack(wire.encode_ack(message)) == message
+
+
+@given(flows, wants())
+def test_need(flow: bytes, ranges: wire.Wants) -> None:
+    assert wire.decode_need(wire.encode_need(flow, ranges)) == wire.Need(flow, ranges)
+
+
+@given(flows, st.integers(0, 100))
+def test_need_names_as_many_ranges_as_fit(flow: bytes, count: int) -> None:
+    ranges = [(2 * k, 2 * k + 1) for k in range(count)]
+    decoded = wire.decode_need(wire.encode_need(flow, ranges))
+    assert decoded.ranges == tuple(ranges[: wire.MOST_WANTS])
+
+
+@given(st.builds(wire.Wait, flows, u32, u32, u32, u16))
+def test_wait(message: wire.Wait) -> None:
+    assert wire.decode_wait(wire.encode_wait(message)) == message
+
+
+@given(st.builds(wire.Refused, flows, u8, u16, st.binary(min_size=8, max_size=8)))
+def test_refused(message: wire.Refused) -> None:
+    assert wire.decode_refused(wire.encode_refused(message)) == message
+
+
+@given(flows, blobs)
+def test_room_is_what_fits(flow: bytes, continuation: bytes) -> None:
+    size = 1200
+    hello = wire.Hello(flow, 0, 0, continuation, b"x" * wire.hello_room(continuation, size))
+    assert len(wire.encode_hello(hello, 0)) == size
+    upload = wire.Upload(
+        flow, 0, 0, None, continuation, b"x" * wire.upload_room(continuation, size)
+    )
+    assert len(wire.encode_upload(upload)) == size
+    for count in (1, 5):
+        request = Request(
+                flow, True, False, False, 0, 0, 0, 0, -1, 0, 0, continuation, ((0, 9),) * count,
+            request=b"x" * wire.request_room(continuation, size, count),
+        )  # fmt: skip
+        assert len(wire.encode_request(request)) == size
+
+
+# ---- hostile bytes
+
+DECODERS: dict[Kind, Callable[[bytes], Any]] = {
+    Kind.HELLO: wire.decode_hello,
+    Kind.REQUEST: wire.decode_request,
+    Kind.UPLOAD: wire.decode_upload,
+    Kind.CANCEL: wire.decode_cancel,
+    Kind.DATA: wire.decode_data,
+    Kind.ACK: wire.decode_ack,
+    Kind.NEED: wire.decode_need,
+    Kind.WAIT: wire.decode_wait,
+    Kind.REFUSED: wire.decode_refused,
+}
+
+
+def decode(datagram: bytes) -> object:
+    """Any result will do, and so will WireError; everything else is a defect."""
+    try:
+        kind = wire.kind_of(datagram)
+        return DECODERS[Kind(kind)](datagram) if kind in DECODERS else None
+    except WireError:
+        return None
+
+
+@given(st.sampled_from(sorted(DECODERS)), st.binary(max_size=400))
+def test_arbitrary_bytes_raise_wire_errors_only(kind: Kind, rest: bytes) -> None:
+    decode(bytes([wire.VERSION << 4 | kind]) + rest)
+    decode(rest)
+    for decoder in DECODERS.values():
+        try:
+            decoder(rest)
+        except WireError:
+            continue
+
+
+@given(st.data())
+def test_mutated_datagrams_raise_wire_errors_only(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(DATAGRAMS)))
+    datagram = bytearray(DATAGRAMS[name])
+    for _ in range(data.draw(st.integers(1, 4))):
+        datagram[data.draw(st.integers(0, len(datagram) - 1))] = data.draw(u8)
+    decode(bytes(datagram[: data.draw(st.integers(0, len(datagram)))]))
+    decode(bytes(datagram) + data.draw(st.binary(max_size=20)))
+
+
+@pytest.mark.parametrize("kind", sorted(DECODERS))
+def test_every_truncation_is_an_error(kind: Kind) -> None:
+    datagram = DATAGRAMS[kind.name.lower()]
+    assert decode(datagram) is not None
+    # What follows DATA's continuation is payload, of whatever length there is; HELLO is padded.
+    message = DECODERS[kind](datagram)
+    payload = 0
+    if kind is Kind.DATA:
+        payload = len(message.payload)
+    elif kind is Kind.HELLO:
+        payload = wire.hello_room(message.token, len(datagram)) - len(message.request)
+    for length in range(len(datagram) - payload):
+        assert decode(datagram[:length]) is None
+
+
+@pytest.mark.parametrize("kind", sorted(DECODERS))
+def test_trailing_bytes_are_an_error(kind: Kind) -> None:
+    datagram = DATAGRAMS[kind.name.lower()] + b"\0"
+    decoded = decode(datagram)
+    # Behind a HELLO, and a REQUEST that says so, there is padding; behind DATA, payload.
+    assert (decoded is not None) == (kind in (Kind.HELLO, Kind.DATA))
+
+
+def test_counts_beyond_the_limits_are_errors() -> None:
+    base = Request(b"12345678", False, False, False, 0, 0, 0, 0, -1, 0, 0, b"", ())
+    most = ((0, 1),) * wire.MOST_WANTS
+    wire.decode_request(wire.encode_request(base._replace(wants=most)))
+    over_wants = base._replace(wants=(*most, (5, 6)))
+    over_earlier = base._replace(earlier=(Earlier(0, 1, ((0, 1),)),) * 3)
+    over_both = base._replace(earlier=(Earlier(0, 1, ((0, 1),) * 9),))
+    for message in (over_wants, over_earlier, over_both):
+        with pytest.raises(WireError):
+            wire.decode_request(wire.encode_request(message))
+
+
+def test_an_empty_want_is_an_error() -> None:
+    need = bytearray(wire.encode_need(b"12345678", [(5, 6)]))
+    need[-1] = 0
+    with pytest.raises(WireError):
+        wire.decode_need(bytes(need))
+
+
+# ---- known answers
+
+
+def keyring() -> Keyring:
+    """Fixed secret, and for randomness the bytes 0, 1, 2 ...: the seal's nonce is known too."""
+    return Keyring(SECRET, "vectors", 86_400_000, lambda count: bytes(range(count)))
+
+
+CONTINUATION = Continuation(
+    flags=COMPLETE,
+    key_generation=NOW // 86_400_000,
+    replica=0x01020304,
+    incarnation=0x1112131415161718,
+    ordinal=3,
+    generation=0x2122232425262728,
+    epoch=Epoch(0x3132333435363738, 400, 480, 40, 40),
+    size=1200,
+    padding=24,
+    nonce_generation=NOW // 86_400_000 & 0xFF,
+    burst=481,
+    stop=486,
+    paid=437,
+    minted=NOW,
+    authorised_at=NOW // 1000,
+    host_tag=0x4142434445464748,
+    port=4711,
+    store=0x51525354,
+    request_wanted=77,
+    response_end=1_000_000,
+    edition=0x61626364,
+)
+
+
+def sealed() -> bytes:
+    return sealing.seal(keyring(), CONTINUATION, b"application part", 24)
+
+
+def _datagrams() -> dict[str, bytes]:
+    flow, blob = b"flow-id.", bytes(range(40))
+    request = Request(
+        flow, False, True, False, 0, 1452, 0xAABBCCDDEEFF0011, 0x61626364, 485, 481, 123_456, blob,
+        ((123_456, 130_000), (200_000, OPEN_END)), (Earlier(470, 475, ((99_000, 99_500),)),),
+        64, b"GET / HTTP/1.1\r\n\r\n", b"digest.8",
+    )  # fmt: skip
+    data = Data(
+        flow, 3, 0x25262728, 400, 480, 40, 40, 1, 0, 0x0304, 0x61626364, 481, 5, 5, 4,
+        0x0F1E2D3C4B5A6978, 123_456, blob, b"response",
+    )  # fmt: skip
+    return {
+        "hello": wire.encode_hello(
+            wire.Hello(flow, 1, 1452, blob, b"GET / HTTP/1.1\r\n\r\n"), 1200
+        ),
+        "request": wire.encode_request(request),
+        "upload": wire.encode_upload(wire.Upload(flow, 9, 1100, b"digest.8", blob, b"body")),
+        "cancel": wire.encode_cancel(wire.Cancel(flow, blob)),
+        "data": encode_data(data),
+        "ack": wire.encode_ack(Ack(flow, True, 1104, (7, 9), blob)),
+        "need": wire.encode_need(flow, [(18, 1100), (2200, 3300)]),
+        "wait": wire.encode_wait(wire.Wait(flow, 3, 0x25262728, 486, 250)),
+        "refused": wire.encode_refused(wire.Refused(flow, wire.Code.TOO_SOON, 40, b"hash-of8")),
+    }
+
+
+DATAGRAMS = _datagrams()
+
+
+def known_answers() -> dict[str, bytes]:
+    keys = keyring().current(NOW)
+    values = nonces(keys, CONTINUATION.epoch.key, 481, 486)
+    return DATAGRAMS | {
+        "continuation": sealed(),
+        "nonces": b"".join(value.to_bytes(8, "big") for value in values),
+        "keys": b"".join(
+            (
+                keys.encrypt_blocks(bytes(16)),
+                keys.identity(b"l", CONTINUATION.epoch.key, 500, 0).to_bytes(8, "big"),
+                keys.identity(b"g", CONTINUATION.generation, 1, 0).to_bytes(8, "big"),
+                keys.address_tag("192.0.2.7").to_bytes(8, "big"),
+            )
+        ),
+    }
+
+
+def parse_vector(text: str) -> bytes:
+    lines = (line.partition("#")[0] for line in text.splitlines())
+    return bytes.fromhex("".join(lines))
+
+
+@pytest.mark.parametrize("name", sorted(known_answers()))
+def test_known_answers(name: str) -> None:
+    expected = parse_vector((VECTORS / f"{name}.hex").read_text(encoding="ascii"))
+    assert known_answers()[name] == expected
+
+
+def test_the_known_continuation_opens() -> None:
+    blob = parse_vector((VECTORS / "continuation.hex").read_text(encoding="ascii"))
+    c = sealing.parse(blob)
+    assert c == CONTINUATION
+    assert sealing.unseal(keyring(), c, blob, NOW) == b"application part"
+    assert len(blob) == sealing.OVERHEAD + 24
+    assert sealing.settled_padding(b"application part") == 16
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_are_no_continuation(blob: bytes) -> None:
+    try:
+        c = sealing.parse(b"\1" + blob)
+    except ContinuationError:
+        return
+    with pytest.raises(ContinuationError):
+        sealing.unseal(keyring(), c, b"\1" + blob, NOW)
+
+
+def test_there_is_a_vector_for_each_kind_and_no_stray_one() -> None:
+    assert {kind.name.lower() for kind in Kind} <= set(known_answers())
+    assert {path.stem for path in VECTORS.glob("*.hex")} == set(known_answers())
+
+
+ABOUT = {
+    "continuation": "sealed with secret 00..1f, service 'vectors', random bytes 00 01 02 ...",
+    "nonces": "of packets 481 to 485 of that continuation's epoch, 8 bytes each",
+    "keys": "AES of a zero block; identities l and g; address tag of 192.0.2.7",
+}
+
+
+def write_vectors() -> None:
+    VECTORS.mkdir(exist_ok=True)
+    for name, value in known_answers().items():
+        text = value.hex()
+        lines = [text[i : i + 64] for i in range(0, len(text), 64)]
+        about = ABOUT.get(name, f"one {name.upper()} datagram")
+        content = "\n".join([f"# {about}", *lines]) + "\n"
+        (VECTORS / f"{name}.hex").write_text(content, encoding="ascii")
+
+
+if __name__ == "__main__":
+    write_vectors()

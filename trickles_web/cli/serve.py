@@ -1,0 +1,177 @@
+"""The command `trickles-serve`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+import trickles_web
+from trickles_web.errors import UsageError
+from trickles_web.net import logs
+from trickles_web.net.server import Config, Server
+from trickles_web.net.supervisor import Supervisor
+
+
+@click.command(
+    context_settings={"auto_envvar_prefix": "TRICKLES", "help_option_names": ["--help"]},
+    epilog="Every option can be given as an environment variable TRICKLES_<OPTION>. "
+    "The master secret may be given as TRICKLES_SECRET (hex or base64, 32 bytes or more).",
+)
+@click.argument("app", required=False, envvar="TRICKLES_APP")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Bind the UDP socket to this host."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Bind the UDP socket to this port. If 0, an available port will be picked.",
+)
+@click.option("--fd", type=int, help="Use the bound UDP socket of this file descriptor.")
+@click.option("--static", metavar="DIR", help="Serve the files of a directory instead of an APP.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Number of worker processes, which share the port.",
+)
+@click.option(
+    "--steering",
+    type=click.Choice(["flow", "random"]),
+    default="flow",
+    show_default=True,
+    help="Which worker gets a datagram: one for each flow, or any for each datagram, "
+    "to show that any can answer it.",
+)
+@click.option(
+    "--gateway",
+    metavar="HOST:PORT",
+    help="Run a TCP gateway to this server too, for curl and browsers.",
+)
+@click.option(
+    "--secret-file",
+    metavar="FILE",
+    help="File of the master secret, which all replicas share.  "
+    "[default: made at the first start, in the state directory]",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(list(logs.LEVELS)),
+    default="info",
+    show_default=True,
+    help="Log level.",
+)
+@click.option(
+    "--access-log/--no-access-log", default=True, show_default=True, help="Log each request."
+)
+@click.option(
+    "--use-colors/--no-use-colors", default=None, help="Enable/Disable colorized logging."
+)
+@click.option(
+    "--app-dir",
+    default="",
+    metavar="DIR",
+    help="Look for APP in this directory.  [default: the current directory]",
+)
+@click.option(
+    "--root-path",
+    default="",
+    help="The ASGI root_path, for an application below a path of a reverse proxy.",
+)
+@click.option(
+    "--lifespan",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Lifespan implementation.",
+)
+@click.option(
+    "--loop",
+    type=click.Choice(["auto", "asyncio", "uvloop"]),
+    default="auto",
+    show_default=True,
+    help="Event loop implementation.",
+)
+@click.option("--child", hidden=True, help="FD:COUNT from the supervisor: readiness, workers.")
+@click.version_option(trickles_web.__version__, prog_name="trickles-serve")
+def serve(
+    app: str | None,
+    host: str,
+    port: int,
+    fd: int | None,
+    static: str | None,
+    workers: int,
+    steering: str,
+    gateway: str | None,
+    secret_file: str | None,
+    log_level: str,
+    access_log: bool,
+    use_colors: bool | None,
+    app_dir: str,
+    root_path: str,
+    lifespan: str,
+    loop: str,
+    child: str | None,
+) -> int:
+    """Serve the ASGI application APP (MODULE:ATTRIBUTE) over Trickles."""
+    ready, _, steered = (child or "").partition(":")
+    config = Config(
+        app=app,
+        static=static,
+        host=host,
+        port=port,
+        fd=fd,
+        workers=workers,
+        steering=steering,
+        gateway=gateway,
+        secret_file=secret_file,
+        app_dir=app_dir,
+        root_path=root_path,
+        lifespan=lifespan,
+        loop=loop,
+        log_level=log_level,
+        access_log=access_log,
+        use_colors=use_colors,
+        steered=int(steered or 0),
+    )
+    logs.configure(log_level, use_colors)
+    if config.supervised:
+        return Supervisor(config).run()
+    if not child:
+        return Server(config).run()
+    descriptor = int(ready)
+    os.set_inheritable(descriptor, False)  # the application's own children are none of its business
+    return Server(config, on_started=lambda: _report(descriptor)).run()
+
+
+def _report(descriptor: int) -> None:
+    """Tells the supervisor that this worker serves."""
+    os.write(descriptor, b"ready\n")
+    os.close(descriptor)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code. Errors of use are one line on stderr."""
+    try:
+        code = serve.main(argv, prog_name="trickles-serve", standalone_mode=False)
+    except click.ClickException as error:
+        return _complain(error.format_message(), error.exit_code)
+    except UsageError as error:
+        return _complain(str(error), 1)
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"Error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""What a Flow must not own: a socket, a timer, the clock, and the tokens of earlier flows."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import os
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from trickles_web.client.port import Port
+from trickles_web.client.sockets import Remote
+from trickles_web.client.tokens import TokenStore
+from trickles_web.config import ClientConfig
+from trickles_web.errors import ConnectError, FlowError
+from trickles_web.transport.flow import Flow
+
+DRAIN_DATAGRAMS = 64
+"""Taken in one wake-up, so that one flow cannot starve the loop (64 x 16 KiB: about 1 ms)."""
+SHORTEST_TIMER_S = 0.001
+"""The grain of both loops' timers (epoll's, uvloop's): less would only spin."""
+
+
+class Driver:
+    """One flow over a UDP socket of its own.
+
+    `advance(now)` is called after every batch of datagrams, when the flow's timer is due, and after
+    `schedule`; it is to take what the flow has, then call `transmit`, and `arm` at last. Once for a
+    batch, not once for each datagram.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        remote: Remote,
+        advance: Callable[[float], None],
+        *,
+        config: ClientConfig,
+        tokens: TokenStore,
+        local_addr: tuple[str, int] | None,
+    ) -> None:
+        """Open the socket. Nothing is sent: the first datagram carries the first bytes written.
+
+        Raises ConnectError if no address of the server has a route.
+        """
+        self._loop = loop
+        self._remote = remote
+        self._advance = advance
+        self._config = config
+        self._tokens = tokens
+        # One byte more than is ever asked for: a longer datagram shows as such, not as a whole one.
+        self._datagram_bytes = 1 + max(
+            config.max_datagram_bytes, config.max_loopback_datagram_bytes
+        )
+        self._first_flight: list[bytes] = []
+        self._refusals = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._scheduled = False
+        self._token_kept = False
+        self._closed = False
+        self.flow = Flow(
+            os.urandom(8),
+            config,
+            monotonic(),
+            token=tokens.get(remote.host, remote.port),
+            loopback=remote.loopback,
+        )
+        self._port = Port(loop, remote, local_addr, self._on_readable, self._on_refused)
+
+    def ends(self) -> dict[str, Any]:
+        """The socket now in use and its two names, under asyncio's keys."""
+        sock = self._port.socket
+        return {
+            "socket": sock,
+            "sockname": sock.getsockname(),
+            "peername": sock.getpeername(),
+        }
+
+    # When to advance
+
+    def _on_readable(self) -> None:
+        now = monotonic()
+        sock = self._port.socket
+        receive, take = self.flow.receive, sock.recv
+        size = self._datagram_bytes
+        # recv() of a fitting size allocates once; recv_into() and a copy measured a third slower.
+        marked = True
+        for _ in range(DRAIN_DATAGRAMS):
+            try:
+                datagram = take(size)
+            except ConnectionRefusedError:
+                self._on_refused()
+                if self._port.socket is not sock:
+                    break
+            except OSError:  # nothing more now; or an ICMP error, which is a lost datagram
+                break
+            else:
+                marked = False
+                receive(datagram, now)
+        if marked and self._port.socket is sock:
+            self._port.listen_again()  # woken for an error, not for a datagram
+        self._advance(now)
+
+    def schedule(self) -> None:
+        """Advance in the loop's next turn: a head and a body written in a row share datagrams."""
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._loop.call_soon(self._on_schedule)
+
+    def _on_schedule(self) -> None:
+        self._scheduled = False
+        if not self._closed:
+            self._advance(monotonic())
+
+    def arm(self, now: float) -> None:
+        """Lazily: a deadline that moves later, as it does with each datagram, costs nothing."""
+        deadline = self.flow.timeout()
+        if deadline is None or deadline >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = self._loop.call_later(max(deadline - now, SHORTEST_TIMER_S), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        now, deadline = monotonic(), self.flow.timeout()
+        if deadline is not None and deadline <= now:
+            self._advance(now)
+        else:  # it moved later since this timer was armed
+            self.arm(now)
+
+    # What goes out
+
+    def transmit(self, now: float) -> None:
+        """Send what the flow wants sent."""
+        flow = self.flow
+        datagrams = flow.transmit(now)
+        if not flow.stats.datagrams_in and len(self._remote.addresses) > 1:
+            self._first_flight = datagrams or self._first_flight
+        elif not self._token_kept and flow.token:
+            # At once, so that a gateway's other flows profit while this one lives on.
+            self._token_kept = True
+            self._first_flight = []
+            self._tokens.remember(self._remote.host, self._remote.port, flow.token)
+        self._port.send(datagrams)
+        if flow.rebind:
+            flow.rebind = False
+            if flow.stats.datagrams_in:
+                self._port.reopen()
+            else:
+                self._try_next_address()
+
+    def _on_refused(self) -> None:
+        """ICMP port unreachable. Before first contact another address may do better."""
+        self._refusals += 1
+        addresses = len(self._remote.addresses)
+        if self.flow.stats.datagrams_in or self._refusals % addresses == 0:
+            self.flow.refused_by_network(monotonic())
+        else:
+            self._try_next_address()
+
+    def _try_next_address(self) -> None:
+        """The same first datagrams to another address: the flow need not know."""
+        self._port.reopen(next_address=True)
+        flight, self._first_flight = self._first_flight, []
+        self._port.send(flight)
+        self._first_flight = flight
+
+    def close(self, *, cancel: bool) -> None:
+        """Let go of everything; `cancel` tells the server that nobody waits any more."""
+        self._closed = True
+        if cancel:
+            self._port.send(self.flow.cancel())
+        self._port.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._tokens.save(self._remote.host, self._remote.port, self.flow.token)
+
+    def explain(self, error: FlowError) -> FlowError:
+        """The flow knows no addresses; the user wants to hear which one is silent.
+
+        `errno` of a ConnectError tells refusal (ECONNREFUSED) from silence (ETIMEDOUT).
+        """
+        if not isinstance(error, ConnectError):
+            return error
+        silence = f"silence for {self._config.connect_timeout_s:g} s"
+        reason = "connection refused" if self._refusals else silence
+        told = ConnectError(
+            f"no answer from UDP {self._remote} ({reason}); is trickles-serve running there?"
+        )
+        told.errno = errno.ECONNREFUSED if self._refusals else errno.ETIMEDOUT
+        told.__cause__ = error
+        return told

@@ -1,0 +1,81 @@
+"""Frozen configuration. Every number carries its unit in its name, and its reason beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BASE_DATAGRAM = 1200
+"""Bytes of UDP payload that any path carries (RFC 9000 §14)."""
+
+MILLISECONDS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TransportConfig:
+    """What a server needs to answer datagrams."""
+
+    replay_horizon_ms: int = 60_000
+    """A continuation is redeemable as an ordinary claim for this long after its mint."""
+    opening_horizon_ms: int = 3_600_000
+    """Up to this age a continuation still opens a generation, with a small window."""
+    token_horizon_ms: int = 86_400_000
+    """Up to this age it still proves an address in HELLO."""
+    clock_skew_ms: int = 5_000
+    """Clocks of replicas may differ by this much."""
+    rotation_ms: int = 86_400_000
+    """Keys live for two of these: at least the token horizon."""
+    replay_capacity: int = 1 << 21
+    """Keys per Bloom filter: at 1e-6 false positives 29 bits each, two filters, 15 MB in all."""
+    max_datagram_bytes: int = 1452
+    """Largest DATA a client may ask for (Ethernet less IPv6 and UDP headers)."""
+    max_loopback_datagram_bytes: int = 16_384
+    """The same for a client on this host: the loopback's MTU is 65,536."""
+
+    def largest_datagram(self, host: str) -> int:
+        """Bytes of DATA that may go to this address."""
+        if host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1"):
+            return self.max_loopback_datagram_bytes
+        return self.max_datagram_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig:
+    """What a client's flow needs."""
+
+    receive_buffer_bytes: int = 4 << 20
+    """Response bytes asked for but not yet read by the application, at most."""
+    connect_timeout_s: float = 10.0
+    """First contact must be answered within this."""
+    refused_patience_s: float = 2.0
+    """How long ICMP port-unreachable is taken for a server that is restarting."""
+    silence_timeout_s: float = 60.0
+    """An established flow with an exchange in progress fails after this much silence."""
+    max_datagram_bytes: int = 1452
+    max_loopback_datagram_bytes: int = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    """Limits and habits of the HTTP layer."""
+
+    max_head_bytes: int = 65_536
+    max_target_bytes: int = 16_384
+    max_body_bytes: int = 16 << 20
+    response_buffer_bytes: int = 4 << 20
+    """A running response waits (backpressure) when it holds this much that the client lacks."""
+    store_bytes: int = 256 << 20
+    """Spools and responses together."""
+    store_responses: int = 4096
+    """Finished responses kept for repeats."""
+    response_ttl_ms: int = 60_000
+    max_running: int = 10_000
+    """Application calls in progress."""
+    authorisation_ms: int = 3_600_000
+    """After this long the application is asked again whether a file may be served."""
+    lifespan: str = "auto"
+    root_path: str = ""
+    server_header: bool = True
+    date_header: bool = True
+    access_log: bool = True
+    client_silence_ms: int = 60_000
+    """A client not heard of for this long while its response is produced is taken to be gone."""

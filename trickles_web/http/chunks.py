@@ -1,0 +1,124 @@
+"""Decoding a chunked body (RFC 9112 §7.1) while it arrives, at a bounded cost for each call.
+
+    size line -> data -> CRLF -+-> size line ...
+                               +-> last size line (0) -> trailer lines -> empty line
+
+Whatever RFC 9112 does not allow is refused, also where other parsers look away: blanks around the
+size, bare LF, signs. Trailer fields are read over and dropped (§7.1.2 allows that).
+"""
+
+from __future__ import annotations
+
+import re
+
+MOST_STEP_CHUNKS = 128
+"""Chunks decoded in one call: each costs about 1 us."""
+
+FREE_CHUNKS = 64
+SMALLEST_CHUNK = 64
+"""Beyond the first few, chunks must hold this many bytes on average: a body cut into bytes costs
+memory and time out of all proportion."""
+
+MOST_LINE = 256
+"""Bytes of a size line with its extensions, which nobody uses."""
+
+MOST_TRAILERS = 128
+MOST_TRAILER = 8192
+"""Lines, and bytes of a line."""
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t -~\x80-\xff]*)?\r\n").match
+_TRAILER = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+:[\t -~\x80-\xff]*\r\n").match
+
+
+class ChunkError(Exception):
+    """Carries the status that the request gets."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Chunks:
+    """One chunked body. `at` is how far the data was read, `body` what it said so far."""
+
+    __slots__ = ("_count", "_last", "_left", "_most", "_trailers", "at", "body", "done")
+
+    def __init__(self, at: int, most: int) -> None:
+        """The body begins at `at`; it may hold `most` bytes."""
+        self.at = at
+        self.body = bytearray()
+        self.done = False
+        self._most = most
+        self._left = 0
+        """Bytes of the current chunk and its CRLF still to come."""
+        self._count = 0
+        self._last = False
+        self._trailers = 0
+
+    def read(self, data: bytes | bytearray, stop: int) -> None:
+        """Go on towards `stop`, not much beyond, and not over many chunks. Raises ChunkError."""
+        for _ in range(MOST_STEP_CHUNKS):
+            if not (self._data(data, stop) and self._line(data)) or self.done or self.at >= stop:
+                return
+
+    def _data(self, data: bytes | bytearray, stop: int) -> bool:
+        """Take the rest of a chunk and its CRLF, up to `stop`; True if that was all of it."""
+        left = self._left
+        if left > 2:
+            take = min(left - 2, max(0, min(stop, len(data)) - self.at))
+            self.body += data[self.at : self.at + take]
+            self.at += take
+            left = self._left = left - take
+            if left > 2:
+                return False
+        if left:
+            if len(data) < self.at + left:
+                return False
+            if data[self.at : self.at + left] != b"\r\n":
+                raise ChunkError(400, "chunk longer than its size")
+            self.at += left
+            self._left = 0
+        return True
+
+    def _line(self, data: bytes | bytearray) -> bool:
+        """Read one size or trailer line; False if it is not here yet."""
+        if self._last:
+            return self._trailer(data)
+        found = _SIZE(data, self.at, self.at + MOST_LINE)
+        if found is None:
+            self._check(data, MOST_LINE)
+            return False
+        size = int(found[1], 16)
+        self.at = found.end()
+        if not size:
+            self._last = True
+            return True
+        total = len(self.body) + size
+        if total > self._most:
+            raise ChunkError(413, "body too large")
+        self._count += 1
+        if self._count > FREE_CHUNKS + total // SMALLEST_CHUNK:
+            raise ChunkError(400, "too many small chunks")
+        self._left = size + 2
+        return True
+
+    def _trailer(self, data: bytes | bytearray) -> bool:
+        at = self.at
+        if data[at : at + 2] == b"\r\n":
+            self.at = at + 2
+            self.done = True
+            return True
+        found = _TRAILER(data, at, at + MOST_TRAILER)
+        if found is None:
+            self._check(data, MOST_TRAILER)
+            return False
+        self._trailers += 1
+        if self._trailers > MOST_TRAILERS:
+            raise ChunkError(431, "too many trailer lines")
+        self.at = found.end()
+        return True
+
+    def _check(self, data: bytes | bytearray, most: int) -> None:
+        """A line that does not match must be one that has not ended."""
+        if len(data) - self.at >= most or data.find(b"\n", self.at, self.at + most) >= 0:
+            raise ChunkError(400, "bad chunk size or trailer line")

@@ -1,0 +1,193 @@
+"""The one writer of HTTP/1.1 responses (RFC 9112): status line, header lines, body framing.
+
+An application's headers are written as given, in their order; only Date, Server, and what the
+framing needs are added. Whatever could be read as two responses raises instead (RFC 9110 §5.5,
+response splitting). Misuse by the application is a RuntimeError, as in uvicorn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trickles_web.config import HttpConfig
+    from trickles_web.http.request import Request
+
+SERVER = b"trickles-web"
+
+_TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
+_DIGITS = re.compile(rb"[0-9]{1,18}").fullmatch
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+
+_OWN = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date", b"server"))
+
+
+class FramingError(RuntimeError):
+    """The application's response cannot be written as HTTP."""
+
+
+@lru_cache(maxsize=8)
+def _date_line(seconds: int) -> bytes:
+    return b"date: " + formatdate(seconds, usegmt=True).encode("ascii") + b"\r\n"
+
+
+class Framing:
+    """One response, written in order: `head`, then `body` for each chunk, then `end`.
+
+    `closes` (no further exchange on this flow) and `length` (bytes of body announced, None if not)
+    are known once the head is made.
+    """
+
+    __slots__ = (
+        "_date",
+        "_server",
+        "bodiless",
+        "chunked",
+        "closes",
+        "head_only",
+        "length",
+        "old",
+        "written",
+    )
+
+    def __init__(
+        self, *, head_only: bool, old: bool, closes: bool, date: int | None, server: bool = True
+    ) -> None:
+        """head_only: the method is HEAD. old: the request was HTTP/1.0. date: unix seconds."""
+        self.head_only = head_only
+        self.old = old
+        self.closes = closes or old
+        self.bodiless = head_only
+        self.chunked = False
+        self.length: int | None = None
+        self.written = 0
+        self._date = date
+        self._server = server
+
+    def head(self, status: int, headers: Iterable[tuple[bytes, bytes]], file: int = -1) -> bytes:
+        """Status line and headers. `file`: bytes of body, where a file is all of it."""
+        lines: list[bytes] = []
+        count = 0
+        special: dict[bytes, bytes] = {}
+        for name, value in headers:
+            if not _TOKEN(name):
+                raise FramingError(f"Invalid HTTP header name {bytes(name)!r}.")
+            lines += (name, b": ", value, b"\r\n")
+            count += 1
+            lower = name.lower()
+            if lower in _OWN:
+                self._note(special, lower, bytes(value))
+        block = b"".join(lines)
+        # Every CR and LF in the block must be one of ours: cheaper than looking at each value.
+        if block.count(b"\r") != count or block.count(b"\n") != count or b"\0" in block:
+            raise FramingError("CR, LF or NUL in an HTTP header value.")
+        opening = self._opening(status, special)
+        return b"".join((*opening, block, self._closing(status, special, file)))
+
+    def _note(self, special: dict[bytes, bytes], name: bytes, value: bytes) -> None:
+        if name == b"content-length":
+            if name in special or not _DIGITS(value):
+                raise FramingError(f"Invalid content-length {value!r}.")
+            self.length = int(value)
+        elif name == b"transfer-encoding":
+            if name in special or value.strip().lower() != b"chunked" or self.old:
+                raise FramingError(f"Transfer-encoding {value!r} cannot be framed.")
+        elif name == b"connection":
+            options = [option.strip() for option in value.lower().split(b",")]
+            self.closes = self.closes or b"close" in options
+        special[name] = value
+
+    def _opening(self, status: int, special: dict[bytes, bytes]) -> list[bytes]:
+        line = _STATUS_LINES.get(status)
+        if line is None:
+            if not 200 <= status <= 999:
+                raise FramingError(f"Invalid status code {status}.")
+            line = b"HTTP/1.1 %d \r\n" % status
+        elif status < 200:
+            raise FramingError(f"Status {status} is not a final response.")
+        opening = [line]
+        if self._date is not None and b"date" not in special:
+            opening.append(_date_line(self._date))
+        if self._server and b"server" not in special:
+            opening.append(b"server: " + SERVER + b"\r\n")
+        return opening
+
+    def _closing(self, status: int, special: dict[bytes, bytes], file: int) -> bytes:
+        encoded = b"transfer-encoding" in special
+        if encoded and self.length is not None:
+            raise FramingError("Both content-length and transfer-encoding.")
+        self.bodiless = self.head_only or status in (204, 304)
+        added = b""
+        if self.length is None and not encoded and file >= 0:
+            self.length = file
+            added = b"content-length: %d\r\n" % file
+        elif self.length is None and not encoded and status not in (204, 304):
+            if self.old:
+                self.closes = True
+            else:
+                encoded = True
+                added = b"transfer-encoding: chunked\r\n"
+        if file >= 0 and (encoded or self.length != file):
+            raise FramingError("Content-length is not that of the file.")
+        self.chunked = encoded and not self.bodiless
+        if self.closes and b"close" not in special.get(b"connection", b"").lower():
+            added += b"connection: close\r\n"
+        return added + b"\r\n"
+
+    def body(self, chunk: bytes) -> bytes:
+        """Bytes on the wire for a chunk of body."""
+        if not chunk or self.head_only:
+            return b""
+        if self.bodiless:
+            raise FramingError("Response content longer than Content-Length")
+        self.written += len(chunk)
+        if self.chunked:
+            return b"%x\r\n%b\r\n" % (len(chunk), chunk)
+        if self.length is not None and self.written > self.length:
+            raise FramingError("Response content longer than Content-Length")
+        return chunk if type(chunk) is bytes else bytes(chunk)
+
+    def end(self) -> bytes:
+        """What ends the body."""
+        if self.chunked:
+            return b"0\r\n\r\n"
+        if not self.bodiless and self.length is not None and self.written < self.length:
+            raise FramingError("Response content shorter than Content-Length")
+        return b""
+
+
+def framing_of(config: HttpConfig, request: Request, date: int) -> Framing:
+    """The framing of a response to `request`; date: unix seconds."""
+    return Framing(
+        head_only=request.method == "HEAD",
+        old=request.version == "1.0",
+        closes=request.closes,
+        date=date if config.date_header else None,
+        server=config.server_header,
+    )
+
+
+def error_page(
+    status: int,
+    *,
+    head_only: bool,
+    date: int | None,
+    server: bool = True,
+    closes: bool = True,
+    extra: Iterable[tuple[bytes, bytes]] = (),
+    text: str = "",
+) -> bytes:
+    """A whole plain-text response of our own."""
+    framing = Framing(head_only=head_only, old=False, closes=closes, date=date, server=server)
+    body = (text or HTTPStatus(status).phrase).encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        *extra,
+    ]
+    return framing.head(status, headers) + framing.body(body)

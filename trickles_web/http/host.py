@@ -1,0 +1,38 @@
+"""What an application call needs of the service around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from trickles_web.config import HttpConfig
+    from trickles_web.http.asgi import Run
+    from trickles_web.http.files import FileResponse, Files
+    from trickles_web.http.responses import Finished
+
+
+class Host(Protocol):
+    """The service, as a run sees it."""
+
+    config: HttpConfig
+    files: Files
+
+    def ready(self, run: Run) -> None:
+        """A parked request can be answered now."""
+        ...
+
+    def grown(self, run: Run) -> int:
+        """`run.size` changed; returns how many bytes the run may hold before it has to wait."""
+        ...
+
+    def completed(self, run: Run, response: Finished | FileResponse) -> None:
+        """All bytes of the response exist, or it failed."""
+        ...
+
+    def started(self, run: Run, status: int) -> None:
+        """The response's status is known: the access log's moment."""
+        ...
+
+    def now(self) -> int:
+        """Wall-clock ms."""
+        ...

@@ -1,0 +1,235 @@
+"""How far an HTTP exchange has come: the application part of a continuation.
+
+It rides in every burst, so the common cases stay under 64 bytes:
+
+    receiving   25 bytes: the request is not whole yet, or the application was never called for it
+    responding  46 bytes, then by kind
+      pending    0: the application was called, nothing was answered yet
+      memory     8: edition, and the digest of the whole response where a re-run can be held to it
+      file      16 and the path, and the response head for as long as the client may still need it
+
+Only servers of the service can make these bytes (they are sealed), yet decoding trusts none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from trickles_web.errors import TricklesError
+
+MOST_PROGRESS = 700
+"""Bytes. A continuation must leave room in a 1,200-byte datagram."""
+
+MOST_RERUNS = 3
+UNKNOWN = -1
+"""An end that is not known yet."""
+
+_RECEIVING = struct.Struct(">BIQQII")
+_RESPONDING = struct.Struct(">BBIQIQqI8s")
+_MEMORY = struct.Struct(">I4s")
+_FILE = struct.Struct(">I8sHH")
+
+_PHASE = 1
+_UNSAFE = 2
+_CLOSES = 4
+_DOUBTFUL = 4
+"""The same bit, while receiving."""
+_REPRODUCIBLE = 8
+_KIND_SHIFT = 4
+_FLAGS = _PHASE | _UNSAFE | _CLOSES | _REPRODUCIBLE | 3 << _KIND_SHIFT
+
+_MOST_OFFSET = 1 << 62
+
+MOST_RECEIVED = 1 << 61
+"""No client can have got so many bytes; offsets that follow from less can be sealed."""
+
+
+class ProgressError(TricklesError):
+    """Bytes that are no HTTP progress, or a progress too large to be sealed."""
+
+
+class Phase(IntEnum):
+    RECEIVING = 0
+    RESPONDING = 1
+
+
+class Body(IntEnum):
+    """How the bytes of a response can be had."""
+
+    PENDING = 0
+    MEMORY = 1
+    FILE = 2
+
+
+@dataclass(slots=True)
+class Progress:
+    """Offsets are of the flow's streams. Fields below the gap are meant for RESPONDING only."""
+
+    exchange: int = 0
+    request_start: int = 0
+    response_start: int = 0
+    phase: Phase = Phase.RECEIVING
+    unsafe: bool = False
+    held: int = 0
+    """Receiving: some server has said that it holds the request's bytes below this offset."""
+    store: int = 0
+    """Receiving: id of the store that this exchange began at; an unsafe request runs there only."""
+    doubtful: bool = False
+    """Receiving: the request may have been here long ago, when the continuation was young."""
+
+    request_end: int = 0
+    response_end: int = UNKNOWN
+    reruns: int = 0
+    kind: Body = Body.PENDING
+    closes: bool = False
+    request_digest: bytes = b""
+    """8 bytes over the request."""
+    date: int = 0
+    """Unix seconds of the response's Date: a regenerated head is byte-identical."""
+    edition: int = 0
+    reproducible: bool = False
+    """The digest of the whole response is known: its first 4 bytes are the edition."""
+    response_check: bytes = b"\0\0\0\0"
+    """The other 4."""
+    validator: bytes = b"\0" * 8
+    head_length: int = 0
+    path: bytes = b""
+    head: bytes = b""
+
+
+def called(p: Progress, request_end: int, request_digest: bytes, date: int) -> Progress:
+    """Exchange `p` from the application's call on: nothing is answered yet."""
+    return Progress(
+        exchange=p.exchange,
+        request_start=p.request_start,
+        response_start=p.response_start,
+        phase=Phase.RESPONDING,
+        request_end=request_end,
+        request_digest=request_digest,
+        date=date,
+    )
+
+
+def digest(data: bytes | bytearray | memoryview) -> bytes:
+    """8 bytes that name a request or a response: BLAKE2b, unkeyed, as the client computes it."""
+    return hashlib.blake2b(data, digest_size=8).digest()
+
+
+def edition_of(name: bytes) -> int:
+    """The 32-bit edition of a response whose digest is `name`; never 0, which means "none"."""
+    return int.from_bytes(name[:4], "big") or 1
+
+
+def encode(p: Progress) -> bytes:
+    """Bytes to be sealed. Raises ProgressError if they would be more than 700."""
+    flags = p.phase | p.unsafe << 1 | p.closes << 2 | p.reproducible << 3 | p.kind << _KIND_SHIFT
+    if p.phase is Phase.RECEIVING:
+        return _RECEIVING.pack(
+            flags | p.doubtful * _DOUBTFUL,
+            p.exchange,
+            p.request_start,
+            p.response_start,
+            max(0, p.held - p.request_start),
+            p.store,
+        )
+    fixed = _RESPONDING.pack(
+        flags,
+        p.reruns,
+        p.exchange,
+        p.request_start,
+        p.request_end - p.request_start,
+        p.response_start,
+        p.response_end,
+        p.date,
+        p.request_digest,
+    )
+    if p.kind is Body.PENDING:
+        return fixed
+    if p.kind is Body.MEMORY:
+        return fixed + _MEMORY.pack(p.edition, p.response_check)
+    if len(p.path) + len(p.head) > MOST_PROGRESS - len(fixed) - _FILE.size:
+        raise ProgressError("path and head do not fit")
+    tail = _FILE.pack(p.edition, p.validator, p.head_length, len(p.path))
+    return b"".join((fixed, tail, p.path, p.head))
+
+
+def decode(data: bytes) -> Progress:
+    """The progress in `data`; b"" is that of a flow's first contact. Raises ProgressError only."""
+    if not data:
+        return Progress()
+    try:
+        p = _decode(data)
+    except (struct.error, ValueError) as error:
+        raise ProgressError("malformed progress") from error
+    _validate(p)
+    return p
+
+
+def _decode(data: bytes) -> Progress:
+    flags = data[0]
+    if flags & ~_FLAGS:
+        raise ProgressError("unknown flags")
+    if not flags & _PHASE:
+        if flags & ~(_UNSAFE | _DOUBTFUL):
+            raise ProgressError("flags of another phase")
+        _, exchange, start, response, held, store = _RECEIVING.unpack(data)
+        unsafe, doubtful = flags & _UNSAFE != 0, flags & _DOUBTFUL != 0
+        received = start + held
+        return Progress(
+            exchange, start, response, Phase.RECEIVING, unsafe, received, store, doubtful
+        )
+    kind = Body(flags >> _KIND_SHIFT)
+    _, reruns, exchange, start, length, response, end, date, name = _RESPONDING.unpack_from(data)
+    p = Progress(
+        exchange,
+        start,
+        response,
+        Phase.RESPONDING,
+        flags & _UNSAFE != 0,
+        start + length,
+        0,
+        False,
+        start + length,
+        end,
+        reruns,
+        kind,
+        flags & _CLOSES != 0,
+        name,
+        date,
+    )
+    at = _RESPONDING.size
+    p.reproducible = flags & _REPRODUCIBLE != 0
+    if kind is Body.MEMORY:
+        p.edition, p.response_check = _MEMORY.unpack_from(data, at)
+        at += _MEMORY.size
+    elif kind is Body.FILE:
+        p.edition, p.validator, p.head_length, path = _FILE.unpack_from(data, at)
+        at += _FILE.size
+        p.path = data[at : at + path]
+        p.head = data[at + path :]
+        if len(p.path) != path or len(p.head) not in (0, p.head_length):
+            raise ProgressError("truncated path or head")
+        return p
+    if at != len(data):
+        raise ProgressError("trailing bytes")
+    return p
+
+
+def _validate(p: Progress) -> None:
+    if max(p.request_end, p.held, p.response_start) >= _MOST_OFFSET:
+        raise ProgressError("offset out of range")
+    if p.phase is Phase.RECEIVING:
+        return
+    if p.response_end != UNKNOWN and not p.response_start <= p.response_end < _MOST_OFFSET:
+        raise ProgressError("response ends before it starts")
+    if p.kind is not Body.PENDING and not p.edition:
+        raise ProgressError("bytes without an edition")
+    if p.reproducible and p.kind is not Body.MEMORY:
+        raise ProgressError("a digest of nothing")
+    if p.kind is Body.FILE:
+        file_length = p.response_end - p.response_start - p.head_length
+        if p.response_end == UNKNOWN or file_length < 0 or b"\0" in p.path or not p.path:
+            raise ProgressError("a file that is none")

@@ -1,0 +1,242 @@
+"""What `Service.answer` gives: responses that can be read, and the four other outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trickles_web.errors import ResponseGone
+from trickles_web.http.progress import UNKNOWN, Body, digest, edition_of, encode
+
+if TYPE_CHECKING:
+    from trickles_web.http.progress import Progress
+    from trickles_web.state.store import Key
+    from trickles_web.transport.wire import Code
+
+KEPT_WHOLE = 65_536
+"""Bytes: a response no larger is kept whole; of larger ones, what the client has is forgotten."""
+
+KEPT_BEHIND = 262_144
+"""Bytes kept below what the client has: late and repeated datagrams still ask for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Nothing to send yet: park the request until `on_ready`."""
+
+
+PENDING = Pending()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The request is not whole, or may not run yet: acknowledge it with this progress.
+
+    `held`: stream offset below which its bytes are here. `complete`: that is all of it.
+    """
+
+    held: int
+    progress: bytes
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Ranges of the request stream that have to be sent again."""
+
+    ranges: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """This exchange will not go on here."""
+
+    code: Code
+
+
+class Finished:
+    """A response whose bytes are all in memory, or all that there will ever be (`failed`)."""
+
+    __slots__ = (
+        "authorised_at",
+        "available",
+        "base",
+        "closes",
+        "data",
+        "edition",
+        "end",
+        "failed",
+        "key",
+        "name",
+        "progress",
+        "request_digest",
+        "request_start",
+        "request_wanted",
+        "start",
+    )
+    running = False
+
+    def __init__(
+        self,
+        key: Key,
+        p: Progress,
+        progress: bytes,
+        data: bytes | bytearray,
+        base: int,
+        authorised_at: int,
+        name: bytes = b"",
+        failed: bool = False,
+    ) -> None:
+        """`data` begins at stream offset `base`. `name`: digest of the whole, where it is known."""
+        self.key = key
+        self.progress = progress
+        self.start = p.response_start
+        self.request_start = p.request_start
+        self.request_wanted = p.request_end
+        self.request_digest = p.request_digest
+        self.edition = p.edition
+        self.closes = p.closes
+        self.data = data
+        self.base = base
+        self.available = base + len(data)
+        self.end: int | None = p.response_end if p.response_end >= 0 else None
+        self.authorised_at = authorised_at
+        self.name = name
+        self.failed = failed
+
+    @property
+    def size(self) -> int:
+        return len(self.data) + len(self.progress)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of the response stream. Raises ResponseGone."""
+        if start < self.base or stop > self.available:
+            raise ResponseGone("bytes no longer held")
+        return bytes(self.data[start - self.base : stop - self.base])
+
+    def trim(self, received: int) -> bool:
+        """Forget what the client has; True if `size` changed."""
+        useless = min(received, self.available) - KEPT_BEHIND - self.base
+        if useless < KEPT_WHOLE:
+            return False
+        if not isinstance(self.data, bytearray):
+            self.data = bytearray(self.data)
+        del self.data[:useless]
+        self.base += useless
+        return True
+
+
+class Growing:
+    """A response whose application call still runs: what there is of it so far."""
+
+    __slots__ = ("authorised_at", "base", "data", "end", "failed", "key", "name", "p", "taken")
+    running = True
+
+    def __init__(self, key: Key, p: Progress, authorised_at: int) -> None:
+        """`p`: progress in phase RESPONDING, kind PENDING, owned by the response from now on."""
+        self.key = key
+        self.p = p
+        self.data: bytes | bytearray = b""
+        self.base = p.response_start
+        """Stream offset where `data` begins."""
+        self.taken = p.response_start
+        """The client holds every byte below."""
+        self.end: int | None = None
+        self.authorised_at = authorised_at
+        self.failed = False
+        self.name = b""
+        """Digest of the whole response, if the whole was there when it was first answered."""
+
+    @property
+    def start(self) -> int:
+        return self.p.response_start
+
+    @property
+    def available(self) -> int:
+        return self.base + len(self.data)
+
+    @property
+    def edition(self) -> int:
+        return self.p.edition
+
+    @property
+    def closes(self) -> bool:
+        return self.p.closes
+
+    @property
+    def request_start(self) -> int:
+        return self.p.request_start
+
+    @property
+    def request_wanted(self) -> int:
+        return self.p.request_end
+
+    @property
+    def request_digest(self) -> bytes:
+        return self.p.request_digest
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    @property
+    def progress(self) -> bytes:
+        self.p.response_end = UNKNOWN if self.end is None else self.end
+        return encode(self.p)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the client has not got."""
+        return self.base + len(self.data) - self.taken
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of the response stream. Raises ResponseGone."""
+        if start < self.base or stop > self.base + len(self.data):
+            raise ResponseGone("bytes no longer held")
+        return bytes(self.data[start - self.base : stop - self.base])
+
+    def settle(self, token: Callable[[], bytes]) -> None:
+        """Fix the edition, now that an answer is made: by content if it is all there."""
+        if self.p.edition:
+            return
+        if self.base + len(self.data) == self.end:
+            self.name_by_content()
+        else:
+            self.p.edition = edition_of(token())
+            self.p.kind = Body.MEMORY
+
+    def name_by_content(self) -> None:
+        """The edition of a response that was whole before anything of it was answered."""
+        self.name = name = digest(self.data)
+        self.p.kind = Body.MEMORY
+        self.p.edition = edition_of(name)
+        self.p.response_check = name[4:]
+        self.p.reproducible = True
+
+    def trim(self, received: int) -> bool:
+        """Note what the client has, and forget it of a large response; True if `size` changed."""
+        received = min(received, self.base + len(self.data))
+        self.taken = max(self.taken, received)
+        useless = received - KEPT_BEHIND - self.base
+        if useless < KEPT_WHOLE:
+            return False
+        if isinstance(self.data, bytes):
+            self.data = bytearray(self.data)
+        del self.data[:useless]
+        self.base += useless
+        return True
+
+    def finished(self) -> Finished:
+        """The same response in less memory, for the time after the call."""
+        data = bytes(self.data) if len(self.data) <= KEPT_WHOLE else self.data
+        return Finished(
+            self.key,
+            self.p,
+            self.progress,
+            data,
+            self.base,
+            self.authorised_at,
+            self.name,
+            self.failed,
+        )

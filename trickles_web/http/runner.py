@@ -1,0 +1,241 @@
+"""The soft side of the service: application calls in progress, and the responses kept for repeats.
+
+Everything here may vanish between two calls; `Service` decides what that means for an exchange.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from trickles_web.http.asgi import Calls, Run
+from trickles_web.http.files import FileResponse, Files
+from trickles_web.http.framing import error_page
+from trickles_web.http.lifespan import Lifespan
+from trickles_web.http.progress import Body, Progress, digest, edition_of, encode
+from trickles_web.http.responses import (
+    PENDING,
+    Finished,
+    Held,
+    Need,
+    Pending,
+    Refuse,
+)
+from trickles_web.http.scope import build_scope, full_path
+from trickles_web.transport.wire import Code
+
+if TYPE_CHECKING:
+    from trickles_web.config import HttpConfig
+    from trickles_web.http.request import Request
+    from trickles_web.http.scope import ASGIApp
+    from trickles_web.state import Key, Store
+    from trickles_web.transport.server import Redeemed
+
+Answer = Run | Finished | FileResponse | Pending | Held | Need | Refuse
+KeptResponse = Run | Finished | FileResponse
+
+SMALLEST_BUFFER = 65_536
+"""What a running response may hold even when the store is full: it must be able to go on."""
+
+OUTCOME_UNKNOWN = ((b"trickles-outcome", b"unknown"),)
+
+logger = logging.getLogger("trickles.error")
+access = logging.getLogger("trickles.access")
+
+
+class Runner:
+    """Starts application calls and keeps what they produce. The `Host` of every run."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: HttpConfig,
+        store: Store[KeptResponse],
+        *,
+        on_ready: Callable[[int], None],
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
+        server: tuple[str, int] | None,
+    ) -> None:
+        self.app = app
+        self.config = config
+        self.store = store
+        self.files = Files()
+        self.calls = Calls(self._tick)
+        self.lifespan = Lifespan(app, config.lifespan)
+        self.server = server
+        self.now = clock
+        self._on_ready = on_ready
+        self._random = random
+
+    @property
+    def full(self) -> bool:
+        """No more application calls for now."""
+        return len(self.calls.runs) >= self.config.max_running
+
+    async def shutdown(self, grace_s: float) -> None:
+        """Let running calls end within `grace_s` seconds, cancel the others, stop the app."""
+        await self.calls.shutdown(grace_s)
+        await self.lifespan.shutdown()
+        self.files.close()
+
+    def kept(self, key: Key, now: int) -> KeptResponse | None:
+        """The response of this exchange, unless it is lost or its client was given up."""
+        kept = self.store.response(key, now)
+        if isinstance(kept, Run):
+            if kept.gone and not kept.hopeless:
+                self.store.drop(key)
+                return None
+            kept.heard = now
+        return kept
+
+    def start(
+        self,
+        key: Key,
+        p: Progress,
+        request: Request,
+        r: Redeemed,
+        now: int,
+        expected: bytes | None = None,
+    ) -> Answer:
+        """Call the application. `expected`: see `Run.expected`."""
+        scope = build_scope(
+            request, r.address, self.server, self.config.root_path, self.lifespan.state
+        )
+        run = Run(self, key, request, scope, p, now)
+        run.expected = expected
+        self.store.close_spool(key)
+        self.store.keep(key, run, now)
+        self.calls.start(run, self.app, self._done)
+        kept = self.store.response(key, now)
+        return self.serve(kept if kept is not None else run, r, now)
+
+    def page(
+        self,
+        key: Key,
+        p: Progress,
+        status: int,
+        r: Redeemed,
+        now: int,
+        *,
+        closes: bool,
+        head_only: bool = False,
+        unknown: bool = False,
+    ) -> Answer:
+        """A response of our own, kept like any other."""
+        data = error_page(
+            status,
+            head_only=head_only,
+            date=p.date if self.config.date_header else None,
+            server=self.config.server_header,
+            closes=closes,
+            extra=OUTCOME_UNKNOWN if unknown else (),
+            text="Whether this request was executed is not known." if unknown else "",
+        )
+        name = digest(data)
+        p.kind, p.closes, p.reproducible = Body.MEMORY, closes, True
+        p.edition, p.response_check = edition_of(name), name[4:]
+        p.response_end = p.response_start + len(data)
+        response = Finished(key, p, encode(p), data, p.response_start, now // 1000, name)
+        self.store.close_spool(key)
+        self.store.keep(key, response, now)
+        return self.serve(response, r, now)
+
+    def busy(self, key: Key, p: Progress, request: Request, r: Redeemed, now: int) -> Answer:
+        """A 503: one call too many."""
+        logger.warning("Exceeded concurrency limit.")
+        head_only = request.method == "HEAD"
+        return self.page(key, p, 503, r, now, closes=request.closes, head_only=head_only)
+
+    def serve(self, kept: KeptResponse, r: Redeemed, now: int) -> Answer:
+        """The response if it can be read where the client wants it, else wait or refuse."""
+        first = r.wants[0][0] if r.wants else kept.start
+        if isinstance(kept, Run):
+            if kept.hopeless:
+                return Refuse(Code.GONE)
+            if kept.expected is not None:
+                kept.parked = first
+                return PENDING
+            if kept.data:
+                kept.settle(self._token)
+        if r.edition:
+            if r.edition == kept.edition:
+                self._trim(kept, r.received)
+            elif kept.edition:
+                if r.handed_on:
+                    return Refuse(Code.GONE)
+                first = kept.start
+        if first < kept.available:
+            if first >= kept.base or kept.base == kept.start:
+                return kept
+            # The client has said that it holds these bytes: an old datagram, come late.
+            return Held(kept.request_wanted, kept.progress, complete=True)
+        if kept.end is not None and kept.end <= first:
+            return kept
+        if kept.failed:
+            return Refuse(Code.FAILED)
+        if isinstance(kept, Run):
+            kept.parked = first
+            return PENDING
+        return Refuse(Code.GONE)
+
+    def _trim(self, kept: KeptResponse, received: int) -> None:
+        if not isinstance(kept, FileResponse) and kept.trim(received):
+            self.store.resized(kept.key, kept)
+
+    # The host of the runs
+
+    def ready(self, run: Run) -> None:
+        """Tell the endpoint that a parked request can be answered."""
+        run.parked = -1
+        self._on_ready(run.key[0])
+
+    def grown(self, run: Run) -> int:
+        """Account for `run.size`; returns how many bytes it may hold that the client has not."""
+        self.store.resized(run.key, run)
+        return SMALLEST_BUFFER if self.store.full else self.config.response_buffer_bytes
+
+    def completed(self, run: Run, response: Finished | FileResponse) -> None:
+        """Keep the response in place of the run, unless the store has lost that meanwhile."""
+        now = self.now()
+        if self.store.response(run.key, now) is run:
+            self.store.keep(run.key, response, now)
+
+    def started(self, run: Run, status: int) -> None:
+        """Write the access log, in uvicorn's format."""
+        if not self.config.access_log or not access.isEnabledFor(logging.INFO):
+            return
+        scope = run.scope
+        access.info(
+            '%s - "%s %s HTTP/%s" %d',
+            "{}:{}".format(*scope["client"]),
+            scope["method"],
+            full_path(scope),
+            scope["http_version"],
+            status,
+        )
+
+    def _token(self) -> bytes:
+        return self._random(4)
+
+    def _done(self, run: Run) -> None:
+        """The call has returned."""
+        now = self.now()
+        if run.p.unsafe:
+            self.store.ended(run.key, now)
+        # A completed run has been replaced by its response. One that is still here never will be,
+        # whatever went wrong, and the store does not evict what runs.
+        if self.store.response(run.key, now) is run:
+            self.store.drop(run.key)
+
+    def _tick(self) -> bool:
+        self.sweep(self.now())
+        return bool(self.calls.runs or len(self.files))
+
+    def sweep(self, now: int) -> None:
+        """Give up clients that fell silent, close files that nobody reads. now: wall-clock ms."""
+        for run in self.calls.runs:
+            if not run.gone and run.heard + self.config.client_silence_ms < now:
+                run.leave()
+        self.files.sweep(now)

@@ -1,0 +1,54 @@
+"""What passes between server and application by ASGI 3, and the scope of an HTTP request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+if TYPE_CHECKING:
+    from trickles_web.http.request import Request
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[object]]
+
+
+def build_scope(
+    request: Request,
+    client: tuple[str, int],
+    server: tuple[str, int] | None,
+    root_path: str,
+    state: dict[str, Any],
+) -> Scope:
+    """The scope that uvicorn would build, and the pathsend extension."""
+    raw_path, _, query = request.target.partition(b"?")
+    path = raw_path.decode("ascii")
+    if "%" in path:
+        path = unquote(path)
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": request.version,
+        "server": server,
+        "client": client,
+        "scheme": "http",
+        "method": request.method,
+        "root_path": root_path,
+        "path": root_path + path,
+        "raw_path": root_path.encode("ascii") + raw_path if root_path else raw_path,
+        "query_string": query,
+        "headers": request.headers,
+        "state": state.copy(),
+        "extensions": {"http.response.pathsend": {}},
+    }
+
+
+def full_path(scope: Scope) -> str:
+    """Path and query as the access log shows them."""
+    path = quote(scope["path"])
+    if scope["query_string"]:
+        return f"{path}?{scope['query_string'].decode('ascii')}"
+    return path

@@ -1,0 +1,399 @@
+"""HTTP over continuations: from one redeemed datagram to a response, or to what is missing.
+
+Which bytes a continuation stands for never depends on what this process remembers. What it does
+remember (spools, running calls, finished responses, the ledger) only saves work, but for one thing:
+an unsafe request runs only where the ledger is that was there when its exchange began.
+
+    receiving --request whole--> running --bytes--> responding --next request--> receiving
+                                    |                   |
+                                    +-- soft state lost +-- safe: run again, if that can be right
+                                                        +-- unsafe: the outcome is unknown
+                                                        +-- file: nothing was lost
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from trickles_web.http.asgi import Run
+from trickles_web.http.assembly import Assembly
+from trickles_web.http.files import FileResponse, sealed_for
+from trickles_web.http.progress import (
+    MOST_RECEIVED,
+    MOST_RERUNS,
+    UNKNOWN,
+    Body,
+    Phase,
+    Progress,
+    ProgressError,
+    called,
+    decode,
+    digest,
+    encode,
+)
+from trickles_web.http.request import Malformed, Reader, read_whole
+from trickles_web.http.responses import PENDING, Finished, Held, Need, Refuse
+from trickles_web.http.runner import Answer, KeptResponse, Runner
+from trickles_web.state import Claim, Conflict
+from trickles_web.transport.wire import Code, Kind
+
+if TYPE_CHECKING:
+    from trickles_web.config import HttpConfig
+    from trickles_web.http.scope import ASGIApp
+    from trickles_web.state import Key, Store
+    from trickles_web.transport.server import Redeemed
+
+logger = logging.getLogger("trickles.error")
+
+
+class Service:
+    """One application, served. All methods are called from one event loop's thread."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: HttpConfig,
+        store: Store[KeptResponse],
+        *,
+        on_ready: Callable[[int], None],
+        clock: Callable[[], int],
+        random: Callable[[int], bytes] = os.urandom,
+        server: tuple[str, int] | None = None,
+        open_to_strangers: bool = False,
+    ) -> None:
+        """on_ready(incarnation) must not raise; it may call `answer`. clock: wall-clock ms.
+
+        open_to_strangers: safe requests run for addresses that proved nothing (static files).
+        """
+        self.config = config
+        self.store = store
+        self.open_to_strangers = open_to_strangers
+        self.runner = Runner(
+            app, config, store, on_ready=on_ready, clock=clock, random=random, server=server
+        )
+        self.assembly = Assembly(
+            config, store, soon=self.runner.calls.soon, on_ready=on_ready, clock=clock
+        )
+        self._clock = clock
+
+    # What the endpoint calls
+
+    async def startup(self) -> None:
+        """Start the application. Raises LifespanFailed."""
+        await self.runner.lifespan.startup()
+
+    async def shutdown(self, grace_s: float = 0.0) -> None:
+        """Let running calls end within `grace_s`, cancel the others, stop the application."""
+        await self.runner.shutdown(grace_s)
+
+    def answer(self, redeemed: Redeemed, now: int) -> Answer:
+        """What to do for this datagram. Changes nothing that a second call would not find so.
+
+        Never raises for what a client sent. now: wall-clock ms.
+        """
+        try:
+            p = decode(redeemed.progress)
+        except ProgressError:
+            return Refuse(Code.GONE)  # sealed by a version that wrote it otherwise
+        if p.phase is Phase.RESPONDING:
+            if not redeemed.request_bytes or redeemed.request_offset < p.request_end:
+                return self._respond(p, redeemed, now)
+            following = self._following(p, redeemed, now)
+            if following is None:
+                return self._respond(p, redeemed, now)
+            if isinstance(following, Refuse):
+                return following
+            p = following
+        elif not p.store:
+            p.store = redeemed.store
+        return self._receive(p, redeemed, now)
+
+    def cancel(self, redeemed: Redeemed) -> None:
+        """The client wants nothing more of this flow."""
+        try:
+            p = decode(redeemed.progress)
+        except ProgressError:
+            return
+        now = self._clock()
+        # The continuation may be from before the exchange that is running now.
+        for exchange in (p.exchange, p.exchange + 1):
+            key = (redeemed.incarnation, exchange)
+            kept = self.store.response(key, now)
+            if isinstance(kept, Run):
+                kept.leave()
+            self.store.drop(key)
+
+    # Receiving
+
+    def _following(self, p: Progress, r: Redeemed, now: int) -> Progress | Refuse | None:
+        """The exchange after `p`'s, or None if that one is not over."""
+        if p.closes:
+            return None
+        end = p.response_end
+        if end == UNKNOWN:
+            kept = self.runner.kept((r.incarnation, p.exchange), now)
+            if kept is None:
+                # Nobody knows, so the client's word counts; but only if it can be true.
+                if r.received >= MOST_RECEIVED:
+                    return Refuse(Code.GONE)
+                end = max(r.received, p.response_start)
+            elif kept.end is None:
+                return None
+            else:
+                end = kept.end
+        if r.received < end:
+            return None
+        # The flow moves on: nobody will ask for the response before.
+        self.store.drop((r.incarnation, p.exchange))
+        return Progress(
+            exchange=(p.exchange + 1) & 0xFFFF_FFFF,
+            request_start=p.request_end,
+            response_start=end,
+            held=p.request_end,
+            store=r.store,
+        )
+
+    def _receive(self, p: Progress, r: Redeemed, now: int) -> Answer:
+        key = (r.incarnation, p.exchange)
+        kept = self.runner.kept(key, now)
+        if kept is not None:
+            return self._repeat(kept, r, now)
+        if not r.fresh and (r.repeated or r.kind is Kind.UPLOAD):
+            p.doubtful = True
+        if not (r.may_run or self.open_to_strangers):
+            return self._not_yet(p, r)
+        spool = self.store.spool(key, now)
+        if spool is not None or r.kind is Kind.UPLOAD or r.request_offset != p.request_start:
+            return self._assemble(key, p, r, now)
+        reader = Reader(self.config)
+        if not r.request_bytes or reader.read(r.request_bytes) is None:
+            return self._assemble(key, p, r, now)
+        return self._begin(key, p, reader, r.request_bytes, r, now, p.request_start)
+
+    @staticmethod
+    def _not_yet(p: Progress, r: Redeemed) -> Held:
+        """The same again, please, under the continuation that comes with this."""
+        return Held(r.request_offset, encode(p) if p.doubtful else r.progress)
+
+    def _assemble(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
+        """A request of several datagrams."""
+        if not r.validated or r.kind is Kind.HELLO:
+            return self._not_yet(p, r)
+        try:
+            spool = self.assembly.write(key, p.request_start, r, now)
+        except Conflict:
+            return Refuse(Code.CONFLICT)
+        reader = self.assembly.read(key, spool)
+        p.held = max(p.held, spool.held)
+        if reader.outcome is None:
+            if r.kind is Kind.REQUEST:
+                stop = r.request_offset + len(r.request_bytes) if r.request_digest else 0
+                missing = spool.missing(max(p.held, stop))
+                if missing:
+                    return Need(missing)
+                if spool.behind or reader.behind:
+                    return PENDING
+            return Held(spool.held, encode(p))
+        whole = p.request_start + reader.outcome.length
+        if r.kind is Kind.UPLOAD:
+            return Held(min(whole, spool.held), encode(p), complete=True)
+        return self._begin(key, p, reader, spool.data, r, now, whole)
+
+    # Running
+
+    def _begin(
+        self,
+        key: Key,
+        p: Progress,
+        reader: Reader,
+        data: bytes | bytearray,
+        r: Redeemed,
+        now: int,
+        held: int,
+    ) -> Answer:
+        """First run of a whole request; `held`: what to say is held if it cannot run yet."""
+        outcome = reader.outcome
+        assert outcome is not None
+        following = called(p, p.request_start + outcome.length, reader.name, now // 1000)
+        if not isinstance(outcome, Malformed) and not outcome.safe:
+            following.unsafe = True
+            refused = self._may_not_run(key, p, following, r, now, held)
+            if refused is not None:
+                return refused
+        # Only now, because this can take time, and what went before can be had again and again.
+        stop = r.request_offset + len(r.request_bytes) - p.request_start
+        if not reader.agrees(data, stop, r.request_digest):
+            self.store.close_spool(key)  # so that sending it all again can mend it
+            return Refuse(Code.CONFLICT)
+        if isinstance(outcome, Malformed):
+            logger.warning("Invalid HTTP request received: %s.", outcome.reason)
+            return self.runner.page(key, following, outcome.status, r, now, closes=True)
+        if self.runner.full:
+            return self.runner.busy(key, following, outcome, r, now)
+        if not outcome.safe:
+            claim = self.store.claim(key, reader.name, now)
+            if claim is Claim.FULL:
+                return self.runner.busy(key, following, outcome, r, now)
+            if claim is not Claim.GRANTED:
+                return Refuse(Code.CONFLICT)
+        reader.take(data)
+        return self.runner.start(key, following, outcome, r, now, b"" if r.handed_on else None)
+
+    def _may_not_run(
+        self, key: Key, p: Progress, following: Progress, r: Redeemed, now: int, held: int
+    ) -> Answer | None:
+        """Why an unsafe request may not start, or None if it may."""
+        entry = self.store.claimed(key)
+        if p.doubtful and r.repeated and entry is None and p.store == self.store.id:
+            # It may have run while its continuation was young: entries past their life go.
+            return Refuse(Code.UNKNOWN)
+        if r.kind is Kind.HELLO or not r.validated or not r.may_run:
+            return self._not_yet(p, r)
+        if p.store != self.store.id:
+            return Refuse(Code.NOT_MINE)
+        if entry is not None and entry.digest != following.request_digest:
+            return Refuse(Code.CONFLICT)
+        if entry is not None or r.handed_on or r.edition:
+            return self._unknown(key, following, r, now)
+        if not r.fresh:
+            p.held = max(p.held, held)
+            return Held(held, encode(p), complete=held >= following.request_end)
+        return None
+
+    def _unknown(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
+        """An unsafe request was started, and what came of it is not known here any more."""
+        entry = self.store.claimed(key)
+        if entry is not None:
+            p.date = entry.claimed // 1000  # so that a page made twice is the same page
+        p.reruns = 0
+        answer = self.runner.page(key, p, 500, r, now, closes=True, unknown=True)
+        if isinstance(answer, Refuse):  # bytes of another response were handed on
+            self.store.drop(key)
+            return Refuse(Code.UNKNOWN)
+        return answer
+
+    # Responding
+
+    def _respond(self, p: Progress, r: Redeemed, now: int) -> Answer:
+        key = (r.incarnation, p.exchange)
+        if r.kind is Kind.UPLOAD:
+            return self._upload_again(key, p, r, now)
+        if p.kind is Body.FILE:
+            if self._is_authorised(r.authorised_at, now):
+                return self.runner.serve(self._file(p, r, r.authorised_at, now), r, now)
+            return self._authorise(key, p, r, now)
+        kept = self.runner.kept(key, now)
+        name = p.edition.to_bytes(4, "big") + p.response_check if p.reproducible else b""
+        if kept is not None:
+            if r.handed_on and name and isinstance(kept, Finished) and kept.name != name:
+                return Refuse(Code.GONE)
+            return self._repeat(kept, r, now)
+        if p.unsafe:
+            if r.store != self.store.id:
+                return Refuse(Code.NOT_MINE)
+            return self._unknown(key, p, r, now)
+        contradicts = r.handed_on and p.kind is Body.MEMORY and not p.reproducible
+        if p.reruns >= MOST_RERUNS or contradicts:
+            return Refuse(Code.GONE)
+        return self._run_again(key, p, r, now, name if r.handed_on else None)
+
+    def _is_authorised(self, at: int, now: int) -> bool:
+        return not at or now - at * 1000 <= self.config.authorisation_ms
+
+    def _file(self, p: Progress, r: Redeemed, authorised_at: int, now: int) -> FileResponse:
+        progress = sealed_for(p, r.progress, r.edition, r.received)
+        return FileResponse(p, progress, self.runner.files, authorised_at, now)
+
+    def _authorise(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
+        """The app is asked again whether this file may be had, and must name the same one."""
+        kept = self.runner.kept(key, now)
+        if isinstance(kept, FileResponse) and not self._is_authorised(kept.authorised_at, now):
+            self.store.drop(key)
+            kept = None
+        if kept is None:
+            return Refuse(Code.GONE) if p.unsafe else self._run_again(key, p, r, now, None)
+        if isinstance(kept, Run):
+            kept.parked = p.response_start
+            return PENDING
+        if isinstance(kept, FileResponse) and kept.is_same_file(p):
+            return self.runner.serve(self._file(p, r, kept.authorised_at, now), r, now)
+        return Refuse(Code.GONE)
+
+    def _run_again(
+        self, key: Key, p: Progress, r: Redeemed, now: int, expected: bytes | None
+    ) -> Answer:
+        """Soft state is lost and the request is safe: run it again, once its bytes are here."""
+        if not r.may_run:
+            return Held(p.request_end, r.progress, complete=True)
+        if self.runner.full:
+            return Refuse(Code.BUSY)
+        skip = p.request_start - r.request_offset
+        length = p.request_end - p.request_start
+        data: bytes | bytearray
+        if r.request_bytes and skip >= 0 and len(r.request_bytes) - skip >= length:
+            data = r.request_bytes[skip : skip + length]
+            reader = read_whole(self.config, data)
+        else:
+            if not r.validated:
+                return Held(p.request_end, r.progress, complete=True)
+            try:
+                spool = self.assembly.write(key, p.request_start, r, now, p.request_end)
+            except Conflict:
+                return Refuse(Code.CONFLICT)
+            missing = spool.missing(p.request_end)
+            if missing:
+                return Need(missing)
+            # Read once all is here: what is malformed then ends where it ended the first time.
+            if spool.behind:
+                return PENDING
+            data, reader = spool.data, self.assembly.read(key, spool)
+            if reader.behind:
+                return PENDING
+        outcome = reader.outcome
+        if outcome is None or outcome.length != length or reader.name != p.request_digest:
+            same = digest(data[:length]) == p.request_digest
+            self.store.close_spool(key)
+            return Refuse(Code.UNKNOWN if same else Code.CONFLICT)  # same: another version's
+        again = called(p, p.request_end, p.request_digest, p.date)  # the date stays
+        again.reruns = min(p.reruns + 1, MOST_RERUNS)
+        if isinstance(outcome, Malformed):
+            return self.runner.page(key, again, outcome.status, r, now, closes=True)
+        if not outcome.safe:
+            return Refuse(Code.UNKNOWN)
+        reader.take(data)
+        return self.runner.start(key, again, outcome, r, now, expected)
+
+    # Answers from what is kept
+
+    def _repeat(self, kept: KeptResponse, r: Redeemed, now: int) -> Answer:
+        """A response is there: make sure that it is this request's."""
+        at = kept.request_start - r.request_offset
+        length = kept.request_wanted - kept.request_start
+        if (
+            r.request_bytes
+            and at >= 0
+            and len(r.request_bytes) - at >= length
+            and digest(r.request_bytes[at : at + length]) != kept.request_digest
+        ):
+            return Refuse(Code.CONFLICT)
+        if r.kind is Kind.UPLOAD:
+            return Held(kept.request_wanted, kept.progress, complete=True)
+        return self.runner.serve(kept, r, now)
+
+    def _upload_again(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
+        """Request bytes that were asked for again, or are late repeats."""
+        kept = self.runner.kept(key, now)
+        if kept is not None:
+            return self._repeat(kept, r, now)
+        lost = p.kind is not Body.FILE or not self._is_authorised(r.authorised_at, now)
+        if p.unsafe or not lost or not r.validated or r.request_offset >= p.request_end:
+            return Held(p.request_end, r.progress, complete=True)
+        try:
+            spool = self.assembly.write(key, p.request_start, r, now, p.request_end)
+        except Conflict:
+            return Refuse(Code.CONFLICT)
+        held = min(spool.held, p.request_end)
+        return Held(held, r.progress, complete=held == p.request_end)

@@ -1,0 +1,241 @@
+"""Between the socket and the two layers above it: what is done with each datagram.
+
+    datagram -> transport.redeem -> Refusal   its reply, if it has one
+                                    Redeemed  -> http.answer -> a response  transport.burst, sent
+                                                                Pending     parked, WAIT after 10 ms
+                                                                Held        ACK, parked till whole
+                                                                Need        NEED, parked likewise
+                                                                Refuse      REFUSED
+    on_ready(incarnation), UPLOAD            the parked request is asked about again
+
+There is no connection here: a datagram brings all that is needed to answer it, and what is parked
+may be forgotten at any time. No exception of one datagram reaches the loop, or the next datagram.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from trickles_web.errors import ResponseGone
+from trickles_web.http.responses import Held, Need, Pending, Refuse
+from trickles_web.http.runner import Answer
+from trickles_web.http.service import Service
+from trickles_web.net.parking import SHORTEST_WAIT_MS, Parked, Parking
+from trickles_web.net.udp import Peer, UdpSocket, host_and_port
+from trickles_web.transport.server import Redeemed, Refusal, Server
+from trickles_web.transport.wire import VERSION, Code, Kind
+
+logger = logging.getLogger("trickles.error")
+
+HELLO = VERSION << 4 | Kind.HELLO
+"""First byte of a HELLO."""
+LOADED_AFTER = 3
+"""Drains in a row that ended at their bound: from then on strangers get the short reply only."""
+SLICE = 256
+"""Parked requests looked at in one turn of the loop."""
+MOST_TRACEBACKS = 64
+"""Distinct failures logged with a traceback; any more are only counted."""
+
+
+def wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Endpoint:
+    """Serves what `udp` receives, until `close`."""
+
+    def __init__(
+        self,
+        server: Server,
+        service: Service,
+        udp: UdpSocket,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], int] = wall_clock_ms,
+        parking: Parking | None = None,
+    ) -> None:
+        self.handled: Counter[str] = Counter()
+        self._server = server
+        self._service = service
+        self._udp = udp
+        self._loop = loop
+        self._clock = clock
+        self._parking = parking or Parking()
+        self._hellos: list[tuple[bytes, Peer]] = []
+        self._full_drains = 0
+        self._ready: dict[int, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._logged: set[tuple[str, str, int]] = set()
+        self._closed = False
+
+    def start(self) -> None:
+        self._udp.start(self._deliver, self._drained)
+
+    def close(self) -> None:
+        self._closed = True
+        self._udp.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def parked(self) -> int:
+        return len(self._parking)
+
+    def counters(self) -> Counter[str]:
+        """By reason: what was received, answered, refused, dropped, and lost on the way out."""
+        total: Counter[str] = Counter()
+        for part in (self._udp.counters, self.handled, self._server.counters):
+            total.update(part)
+        return total
+
+    # -- datagrams in ---------------------------------------------------------------------------
+
+    def _deliver(self, datagram: bytes, peer: Peer) -> None:
+        if datagram and datagram[0] == HELLO:
+            self._hellos.append((datagram, peer))  # strangers after those who have echoed
+        else:
+            self._serve(datagram, peer)
+
+    def _drained(self, full: bool) -> None:
+        self._full_drains = self._full_drains + 1 if full else 0
+        if self._hellos:
+            hellos, self._hellos = self._hellos, []
+            for datagram, peer in hellos:
+                self._serve(datagram, peer)
+
+    def _serve(self, datagram: bytes, peer: Peer) -> None:
+        try:
+            now = self._clock()
+            redeemed = self._server.redeem(datagram, host_and_port(peer), now)
+            if isinstance(redeemed, Refusal):
+                self._send(redeemed.reply, peer)
+            else:
+                self._handle(redeemed, peer, now)
+        except Exception as error:
+            self._failed(error)
+
+    def _handle(self, redeemed: Redeemed, peer: Peer, now: int) -> None:
+        kind = redeemed.kind
+        self.handled[kind.name] += 1
+        if kind is Kind.CANCEL:
+            self._parking.remove(redeemed.incarnation)
+            self._service.cancel(redeemed)
+        elif kind is Kind.HELLO and self._full_drains >= LOADED_AFTER:
+            self.handled["short reply under load"] += 1
+            self._send(self._server.acknowledge(redeemed, 0, b"", now), peer)
+        else:
+            answer = self._service.answer(redeemed, now)
+            if isinstance(answer, Pending):
+                self._park(redeemed, peer, now)
+            else:
+                self._reply(answer, redeemed, peer, now)
+            if kind is Kind.UPLOAD and self._parking.get(redeemed.incarnation) is not None:
+                self.on_ready(redeemed.incarnation)  # maybe the request is whole now
+            elif isinstance(answer, Held | Need) and redeemed.validated:
+                self._park(redeemed, peer, now, incomplete=True)
+
+    def _reply(self, answer: Answer, redeemed: Redeemed, peer: Peer, now: int) -> None:
+        if isinstance(answer, Held):
+            reply = self._server.acknowledge(
+                redeemed, answer.held, answer.progress, now, complete=answer.complete
+            )
+            self._send(reply, peer)
+        elif isinstance(answer, Need):
+            self._send(self._server.need(redeemed, answer.ranges), peer)
+        elif isinstance(answer, Refuse):
+            self._send(self._server.refuse(redeemed, answer.code), peer)
+        elif not isinstance(answer, Pending):
+            try:
+                trains = self._server.burst(redeemed, answer, now)
+            except ResponseGone:
+                self._send(self._server.refuse(redeemed, Code.GONE), peer)
+            else:
+                self._udp.send_trains(trains, peer)
+                if not trains and redeemed.starved:
+                    self._send(self._server.come_back(redeemed, now), peer)
+
+    def _send(self, reply: bytes | None, peer: Peer) -> None:
+        if reply is not None:
+            self._udp.send(reply, peer)
+
+    def _failed(self, error: Exception) -> None:
+        """Counted, and logged with its traceback the first time it happens at that place."""
+        self.handled["internal error"] += 1
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        file, line = (trace.tb_frame.f_code.co_filename, trace.tb_lineno) if trace else ("", 0)
+        place = (type(error).__name__, file, line)
+        if place not in self._logged and len(self._logged) < MOST_TRACEBACKS:
+            self._logged.add(place)
+            logger.error("Exception while answering a datagram (logged once)", exc_info=error)
+
+    # -- requests that wait ---------------------------------------------------------------------
+
+    def _park(self, redeemed: Redeemed, peer: Peer, now: int, *, incomplete: bool = False) -> None:
+        if redeemed.kind not in (Kind.REQUEST, Kind.HELLO):
+            return
+        if self._parking.park(redeemed, peer, self._loop.time(), incomplete=incomplete):
+            self._schedule()
+        elif not incomplete:
+            self.handled["no room to park"] += 1
+            self._send(self._server.wait(redeemed, SHORTEST_WAIT_MS, now), peer)
+
+    def on_ready(self, incarnation: int) -> None:
+        """The service may have an answer now. Many calls in one turn of the loop make one."""
+        if not self._ready and not self._closed:
+            self._loop.call_soon(self._answer_ready)
+        self._ready[incarnation] = None
+
+    def _answer_ready(self) -> None:
+        ready, self._ready = self._ready, {}
+        for position, incarnation in enumerate(ready):
+            if position >= SLICE:
+                self.on_ready(incarnation)
+                continue
+            entry = self._parking.get(incarnation)
+            if entry is not None and not self._closed:
+                try:
+                    self._answer_parked(entry)
+                except Exception as error:
+                    self._parking.remove(incarnation)
+                    self._failed(error)
+
+    def _answer_parked(self, entry: Parked) -> None:
+        now = self._clock()
+        answer = self._service.answer(entry.redeemed, now)
+        if isinstance(answer, Pending):
+            self._parking.completed(entry, self._loop.time())
+            self._schedule()
+        elif not (isinstance(answer, Held | Need) and entry.incomplete):
+            self._parking.remove(entry.redeemed.incarnation)
+            self._reply(answer, entry.redeemed, entry.peer, now)
+
+    def _schedule(self) -> None:
+        due = self._parking.next_due()
+        if due is None or self._closed:
+            return
+        if self._timer is not None:
+            if self._timer_at <= due:
+                return
+            self._timer.cancel()
+        # uvloop gives a Handle, which has no when(), for a time that has passed.
+        self._timer = self._loop.call_at(due, self._tick)
+        self._timer_at = due
+
+    def _tick(self) -> None:
+        """The one timer of everything parked; it runs only while something is."""
+        self._timer = None
+        try:
+            monotonic, now = self._loop.time(), self._clock()
+            for entry in self._parking.take_waits(monotonic, SLICE):
+                self.handled["WAIT"] += 1
+                wait = entry.wait_ms(monotonic)
+                self._send(self._server.wait(entry.redeemed, wait, now), entry.peer)
+        except Exception as error:
+            self._failed(error)
+        self._schedule()

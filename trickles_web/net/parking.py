@@ -1,0 +1,164 @@
+"""Requests that nothing can answer yet: bounded soft state, and the WAITs they are due.
+
+One request per incarnation, the newest, because an older one asks for what the newer asks for too.
+A request that is still here after 10 ms gets WAIT(T), so its client repeats it after T instead of
+probing; T is as long as it has waited already, so a slow application costs a client few datagrams.
+All entries are soft: a parked request that is forgotten is repeated by its client.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter, deque
+from typing import NamedTuple
+
+from trickles_web.net.udp import Peer
+from trickles_web.transport.server import Redeemed
+
+WAIT_AFTER_S = 0.010
+"""Most applications answer sooner, and then a WAIT would be a datagram for nothing."""
+SHORTEST_WAIT_MS = 250
+LONGEST_WAIT_MS = 8_000
+FORGET_AFTER_S = 20.0
+"""A client that still waits repeats its request within the longest WAIT."""
+MOST_PARKED = 20_000
+MOST_BYTES = 64 << 20
+"""On loopback a request may have 16 KiB."""
+ENTRY_BYTES = 2_000
+"""What an entry takes beside its datagram."""
+MOST_PER_PREFIX = 10_000
+"""No one network gets more than half. Loopback is exempt: a gateway's many clients all come from
+there.
+"""
+
+
+def prefix_of(host: str) -> str | int | None:
+    """What shares a cap: an IPv4 /24 or an IPv6 /56; None for loopback, which has none."""
+    if ":" not in host:
+        return None if host.startswith("127.") else host.rpartition(".")[0]
+    if host == "::1":
+        return None
+    return int(ipaddress.IPv6Address(host.partition("%")[0])) >> 72
+
+
+class Parked:
+    """One parked request. `since` and `seen` are monotonic seconds: first and latest of its
+    repeats.
+    """
+
+    __slots__ = ("incomplete", "peer", "prefix", "redeemed", "seen", "since", "size")
+
+    def __init__(
+        self, redeemed: Redeemed, peer: Peer, prefix: str | int | None, now: float
+    ) -> None:
+        self.redeemed = redeemed
+        self.peer = peer
+        self.prefix = prefix
+        self.size = len(redeemed.datagram) + len(redeemed.request_bytes) + ENTRY_BYTES
+        self.since = self.seen = now
+        self.incomplete = False
+        """Its HTTP request is not whole yet: acknowledged as far as it is, so it needs no WAIT."""
+
+    def wait_ms(self, now: float) -> int:
+        parked_ms = int((now - self.since) * 1000)
+        return max(SHORTEST_WAIT_MS, min(LONGEST_WAIT_MS, parked_ms))
+
+
+class Due(NamedTuple):
+    at: float
+    entry: Parked
+
+
+class Parking:
+    """All parked requests of a server, by incarnation."""
+
+    def __init__(
+        self,
+        most: int = MOST_PARKED,
+        most_per_prefix: int = MOST_PER_PREFIX,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        self._entries: dict[int, Parked] = {}
+        self._per_prefix: Counter[str | int | None] = Counter()
+        self._most = most
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._most_per_prefix = most_per_prefix
+        # Sorted without sorting, because both delays are constants: the entries by when they were
+        # parked (each parking inserts anew), and the waits, which outlive their entries by 10 ms.
+        self._waits: deque[Due] = deque()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, incarnation: int) -> Parked | None:
+        return self._entries.get(incarnation)
+
+    def park(self, redeemed: Redeemed, peer: Peer, now: float, *, incomplete: bool = False) -> bool:
+        """Keeps the newest request of its incarnation; False when there is no room."""
+        entry = Parked(redeemed, peer, prefix_of(redeemed.address[0]), now)
+        entry.incomplete = incomplete
+        earlier = self.remove(redeemed.incarnation)
+        if earlier is not None and earlier.incomplete == incomplete:
+            entry.since = earlier.since
+        if not self._has_room(entry):
+            return False
+        self._entries[redeemed.incarnation] = entry
+        self._bytes += entry.size
+        if entry.prefix is not None:
+            self._per_prefix[entry.prefix] += 1
+        if not incomplete:
+            self._waits.append(Due(now + WAIT_AFTER_S, entry))
+        return True
+
+    def _has_room(self, entry: Parked) -> bool:
+        return (
+            len(self._entries) < self._most
+            and self._bytes + entry.size <= self._most_bytes
+            and (entry.prefix is None or self._per_prefix[entry.prefix] < self._most_per_prefix)
+        )
+
+    def completed(self, entry: Parked, now: float) -> None:
+        """Its HTTP request is whole now, and the application runs."""
+        if entry.incomplete:
+            entry.incomplete = False
+            entry.since = now
+            self._waits.append(Due(now + WAIT_AFTER_S, entry))
+
+    def remove(self, incarnation: int) -> Parked | None:
+        entry = self._entries.pop(incarnation, None)
+        if entry is None:
+            return None
+        self._bytes -= entry.size
+        if entry.prefix is not None:
+            self._per_prefix[entry.prefix] -= 1
+            if not self._per_prefix[entry.prefix]:
+                del self._per_prefix[entry.prefix]
+        return entry
+
+    def take_waits(self, now: float, most: int) -> list[Parked]:
+        """Up to `most` entries that are due a WAIT, each given out once. Forgets the expired."""
+        due: list[Parked] = []
+        while self._waits and self._waits[0].at <= now and len(due) < most:
+            entry = self._waits.popleft().entry
+            if self._is_here(entry):
+                due.append(entry)
+        while (oldest := self._oldest()) is not None and oldest.seen + FORGET_AFTER_S <= now:
+            self.remove(oldest.redeemed.incarnation)
+        return due
+
+    def next_due(self) -> float | None:
+        """When `take_waits` has something to do; None while nothing is parked."""
+        while self._waits and not self._is_here(self._waits[0].entry):
+            self._waits.popleft()
+        oldest = self._oldest()
+        if oldest is None:
+            return None
+        expiry = oldest.seen + FORGET_AFTER_S
+        return min(self._waits[0].at, expiry) if self._waits else expiry
+
+    def _oldest(self) -> Parked | None:
+        return next(iter(self._entries.values()), None)
+
+    def _is_here(self, entry: Parked) -> bool:
+        return self._entries.get(entry.redeemed.incarnation) is entry

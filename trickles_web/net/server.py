@@ -1,0 +1,356 @@
+"""One server process: configuration, wiring, signals, start and end.
+
+    Config -> Server.run -> bind, secret, application
+                            lifespan startup -> endpoint -> (SIGINT, SIGTERM, should_exit)
+                            endpoint closed -> lifespan shutdown, at most 5 s
+
+Ending is at once: what is in flight goes on at the next process, so there is nothing to drain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trickles_web.config import HttpConfig, TransportConfig
+from trickles_web.errors import LifespanFailed, UsageError
+from trickles_web.http.runner import KeptResponse
+from trickles_web.http.service import Service
+from trickles_web.net import logs, steering
+from trickles_web.net.application import import_application, static_application, static_root
+from trickles_web.net.endpoint import Endpoint, wall_clock_ms
+from trickles_web.net.secret import load_secret
+from trickles_web.net.sockets import bind_udp, endpoint_name, inherited_udp
+from trickles_web.net.udp import UdpSocket
+from trickles_web.state.memory import MemoryStore
+from trickles_web.transport.keys import Keyring
+from trickles_web.transport.replay import ReplayFilter
+from trickles_web.transport.server import Server as TransportServer
+
+logger = logging.getLogger("trickles.error")
+
+PROGRAMS = {"flow": steering.steer_by_flow, "random": steering.steer_at_random}
+STARTUP_FAILURE = 3
+"""Exit code when the application refuses to start, as uvicorn's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What `trickles-serve` can be told. Exactly one of `app` and `static` is given."""
+
+    app: Any = None
+    """An ASGI application, or its name `module:attribute`."""
+    static: str | None = None
+    """A directory to serve instead."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    """0 takes a free one."""
+    fd: int | None = None
+    """Descriptor of an inherited, bound UDP socket, instead of host and port."""
+    workers: int = 1
+    gateway: str | None = None
+    """HOST:PORT of a TCP gateway to run beside the workers."""
+    secret_file: str | None = None
+    service: str | None = None
+    """What continuations are sealed for; by default the application's name or the static root."""
+    app_dir: str = ""
+    root_path: str = ""
+    lifespan: str = "auto"
+    loop: str = "auto"
+    log_level: str = "info"
+    access_log: bool = True
+    use_colors: bool | None = None
+    reuse_port: bool = False
+    steered: int = 0
+    """Sockets that share the port and are steered; 0: no program is attached."""
+    steering: str = "flow"
+    """`flow`: a flow meets one worker. `random`: any datagram meets any worker."""
+    segmentation: bool = True
+    """Send with UDP_SEGMENT where the kernel can."""
+    shutdown_timeout_s: float = 5.0
+    """The application's lifespan shutdown may take this long."""
+
+    def __post_init__(self) -> None:
+        if (self.app is None) == (self.static is None):
+            raise UsageError("give an application (MODULE:ATTRIBUTE) or --static DIR, one of them")
+        if self.workers < 1:
+            raise UsageError("--workers: at least 1")
+        if self.fd is not None and self.workers > 1:
+            raise UsageError("--fd is one socket, for one worker; leave out --workers or --fd")
+
+    @property
+    def supervised(self) -> bool:
+        """Several processes, and one that watches them."""
+        return self.workers > 1 or self.gateway is not None
+
+    @property
+    def service_name(self) -> str:
+        """Names the keys and the secret's file: the same after a restart, another for another
+        service.
+        """
+        if self.service:
+            return self.service
+        if self.static is not None:
+            return f"static {static_root(self.static)}"
+        if isinstance(self.app, str):
+            return self.app
+        kind = type(self.app)
+        name = getattr(self.app, "__qualname__", kind.__qualname__)
+        return f"{getattr(self.app, '__module__', kind.__module__)}:{name}"
+
+    def load_application(self) -> Any:
+        if self.static is not None:
+            return static_application(self.static)
+        if isinstance(self.app, str):
+            return import_application(self.app, self.app_dir)
+        return self.app
+
+    def bind(self) -> socket.socket:
+        if self.fd is not None:
+            return inherited_udp(self.fd)
+        sock = bind_udp(self.host, self.port, reuse_port=self.reuse_port or self.steered > 0)
+        if self.steered > 1:
+            program = PROGRAMS[self.steering](self.steered)
+            steering.attach(sock, program)
+        return sock
+
+    def http(self) -> HttpConfig:
+        return HttpConfig(
+            lifespan=self.lifespan, root_path=self.root_path, access_log=self.access_log
+        )
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """`auto` is uvloop where it is installed. Raises UsageError."""
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    try:
+        import uvloop
+    except ImportError:
+        if name == "auto":
+            return asyncio.new_event_loop
+        raise UsageError("--loop uvloop: pip install 'trickles-web[speed]'") from None
+    return uvloop.new_event_loop
+
+
+class Server:
+    """One process that serves. `run()` blocks; `serve()` is for a loop that is running already.
+
+    `on_started` is called when it serves, instead of the banner. Set `should_exit` to end it, from
+    any thread; `force_exit` too, not to wait for the application.
+    """
+
+    def __init__(self, config: Config, *, on_started: Callable[[], None] | None = None) -> None:
+        self.config = config
+        self.started = False
+        self.exit_code = 0
+        self.address = (config.host, config.port)
+        """What it is bound to, once that is known."""
+        self.endpoint: Endpoint | None = None
+        self._on_started = on_started
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._should_exit = self._force_exit = False
+        self._stop = asyncio.Event()
+        self._force = asyncio.Event()
+
+    @property
+    def should_exit(self) -> bool:
+        return self._should_exit
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        self._should_exit = value
+        self._wake()
+
+    @property
+    def force_exit(self) -> bool:
+        return self._force_exit
+
+    @force_exit.setter
+    def force_exit(self, value: bool) -> None:
+        self._force_exit = value
+        self._wake()
+
+    def _wake(self) -> None:
+        """Both may be set from another thread, as uvicorn's can; events may not."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._notice)
+
+    def _notice(self) -> None:
+        if self._should_exit:
+            self._stop.set()
+        if self._force_exit:
+            self._force.set()
+
+    def run(self) -> int:
+        """Serves until told to end; the exit code. Raises UsageError."""
+        with asyncio.Runner(loop_factory=loop_factory(self.config.loop)) as runner:
+            runner.run(self.serve())
+        return self.exit_code
+
+    async def serve(self) -> None:
+        """Raises UsageError when it cannot begin; sets `exit_code`."""
+        config = self.config
+        self._loop = asyncio.get_running_loop()
+        self._notice()
+        with contextlib.ExitStack() as stack:
+            # Bound first: what arrives during a slow import waits in the socket's buffer. A worker
+            # that shares the port binds last instead, and meanwhile the others serve its flows.
+            sock = None if config.steered else self._bind(stack)
+            if sock is not None:
+                self.address = sock.getsockname()[:2]
+            secret = load_secret(config.service_name, config.secret_file)
+            application = config.load_application()
+            stack.enter_context(self._signals())
+            await self._serve(stack, sock, secret, application)
+
+    def _bind(self, stack: contextlib.ExitStack) -> socket.socket:
+        sock = self.config.bind()
+        stack.callback(sock.close)
+        return sock
+
+    async def _serve(
+        self,
+        stack: contextlib.ExitStack,
+        sock: socket.socket | None,
+        secret: bytes,
+        application: Any,
+    ) -> None:
+        logger.info("Started server process [%d]", os.getpid())
+        service, transport = self._layers(secret, application)
+        if not await self._startup(service):
+            return
+        sock = sock or self._bind(stack)
+        loop = asyncio.get_running_loop()
+        udp = UdpSocket(sock, loop, segmentation=self.config.segmentation)
+        self.address = udp.address
+        endpoint = self.endpoint = Endpoint(transport, service, udp, loop)
+        endpoint.start()
+        self.started = True
+        self._announce()
+        await self._stop.wait()
+        logger.info("Shutting down")
+        endpoint.close()
+        await self._shutdown(service)
+        logger.debug("Counters: %s", dict(sorted(endpoint.counters().items())))
+        logger.info("Finished server process [%d]", os.getpid())
+
+    def _layers(self, secret: bytes, application: Any) -> tuple[Service, TransportServer]:
+        """All between the application and the socket."""
+        config, http_config = TransportConfig(), self.config.http()
+        store = MemoryStore[KeptResponse](
+            os.urandom(4),
+            most_bytes=http_config.store_bytes,
+            most_responses=http_config.store_responses,
+            ttl_ms=http_config.response_ttl_ms,
+        )
+        transport = TransportServer(
+            config,
+            Keyring(secret, self.config.service_name, config.rotation_ms, os.urandom),
+            ReplayFilter(
+                config.replay_capacity, config.replay_horizon_ms + 2 * config.clock_skew_ms
+            ),
+            int.from_bytes(os.urandom(4), "big"),
+            os.urandom,
+            store.id,
+        )
+        service = Service(
+            application,
+            http_config,
+            store,
+            on_ready=self._on_ready,
+            clock=wall_clock_ms,
+            server=self.address,
+            open_to_strangers=self.config.static is not None,
+        )
+        return service, transport
+
+    def _on_ready(self, incarnation: int) -> None:
+        if self.endpoint is not None:
+            self.endpoint.on_ready(incarnation)
+
+    # -- start and end --------------------------------------------------------------------------
+
+    async def _startup(self, service: Service) -> bool:
+        """Whether the application has started; ended early by a signal counts as not."""
+        starting = asyncio.ensure_future(service.startup())
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,), timeout=self.config.shutdown_timeout_s)
+            if starting.done() and not starting.cancelled():
+                starting.exception()  # looked at, so that asyncio does not report it
+            return False
+        try:
+            starting.result()
+        except LifespanFailed:  # the lifespan has said why
+            self.exit_code = STARTUP_FAILURE
+            return False
+        return True
+
+    def _announce(self) -> None:
+        if self._on_started is not None:
+            self._on_started()
+            return
+        logger.info(
+            "Trickles running on trickles://%s (UDP) (Press CTRL+C to quit)",
+            endpoint_name(*self.address),
+        )
+        logger.info("To try it: kill -9 %d, start it again, and transfers go on", os.getpid())
+
+    async def _shutdown(self, service: Service) -> None:
+        ending = asyncio.ensure_future(service.shutdown())
+        forced = asyncio.ensure_future(self._force.wait())
+        await asyncio.wait(
+            (ending, forced),
+            timeout=self.config.shutdown_timeout_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        forced.cancel()
+        if not ending.done():
+            logger.warning("The application's shutdown takes too long; ending without it")
+            ending.cancel()
+            await asyncio.wait((ending,), timeout=1.0)
+        elif not ending.cancelled() and ending.exception() is not None:
+            logger.error("Application shutdown failed.", exc_info=ending.exception())
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the process; a second one forces it."""
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        handled = []
+        for number in numbers:
+            # Only the main thread may; in another one the owner sets `should_exit`.
+            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+                loop.add_signal_handler(number, self._signalled)
+                handled.append(number)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    def _signalled(self) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def run(app: Any, **options: Any) -> None:
+    """Serves `app` in this process, as `uvicorn.run` does; options are the fields of Config."""
+    config = Config(app=app, **options)
+    logs.configure(config.log_level, config.use_colors)
+    code = Server(config).run()
+    if code:
+        sys.exit(code)

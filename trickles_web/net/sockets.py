@@ -1,0 +1,110 @@
+"""UDP sockets: made or inherited, with errors that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+
+from trickles_web.errors import BindError
+
+logger = logging.getLogger("trickles.error")
+
+# <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>: `socket` lacks them.
+IP_MTU_DISCOVER = 10
+IPV6_MTU_DISCOVER = 23
+PMTUDISC_PROBE = 3
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
+
+BUFFER_BYTES = 8 << 20
+"""Socket buffers asked for. A full receive buffer loses datagrams while the loop is busy."""
+
+
+def endpoint_name(host: str, port: int) -> str:
+    """`host:port`, an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def bind_udp(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A bound, non-blocking UDP socket. Raises BindError, whose text says what to do."""
+    if not 0 <= port <= 65535:  # getaddrinfo takes it modulo 65536
+        raise BindError(f"--port {port}: choose one from 0 to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BindError(f"--host {host}: {reason}; give an address of this machine") from None
+    try:
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise BindError(f"--host {host}: {error.strerror}; give another --host") from None
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise BindError(_bind_advice(host, port, error)) from None
+    return sock
+
+
+def _bind_advice(host: str, port: int, error: Exception) -> str:
+    name = f"UDP {endpoint_name(host, port)}"
+    match getattr(error, "errno", None):
+        case errno.EADDRINUSE:
+            return f"{name} is in use by another process; choose another --port or stop it"
+        case errno.EACCES:
+            return f"{name} needs privileges; choose a --port above 1023"
+        case errno.EADDRNOTAVAIL:
+            return f"{name}: no such address on this machine; choose another --host"
+        case _:
+            reason = getattr(error, "strerror", None) or error
+            return f"{name}: {reason}; choose another --host or --port"
+
+
+def inherited_udp(descriptor: int) -> socket.socket:
+    """The bound UDP socket that a parent process left open as `descriptor`. Raises BindError."""
+    try:
+        sock = socket.socket(fileno=descriptor)
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BindError(f"--fd {descriptor}: {reason}; pass an open UDP socket") from None
+    udp = sock.type == socket.SOCK_DGRAM and sock.family in (socket.AF_INET, socket.AF_INET6)
+    if not udp or not sock.getsockname()[1]:
+        sock.detach()  # not ours to close
+        raise BindError(
+            f"--fd {descriptor} is not a bound UDP socket; bind it before passing it on"
+        )
+    sock.setblocking(False)
+    return sock
+
+
+def tune(sock: socket.socket) -> None:
+    """Never fragment; buffers as large as the kernel allows. What it refuses, it refuses."""
+    set_option(sock, socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+    if sock.family == socket.AF_INET6:
+        set_option(sock, socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+    for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        if sock.getsockopt(socket.SOL_SOCKET, plain) < BUFFER_BYTES and not set_option(
+            sock, socket.SOL_SOCKET, forced, BUFFER_BYTES
+        ):
+            set_option(sock, socket.SOL_SOCKET, plain, BUFFER_BYTES)
+    logger.debug(
+        "Socket buffers: %d bytes in, %d bytes out",
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
+    )
+
+
+def set_option(sock: socket.socket, level: int, option: int, value: int) -> bool:
+    try:
+        sock.setsockopt(level, option, value)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,339 @@
+"""A UDP socket on an event loop: bounded drains in, segmented trains out, loss instead of errors.
+
+    datagram in   recvfrom in a drain of at most 64 datagrams or 3 ms, then the loop's turn
+    trains out    sendmsg with UDP_SEGMENT -> (refused: one by one, from then on)
+                  more than 64 datagrams in one answer: a slice each millisecond
+    kernel full   bounded backlog, flushed when the socket is writable; beyond it, dropped
+
+asyncio's own datagram transport is not used: it allocates 256 KiB for every receive. Nothing here
+raises because of the network: whatever the kernel will not carry counts as loss, which the protocol
+repairs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import struct
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from trickles_web.net.sockets import set_option, tune
+from trickles_web.transport.server import Train
+
+logger = logging.getLogger("trickles.error")
+
+SOL_UDP = 17  # from the kernel's headers: `socket` lacks them
+UDP_SEGMENT = 103
+IP_PKTINFO = 8
+IPV6_RECVPKTINFO = 49
+IPV6_PKTINFO = 50
+
+MAX_SEGMENTS = 64
+"""Datagrams in one segmented send (UDP_MAX_SEGMENTS of kernels before 6.9)."""
+MAX_TRAIN_BYTES = 65_000
+"""Bytes in one segmented send: the length field of IP holds 65,535, headers included."""
+MAX_DATAGRAM = 16_384
+"""Largest client datagram that can mean anything: the protocol's limit on loopback."""
+DRAIN_DATAGRAMS = 64
+DRAIN_SECONDS = 0.003
+"""A wake-up ends after this many datagrams or this long: tasks and timers get their turn."""
+PACE_DATAGRAMS = 64
+PACE_SECONDS = 0.001
+"""A larger answer leaves in slices, so that it does not overrun the first queue on its way."""
+PACED_BYTES = 8 << 20
+BACKLOG_BYTES = 4 << 20
+
+_SEGMENTATION_REFUSED = {errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT}
+_NO_ROOM = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
+_SEGMENT = struct.Struct("=H")
+
+Sockaddr = tuple[Any, ...]
+Control = list[tuple[int, int, bytes]]
+Peer = tuple[Sockaddr, Control]
+"""Where a datagram came from, and the control message that answers from where it arrived."""
+
+
+def host_and_port(peer: Peer) -> tuple[str, int]:
+    """The peer's address as the upper layers know it; an IPv4-mapped one in its IPv4 form."""
+    host, port = peer[0][:2]
+    return (host[7:] if host.startswith("::ffff:") and "." in host else host), port
+
+
+def _split(train: Train) -> Iterator[Train]:
+    """The train in pieces that one segmented send can hold; most trains are one piece."""
+    most = max(1, min(MAX_SEGMENTS, MAX_TRAIN_BYTES // max(1, train.segment)))
+    if train.count <= most:
+        yield train
+        return
+    whole = memoryview(b"".join(train.buffers))
+    for first in range(0, train.count, most):
+        piece = whole[first * train.segment : (first + most) * train.segment]
+        yield Train(train.segment, min(most, train.count - first), [piece])
+
+
+def _kept(train: Train) -> Train:
+    """The same datagrams in bytes of their own: what waits must not change under way."""
+    return Train(train.segment, train.count, [b"".join(train.buffers)])
+
+
+class UdpSocket:
+    """`deliver(datagram, peer)` per datagram, `drained(full)` at the end of each wake-up.
+
+    `full` says that the drain ended at its bound, with more waiting in the kernel. Both callbacks
+    run in the loop and must not raise. `segmentation=False` sends datagram by datagram, as on a
+    kernel without UDP_SEGMENT.
+    """
+
+    def __init__(
+        self, sock: socket.socket, loop: asyncio.AbstractEventLoop, *, segmentation: bool = True
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self.segmentation = segmentation and _can_segment(sock)
+        self._socket = sock
+        self._loop = loop
+        self._deliver: Callable[[bytes, Peer], None] = lambda datagram, peer: None
+        self._drained: Callable[[bool], None] = lambda full: None
+        self._receive = self._receive_any if self._ask_for_destination() else self._receive_one
+        self._replies_from: dict[bytes, Control] = {}
+        self._backlog: deque[tuple[Train, Peer]] = deque()
+        self._backlog_bytes = 0
+        self._retry: asyncio.TimerHandle | None = None
+        self._paced: deque[tuple[list[Train], Peer]] = deque()
+        self._paced_bytes = 0
+        self._pacer: asyncio.TimerHandle | None = None
+        tune(sock)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self._socket.getsockname()[:2]
+        return host, port
+
+    def start(
+        self, deliver: Callable[[bytes, Peer], None], drained: Callable[[bool], None]
+    ) -> None:
+        self._deliver, self._drained = deliver, drained
+        self._loop.add_reader(self._socket.fileno(), self._drain)
+
+    def close(self) -> None:
+        """Stops at once; what waits is dropped."""
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_writer(self._socket.fileno())
+        for timer in (self._retry, self._pacer):
+            if timer is not None:
+                timer.cancel()
+        self._backlog.clear()
+        self._paced.clear()
+        self._socket.close()
+
+    # -- in -------------------------------------------------------------------------------------
+
+    def _ask_for_destination(self) -> bool:
+        """On a wildcard bind, learn each datagram's local address; elsewhere there is only one."""
+        host = self._socket.getsockname()[0]
+        if host == "0.0.0.0":
+            return set_option(self._socket, socket.IPPROTO_IP, IP_PKTINFO, 1)
+        if host == "::":
+            return set_option(self._socket, socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+        return False
+
+    def _receive_one(self) -> tuple[bytes, Peer]:
+        datagram, sockaddr = self._socket.recvfrom(MAX_DATAGRAM + 1)
+        return datagram, (sockaddr, [])
+
+    def _receive_any(self) -> tuple[bytes, Peer]:
+        datagram, ancillary, _, sockaddr = self._socket.recvmsg(MAX_DATAGRAM + 1, 64)
+        for level, kind, data in ancillary:
+            if (level, kind) in ((0, IP_PKTINFO), (41, IPV6_PKTINFO)):
+                control = self._replies_from.get(data)
+                return datagram, (sockaddr, control or self._remember(level, kind, data))
+        return datagram, (sockaddr, [])
+
+    def _remember(self, level: int, kind: int, data: bytes) -> Control:
+        """The control message for replies; few addresses are local, so few are ever made."""
+        if len(self._replies_from) >= 1024:
+            self._replies_from.clear()
+        if level == 0:  # struct in_pktinfo: routing picks the interface, spec_dst is the address
+            reply = bytes(4) + data[4:8] + bytes(4)
+        else:  # struct in6_pktinfo: a link-local address means nothing without its interface
+            link_local = data[:1] == b"\xfe" and data[1] & 0xC0 == 0x80
+            reply = data if link_local else data[:16] + bytes(4)
+        control = self._replies_from[data] = [(level, kind, reply)]
+        return control
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + DRAIN_SECONDS
+        received = 0
+        full = True
+        for received in range(1, DRAIN_DATAGRAMS + 1):
+            try:
+                datagram, peer = self._receive()
+            except (BlockingIOError, InterruptedError):
+                full = False
+                received -= 1
+                break
+            except OSError as error:  # an ICMP error of something sent earlier
+                self.counters[_reason("receive", error.errno)] += 1
+                continue
+            if len(datagram) > MAX_DATAGRAM:
+                self.counters["receive: over-long"] += 1
+            else:
+                self._deliver(datagram, peer)
+            if time.monotonic() >= deadline:
+                break
+        self.counters["received"] += received
+        self._drained(full)
+
+    # -- out ------------------------------------------------------------------------------------
+
+    def send(self, datagram: bytes, peer: Peer) -> None:
+        self._offer(Train(len(datagram), 1, [datagram]), peer)
+
+    def send_trains(self, trains: list[Train], peer: Peer) -> None:
+        """Sends one answer: at once when it is small, its first slice now and the rest paced when
+        not.
+        """
+        if sum(train.count for train in trains) <= PACE_DATAGRAMS:
+            for train in trains:
+                for piece in _split(train):
+                    self._offer(piece, peer)
+            return
+        pieces = [piece for train in trains for piece in _split(train)]
+        rest = self._send_slice(pieces, peer)
+        size = sum(piece.segment * piece.count for piece in rest)
+        if self._paced_bytes + size > PACED_BYTES:
+            for piece in rest:
+                self._offer(piece, peer)
+        elif rest:
+            self._paced_bytes += size
+            self._paced.append(([_kept(piece) for piece in rest], peer))
+            self._schedule_pacer()
+
+    def _send_slice(self, pieces: list[Train], peer: Peer) -> list[Train]:
+        sent = 0
+        for position, piece in enumerate(pieces):
+            if sent and sent + piece.count > PACE_DATAGRAMS:
+                return pieces[position:]
+            self._offer(piece, peer)
+            sent += piece.count
+        return []
+
+    def _schedule_pacer(self) -> None:
+        if self._pacer is None and self._paced:
+            self._pacer = self._loop.call_later(PACE_SECONDS, self._pace)
+
+    def _pace(self) -> None:
+        self._pacer = None
+        for _ in range(len(self._paced)):
+            pieces, peer = self._paced.popleft()
+            rest = self._send_slice(pieces, peer)
+            self._paced_bytes -= sum(p.segment * p.count for p in pieces[: len(pieces) - len(rest)])
+            if rest:
+                self._paced.append((rest, peer))
+        self._schedule_pacer()
+
+    def _offer(self, train: Train, peer: Peer) -> None:
+        if self._backlog:
+            self._postpone(train, peer)
+        elif train.count > 1 and not self.segmentation:
+            self._send_singly(train, peer)
+        else:
+            self._settle(self._transmit(train, peer), train, peer)
+
+    def _transmit(self, train: Train, peer: Peer) -> int:
+        """Hands one send to the kernel; the errno it refuses with, or 0."""
+        sockaddr, control = peer
+        buffers = train.buffers
+        try:
+            if train.count > 1:
+                segmented = (SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(train.segment))
+                self._socket.sendmsg(buffers, [*control, segmented], 0, sockaddr)
+            elif control or len(buffers) != 1:
+                self._socket.sendmsg(buffers, control, 0, sockaddr)
+            else:
+                self._socket.sendto(buffers[0], sockaddr)
+        except OSError as error:
+            return error.errno or errno.EIO
+        self.counters["sent"] += train.count
+        return 0
+
+    def _settle(self, refusal: int, train: Train, peer: Peer) -> None:
+        if not refusal:
+            return
+        if refusal in _NO_ROOM:
+            self._postpone(train, peer, refusal)
+        elif train.count > 1 and refusal in _SEGMENTATION_REFUSED:
+            # Old kernels say EINVAL for a segment above the path's MTU too, so the proof that the
+            # kernel cannot segment is that the same datagrams pass one by one.
+            if self._send_singly(train, peer) and self.segmentation:
+                self.segmentation = False
+                logger.info("The kernel refuses UDP_SEGMENT; datagrams are sent one by one")
+        else:
+            self.counters[_reason("send", refusal)] += train.count
+
+    def _send_singly(self, train: Train, peer: Peer) -> bool:
+        """Whether every datagram left."""
+        left = 0
+        for datagram in train.datagrams():
+            single = Train(len(datagram), 1, [datagram])
+            if self._backlog:
+                self._postpone(single, peer)
+                continue
+            refusal = self._transmit(single, peer)
+            self._settle(refusal, single, peer)
+            left += not refusal
+        return left == train.count
+
+    def _postpone(self, train: Train, peer: Peer, refusal: int = errno.EAGAIN) -> None:
+        size = train.segment * train.count
+        if self._backlog_bytes + size > BACKLOG_BYTES:
+            self.counters["send: backlog full"] += train.count
+            return
+        self.counters["send: postponed"] += train.count
+        if not self._backlog:
+            self._await_room(refusal)
+        self._backlog.append((_kept(train), peer))
+        self._backlog_bytes += size
+
+    def _await_room(self, refusal: int) -> None:
+        """A full send buffer wakes us when it drains; a full device queue (ENOBUFS) does not."""
+        if refusal == errno.EAGAIN:
+            self._loop.add_writer(self._socket.fileno(), self._flush)
+        else:
+            self._retry = self._loop.call_later(PACE_SECONDS, self._flush)
+
+    def _flush(self) -> None:
+        self._loop.remove_writer(self._socket.fileno())
+        deadline = time.monotonic() + DRAIN_SECONDS
+        refusal = errno.EAGAIN
+        while self._backlog and time.monotonic() < deadline:
+            train, peer = self._backlog[0]
+            refusal = self._transmit(train, peer)
+            if refusal in _NO_ROOM:
+                break
+            self._backlog.popleft()
+            self._backlog_bytes -= train.segment * train.count
+            if refusal:
+                self.counters[_reason("send", refusal)] += train.count
+        if self._backlog:
+            self._await_room(refusal or errno.EAGAIN)
+
+
+def _can_segment(sock: socket.socket) -> bool:
+    """Kernels that do not know UDP_SEGMENT ignore the control message, and would send one giant
+    datagram.
+    """
+    try:
+        sock.getsockopt(SOL_UDP, UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
+
+
+def _reason(action: str, number: int | None) -> str:
+    return f"{action}: {errno.errorcode.get(number or 0, 'unknown error')}"

@@ -1,0 +1,13 @@
+"""Soft state: whatever a server keeps that costs only time when it is lost.
+
+`Store` is the interface, `MemoryStore` the one for a single process.
+"""
+
+from __future__ import annotations
+
+from trickles_web.state.ledger import Claim, Entry, Ledger
+from trickles_web.state.memory import MemoryStore
+from trickles_web.state.spool import Conflict, Spool
+from trickles_web.state.store import Kept, Key, Store
+
+__all__ = ["Claim", "Conflict", "Entry", "Kept", "Key", "Ledger", "MemoryStore", "Spool", "Store"]

@@ -1,0 +1,223 @@
+"""Soft state in the memory of one process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Generic
+
+from trickles_web.state.ledger import Claim, Entry, Ledger
+from trickles_web.state.spool import Spool
+from trickles_web.state.store import Key, R
+
+ENTRY_OVERHEAD = 512
+"""Bytes that a kept response costs beside its own: object, key, place in the table."""
+
+
+class _Slot(Generic[R]):
+    """A response, when it was last touched (wall ms), and the bytes it is accounted with."""
+
+    __slots__ = ("response", "size", "touched")
+
+    def __init__(self, response: R, size: int, touched: int) -> None:
+        self.response = response
+        self.size = size
+        self.touched = touched
+
+
+class MemoryStore(Generic[R]):
+    """Bounded in bytes, in the number of finished responses, and in age: least recently used goes.
+
+    `most_bytes` bounds spools and responses together. A running response is never evicted, so
+    whoever runs applications must watch `full`. Spools go after twice the time to live.
+    """
+
+    def __init__(
+        self,
+        random: bytes,
+        *,
+        most_bytes: int = 256 << 20,
+        most_responses: int = 4096,
+        ttl_ms: int = 60_000,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.most_bytes = most_bytes
+        self.most_responses = most_responses
+        self.ttl_ms = ttl_ms
+        self.used = 0
+        self.ledger = ledger if ledger is not None else Ledger()
+        self._running: dict[Key, _Slot[R]] = {}
+        self._finished: OrderedDict[Key, _Slot[R]] = OrderedDict()
+        self._spools: OrderedDict[Key, tuple[Spool, int]] = OrderedDict()
+        self.id = 0
+        self.wipe(random)
+
+    def wipe(self, random: bytes) -> None:
+        """Lose everything and take a new id from `random` (at least 4 bytes)."""
+        self._running.clear()
+        self._finished.clear()
+        self._spools.clear()
+        self.ledger.clear()
+        self.used = 0
+        self.id = int.from_bytes(random[:4], "big") or 1
+
+    @property
+    def full(self) -> bool:
+        """True if the bound is exceeded even after all that can go has gone."""
+        if self.used > self.most_bytes:
+            self._shrink(None)
+        return self.used > self.most_bytes
+
+    def __len__(self) -> int:
+        """Responses held, running and finished."""
+        return len(self._running) + len(self._finished)
+
+    @property
+    def spools(self) -> int:
+        """Spools held."""
+        return len(self._spools)
+
+    # Responses
+
+    def response(self, key: Key, now: int) -> R | None:
+        """The response to `key`, or None if there never was one, or it has gone."""
+        slot = self._running.get(key)
+        if slot is None:
+            slot = self._finished.get(key)
+            if slot is None:
+                return None
+            if slot.touched + self.ttl_ms < now:
+                self._forget(key)
+                return None
+            self._finished.move_to_end(key)
+        if now > slot.touched:
+            slot.touched = now
+        return slot.response
+
+    def keep(self, key: Key, response: R, now: int) -> None:
+        """Hold `response` in place of whatever the key had."""
+        self._forget(key)
+        slot = _Slot(response, response.size + ENTRY_OVERHEAD, now)
+        self.used += slot.size
+        if response.running:
+            self._running[key] = slot
+        else:
+            finished = self._finished
+            finished[key] = slot
+            if len(finished) > self.most_responses:
+                self._forget(next(iter(finished)))
+            self._expire(now)
+        if self.used > self.most_bytes:
+            self._shrink(key)
+
+    def resized(self, key: Key, response: R) -> None:
+        """Account for a change of `response.size`."""
+        slot = self._running.get(key) or self._finished.get(key)
+        if slot is None or slot.response is not response:
+            return
+        size = response.size + ENTRY_OVERHEAD
+        self.used += size - slot.size
+        slot.size = size
+        if self.used > self.most_bytes:
+            self._shrink(key)
+
+    def drop(self, key: Key) -> None:
+        """Forget response and spool."""
+        self._forget(key)
+        self.close_spool(key)
+
+    def _forget(self, key: Key) -> None:
+        slot = self._finished.pop(key, None) or self._running.pop(key, None)
+        if slot is not None:
+            self.used -= slot.size
+
+    # Spools
+
+    def spool(self, key: Key, now: int) -> Spool | None:
+        """The spool of `key`, now the last to be evicted."""
+        held = self._spools.get(key)
+        if held is None:
+            return None
+        self._spools.move_to_end(key)
+        self._spools[key] = (held[0], max(now, held[1]))
+        return held[0]
+
+    def open_spool(self, key: Key, start: int, now: int) -> Spool:
+        """The spool of `key`, made if need be."""
+        spool = self.spool(key, now)
+        if spool is None:
+            spool = Spool(start)
+            self._spools[key] = (spool, now)
+            self.used += spool.size
+            self._expire(now)
+        return spool
+
+    def write(self, key: Key, spool: Spool, offset: int, piece: bytes, limit: int) -> None:
+        """Add bytes to a spool that `spool` or `open_spool` just gave. Raises Conflict."""
+        grown = spool.write(offset, piece, limit)
+        self._grown(key, spool, grown)
+
+    def charge(self, key: Key, spool: Spool, reading_size: int) -> None:
+        """Account for what reading the spool costs: `reading_size` bytes by now."""
+        grown = reading_size - spool.reading_size
+        spool.reading_size = reading_size
+        self._grown(key, spool, grown)
+
+    def _grown(self, key: Key, spool: Spool, grown: int) -> None:
+        held = self._spools.get(key)
+        if grown and held is not None and held[0] is spool:
+            self.used += grown
+            if self.used > self.most_bytes:
+                self._shrink(key)
+
+    def close_spool(self, key: Key) -> None:
+        """Forget request bytes."""
+        held = self._spools.pop(key, None)
+        if held is not None:
+            self.used -= held[0].size
+
+    # The ledger
+
+    def claim(self, key: Key, digest: bytes, now: int) -> Claim:
+        """Reserve the one execution of an unsafe request."""
+        return self.ledger.claim(key, digest, now)
+
+    def claimed(self, key: Key) -> Entry | None:
+        """The entry of an unsafe request that was started here."""
+        return self.ledger.find(key)
+
+    def ended(self, key: Key, now: int) -> None:
+        """An unsafe request's execution is over."""
+        self.ledger.ended(key, now)
+
+    # Eviction
+
+    def _expire(self, now: int) -> None:
+        # Two steps for each new entry are enough to outrun arrivals, and keep the worst case short.
+        for _ in range(2):
+            key = next(iter(self._finished), None)
+            if key is None or self._finished[key].touched + self.ttl_ms >= now:
+                break
+            self._forget(key)
+        for _ in range(2):
+            key = next(iter(self._spools), None)
+            if key is None or self._spools[key][1] + 2 * self.ttl_ms >= now:
+                break
+            self.close_spool(key)
+
+    def _shrink(self, spare: Key | None) -> None:
+        """Evict finished responses, then spools, until the bound holds; never those of `spare`."""
+        self._evict(self._finished, self._forget, spare)
+        self._evict(self._spools, self.close_spool, spare)
+
+    def _evict(
+        self, table: OrderedDict[Key, Any], forget: Callable[[Key], None], spare: Key | None
+    ) -> None:
+        while self.used > self.most_bytes and table:
+            key = next(iter(table))
+            if key == spare:
+                if len(table) == 1:
+                    return
+                table.move_to_end(key)
+            else:
+                forget(key)

@@ -1,0 +1,329 @@
+"""What a request is worth: the checks between an authentic continuation and a grant of numbers.
+
+Two ways to redeem a continuation. A *claim* exchanges the arrival of the numbers [p, b) for new
+ones of the same generation; an *opening* begins a new generation, after the line ran dry, after
+silence, or with the next exchange. Both are pure: they read the replay filter and return what to
+test and what to mark when the answer is really sent (`Server.burst`).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from trickles_web.config import BASE_DATAGRAM
+from trickles_web.transport.continuation import Continuation
+from trickles_web.transport.epochs import (
+    INITIAL_WINDOW,
+    LARGEST_WINDOW,
+    LAST_NUMBER,
+    LONGEST_REACH,
+    Epoch,
+    after_loss,
+    grant,
+    halved,
+    opened,
+    opened_after_timeout,
+    resized,
+    valid_loss,
+    window,
+)
+from trickles_web.transport.keys import Keyring, Keys
+from trickles_web.transport.nonces import proves
+from trickles_web.transport.redeemed import Answer
+from trickles_web.transport.refused import RefusedError
+from trickles_web.transport.replay import ReplayFilter
+from trickles_web.transport.wire import OPEN_END, Code, Earlier, Request
+
+FIRST_EPOCH = Epoch(0, 0, 0, INITIAL_WINDOW, LARGEST_WINDOW)
+IDLE_MS = 1000
+"""After this long without sending, the window is no longer current (RFC 5681 §4.1)."""
+FIRST_RETRY_MS = 20
+"""Attempt n of an opening is served FIRST_RETRY_MS * 2^(n-1) after the mint, not before."""
+MOST_ATTEMPTS = 10
+"""The last attempt, 10 s after the mint. Each opens a window of two packets and closes the ones
+before, so a client that asks for all of them has one live generation."""
+
+MOST_TESTS = 2048
+"""Numbers that one opening may look up in the filter: about a millisecond."""
+
+_KEY = struct.Struct(">cQI")
+
+
+def filter_key(purpose: bytes, name: int, number: int = 0) -> bytes:
+    """A key of the replay filter; `purpose` is one byte."""
+    return _KEY.pack(purpose, name, number)
+
+
+class Clock(NamedTuple):
+    """When a continuation is redeemed: wall-clock ms, its age in ms, and whether that is young."""
+
+    now: int
+    age: int
+    fresh: bool
+
+
+def _epoch_keys(c: Continuation, keyring: Keyring, now: int) -> tuple[int, Keys]:
+    """The generation and keys under which the epoch's nonces were made."""
+    current = keyring.generation(now)
+    for generation in (current, current - 1, current + 1):
+        if generation & 0xFF == c.nonce_generation:
+            return generation, keyring.at(generation, now)
+    raise RefusedError(Code.EXPIRED)
+
+
+def _successor(epoch: Epoch, lost: int, keys: Keys) -> Epoch:
+    return after_loss(epoch, lost, keys.identity(b"l", epoch.key, lost, 0))
+
+
+def _closed(generation: int) -> bytes:
+    return filter_key(b"x", generation)
+
+
+def first_contact(
+    attempt: int, incarnation: int, mark: bytes, keys: Keys, key_generation: int
+) -> Answer:
+    """The answer to a HELLO: the first window of a flow whose incarnation was just drawn."""
+    generation = keys.identity(b"h", incarnation, 0, 0)
+    return Answer(
+        ordinal=0,
+        generation=generation,
+        epoch=FIRST_EPOCH._replace(key=keys.identity(b"e", generation, 0, 0)),
+        successor=None,
+        low=0,
+        high=INITIAL_WINDOW,
+        wants=((0, OPEN_END),),
+        size=BASE_DATAGRAM,
+        nonce_generation=key_generation & 0xFF,
+        attempt=attempt,
+        paid=0,
+        marks=(mark,),
+    )
+
+
+def claims(
+    m: Request, c: Continuation, keyring: Keyring, replay: ReplayFilter, replica: int, clock: Clock
+) -> tuple[Answer, ...]:
+    """The answers to a claim and to the earlier claims it repeats; raises RefusedError."""
+    if not clock.fresh:
+        raise RefusedError(Code.EXPIRED)
+    if c.refreshed or m.attempt or m.lost >= LAST_NUMBER:
+        raise RefusedError(Code.CLAIM)
+    if _closed(c.generation) in replay:
+        raise RefusedError(Code.CLOSED)
+    own = filter_key(b"c", c.generation, c.stop - 1)
+    if own in replay:
+        raise RefusedError(Code.SPENT)
+    epoch = c.epoch
+    generation, keys = _epoch_keys(c, keyring, clock.now)
+    lost_marks = _check_loss(m, c, replay)
+    end = c.stop if m.lost < 0 else m.lost
+    if not proves(keys, epoch.key, epoch.base, end, m.proof):
+        raise RefusedError(Code.PROOF)
+    reached = _reach(m.start, c, replay)
+    successor = None if m.lost < 0 else _successor(epoch, m.lost, keys)
+    # The nonces' key is about to expire, or the numbers: end the line, and the next one is renewed.
+    ends = generation != keyring.generation(clock.now)
+
+    def answer(start: int, stop: int, claim: Request | Earlier, spent: tuple[bytes, ...]) -> Answer:
+        high = grant(epoch, successor, stop)
+        return Answer(
+            ordinal=c.ordinal,
+            generation=c.generation,
+            epoch=epoch,
+            successor=successor,
+            low=grant(epoch, successor, start),
+            high=min(high, LAST_NUMBER),
+            wants=claim.wants,
+            size=c.size,
+            nonce_generation=c.nonce_generation,
+            attempt=0,
+            paid=stop,
+            marks=(*lost_marks, *spent, filter_key(b"s", c.generation, start)),
+            ends=ends or high > LAST_NUMBER,
+        )
+
+    answers = [answer(m.start, c.stop, m, (*reached, own))]
+    if c.replica == replica:
+        following = m.start
+        for e in reversed(m.earlier):
+            spent = _earlier(e, following, c, replay)
+            if spent:
+                answers.append(answer(e.start, e.stop, e, spent))
+                following = e.start
+    return tuple(reversed(answers))
+
+
+def _check_loss(m: Request, c: Continuation, replay: ReplayFilter) -> tuple[bytes, ...]:
+    """An epoch has one successor: a second loss, or none after one, is refused."""
+    any_loss = filter_key(b"l", c.epoch.key)
+    if m.lost < 0:
+        if any_loss in replay:
+            raise RefusedError(Code.CLAIM)
+        return ()
+    if not valid_loss(c.epoch, m.lost, c.stop):
+        raise RefusedError(Code.CLAIM)
+    this_loss = filter_key(b"l", c.epoch.key, m.lost + 1)
+    if this_loss in replay:
+        return ()
+    if any_loss in replay:
+        raise RefusedError(Code.CLAIM)
+    return any_loss, this_loss
+
+
+def _reach(start: int, c: Continuation, replay: ReplayFilter) -> tuple[bytes, ...]:
+    """A claim that begins before its burst covers bursts that were lost whole, or small ones.
+
+    No number of them may have been claimed: an interval that ends where the burst begins contains
+    the last number of every burst it touches, so one test per number finds any overlap.
+    """
+    if start > c.burst or start < c.epoch.start or c.burst - start > LONGEST_REACH:
+        raise RefusedError(Code.CLAIM)
+    keys = tuple(filter_key(b"c", c.generation, k) for k in range(start, c.burst))
+    if any(key in replay for key in keys):
+        raise RefusedError(Code.SPENT)
+    return keys
+
+
+def _earlier(
+    e: Earlier, following: int, c: Continuation, replay: ReplayFilter
+) -> tuple[bytes, ...] | None:
+    """The marks of an earlier claim of the same epoch, or None when it is not to be served.
+
+    No continuation is here to say where its burst ended, so its end must be where another claim
+    starts, in this request (at `following`) or served before: else it could end within a claim that
+    was served, whose one mark is at its last number, and those numbers would be granted twice.
+    """
+    if not c.epoch.start <= e.start < e.stop <= following or not e.wants:
+        return None
+    if e.stop - e.start > LONGEST_REACH or e.stop <= c.epoch.base:
+        return None
+    if filter_key(b"c", c.generation, e.stop - 1) in replay:
+        return None  # the usual case: its request was not lost
+    if e.stop != following and filter_key(b"s", c.generation, e.stop) not in replay:
+        return None
+    keys = tuple(filter_key(b"c", c.generation, k) for k in range(e.start, e.stop))
+    return None if any(key in replay for key in keys) else keys
+
+
+def opening(
+    m: Request,
+    c: Continuation,
+    size: int,
+    keyring: Keyring,
+    replay: ReplayFilter,
+    replica: int,
+    clock: Clock,
+) -> tuple[Answer, ...]:
+    """The answer to an opening; raises RefusedError.
+
+    Attempts are counted by ordinal, not by generation, and who has opened from one ordinal opens no
+    more from the one before: or each of the generations that attempts leave behind could be opened
+    by attempts again, and they would multiply.
+    """
+    attempt, ordinal = m.attempt, c.ordinal + 1 & 0xFFFF_FFFF
+    if attempt > MOST_ATTEMPTS or m.lost >= LAST_NUMBER:
+        raise RefusedError(Code.CLAIM)
+    if _opened_from(c, ordinal) in replay:
+        raise RefusedError(Code.CLOSED)
+    proven = _proof_holds(m, c, keyring, clock)
+    closed = _closed(c.generation) in replay
+    if attempt:
+        wait = (FIRST_RETRY_MS << attempt - 1) - clock.age
+        if wait > 0:
+            raise RefusedError(Code.TOO_SOON, wait)
+        if c.replica == replica and proven and not closed:
+            # Only the request was lost, at the replica that would know: the window need not be.
+            attempt *= _opened(c, ordinal, 0) in replay
+    elif closed:
+        raise RefusedError(Code.CLOSED)
+    elif not proven and clock.fresh and not c.refreshed:
+        raise RefusedError(Code.PROOF)
+    spent = _opened(c, ordinal, attempt)
+    if spent in replay:
+        raise RefusedError(Code.SPENT)
+    marks = [spent, _closed(c.generation), _opened_from(c, c.ordinal)]
+    if not clock.fresh:
+        # The filter has forgotten what this flow spent: a small window, once per flow and horizon.
+        old = filter_key(b"i", c.incarnation)
+        if old in replay:
+            raise RefusedError(Code.EXPIRED)
+        marks.append(old)
+    keys = keyring.at(c.key_generation, clock.now)  # so that all attempts know their siblings
+    names = [keys.identity(b"g", c.generation, j, 0) for j in range(attempt + 1)]
+    marks += [_closed(sibling) for sibling in names[:-1]]
+    epoch = resized(_first_epoch(m, c, attempt, proven, replay, clock), c.size, size)
+    epoch = epoch._replace(key=keys.identity(b"e", names[-1], epoch.cwnd0, epoch.ssthresh))
+    answer = Answer(
+        ordinal=ordinal,
+        generation=names[-1],
+        epoch=epoch,
+        successor=None,
+        low=0,
+        high=epoch.cwnd0,
+        wants=m.wants,
+        size=size,
+        nonce_generation=keyring.generation(clock.now) & 0xFF,
+        attempt=attempt,
+        paid=0,
+        marks=tuple(marks),
+    )
+    return (answer,)
+
+
+def _opened(c: Continuation, ordinal: int, attempt: int) -> bytes:
+    return filter_key(b"o", c.incarnation, ordinal) + bytes((attempt,))
+
+
+def _opened_from(c: Continuation, ordinal: int) -> bytes:
+    return filter_key(b"f", c.incarnation, ordinal)
+
+
+def _first_epoch(
+    m: Request,
+    c: Continuation,
+    attempt: int,
+    proven: bool,
+    replay: ReplayFilter,
+    clock: Clock,
+) -> Epoch:
+    """The congestion state that a generation opens with."""
+    lost = None if m.lost < 0 else m.lost
+    if attempt:
+        if lost is not None and lost < c.epoch.base:
+            raise RefusedError(Code.CLAIM)
+        return opened_after_timeout(c.epoch, c.stop, lost)
+    if c.refreshed or not clock.fresh:
+        if not proven:
+            ssthresh = halved(window(c.epoch, c.stop))
+        elif lost is not None and lost < c.stop:
+            ssthresh = halved(window(c.epoch, lost))
+        else:
+            ssthresh = c.epoch.ssthresh
+        return FIRST_EPOCH._replace(ssthresh=ssthresh)
+    if (lost is None or lost >= c.stop) and _bought_more(c, replay):
+        return opened(c.epoch, c.stop + 1, c.stop, idle=clock.age > IDLE_MS)
+    return opened(c.epoch, c.stop, lost, idle=clock.age > IDLE_MS)
+
+
+def _bought_more(c: Continuation, replay: ReplayFilter) -> bool:
+    """Were claims served after the one that bought this burst?
+
+    Then numbers beyond it were sent. If they were settled, a later burst would be presented: so
+    they count as lost. A claim leaves its mark at the last number of its burst.
+    """
+    if c.stop - c.paid > MOST_TESTS:
+        return True
+    numbers = range(c.paid, c.stop)
+    return any(filter_key(b"c", c.generation, k) in replay for k in numbers)
+
+
+def _proof_holds(m: Request, c: Continuation, keyring: Keyring, clock: Clock) -> bool:
+    _, keys = _epoch_keys(c, keyring, clock.now)
+    if m.lost < 0:
+        end = c.stop
+    else:
+        if not valid_loss(c.epoch, m.lost, c.stop):
+            return False
+        end = min(m.lost, c.stop)
+    return proves(keys, c.epoch.key, c.epoch.base, end, m.proof)

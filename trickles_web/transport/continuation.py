@@ -1,0 +1,156 @@
+"""The continuation: what a server would remember of a connection, sealed and kept by the client.
+
+    transport part (fixed width, readable, authenticated) | AEAD nonce | ciphertext | tag
+
+The client reads the transport part, because it computes its own grants with the same functions; it
+cannot change a bit of it. The application part is opaque to it. One AEAD call seals both.
+(NSDI'05 §2: "transport continuation" and "user continuation".)
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from trickles_web.errors import ContinuationError
+from trickles_web.transport.epochs import LARGEST_WINDOW, LAST_NUMBER, Epoch
+from trickles_web.transport.keys import SEAL_OVERHEAD, Keyring
+
+FORMAT = 1
+HAS_END = 1
+"""The response's end is known and sealed."""
+CLOSES = 2
+"""The flow ends with this response."""
+REFRESHED = 4
+"""Proves an address and an age, but carries no window: it opens with at most 10 packets."""
+
+COMPLETE = 8
+"""The exchange's request is whole: later request bytes belong to the next."""
+
+MOST_PROGRESS = 768
+"""Bytes of application part: a carrier of 1,200 bytes must still carry something else."""
+
+_READABLE = struct.Struct(">BBIIQIQQIIHHHHBIBIQIQHIQQI")
+_PLAIN = struct.Struct(">H")
+READABLE_BYTES = _READABLE.size
+OVERHEAD = READABLE_BYTES + SEAL_OVERHEAD + _PLAIN.size
+"""Bytes of a continuation beside its application part."""
+
+
+class Continuation(NamedTuple):
+    """The transport part. Times are wall-clock ms, `authorised_at` seconds; offsets are of streams.
+
+    `size` is that of its generation's datagrams; `padding` the length of the application part in
+    the continuations that a claim of it brings. The burst is [burst, stop); `paid` is the end of
+    the claim that bought it, 0 for an opening: numbers after the burst's own answer are in flight
+    only if a claim in [paid, stop) was served.
+    `response_end` is -1 while unknown.
+    """
+
+    flags: int
+    key_generation: int
+    replica: int
+    incarnation: int
+    ordinal: int
+    generation: int
+    epoch: Epoch
+    size: int
+    padding: int
+    nonce_generation: int
+    burst: int
+    stop: int
+    paid: int
+    minted: int
+    authorised_at: int
+    host_tag: int
+    port: int
+    store: int
+    request_wanted: int
+    response_end: int
+    edition: int
+
+    @property
+    def closes(self) -> bool:
+        return bool(self.flags & CLOSES)
+
+    @property
+    def refreshed(self) -> bool:
+        return bool(self.flags & REFRESHED)
+
+
+def _readable(c: Continuation) -> bytes:
+    return _READABLE.pack(
+        FORMAT,
+        c.flags | (HAS_END if c.response_end >= 0 else 0),
+        c.key_generation,
+        c.replica,
+        c.incarnation,
+        c.ordinal,
+        c.generation,
+        *c.epoch,
+        c.size,
+        c.padding,
+        c.nonce_generation & 0xFF,
+        c.burst,
+        c.stop - c.burst,
+        c.paid,
+        c.minted,
+        c.authorised_at,
+        c.host_tag,
+        c.port,
+        c.store,
+        c.request_wanted,
+        max(c.response_end, 0),
+        c.edition,
+    )
+
+
+def parse(blob: bytes) -> Continuation:
+    """Read the transport part. Nothing is authenticated: a client may, a server must `unseal`."""
+    try:
+        f = _READABLE.unpack_from(blob)
+    except struct.error:
+        raise ContinuationError("truncated") from None
+    if f[0] != FORMAT or len(blob) > OVERHEAD + MOST_PROGRESS:
+        raise ContinuationError("forged")
+    if f[15] + f[16] > LAST_NUMBER or f[9] > LAST_NUMBER + LARGEST_WINDOW or not f[10]:
+        raise ContinuationError("forged")  # no numbers of ours
+    flags = f[1]
+    before: tuple[int, int, int, int, int] = f[2:7]
+    after: tuple[int, int, int, int, int, int, int] = f[17:24]
+    return Continuation(
+        flags & ~HAS_END,
+        *before,
+        Epoch(*f[7:12]),
+        f[12],
+        f[13],
+        f[14],
+        f[15],
+        f[15] + f[16],
+        *after,
+        f[24] if flags & HAS_END else -1,
+        f[25],
+    )
+
+
+def seal(keyring: Keyring, c: Continuation, progress: bytes, pad_to: int) -> bytes:
+    """Seal. The application part is padded to `pad_to` bytes: a line's carriers are all alike."""
+    readable = _readable(c)
+    plain = _PLAIN.pack(len(progress)) + progress.ljust(pad_to, b"\0")
+    return readable + keyring.current(c.minted).seal(plain, readable)
+
+
+def unseal(keyring: Keyring, c: Continuation, blob: bytes, now: int) -> bytes:
+    """Authenticate `blob`, of which `c` is the parsed transport part; returns the application part.
+
+    Raises ContinuationError: forged, expired.
+    """
+    keys = keyring.at(c.key_generation, now)
+    plain = keys.unseal(blob[READABLE_BYTES:], blob[:READABLE_BYTES])
+    (length,) = _PLAIN.unpack_from(plain)
+    return plain[_PLAIN.size : _PLAIN.size + length]
+
+
+def settled_padding(progress: bytes) -> int:
+    """What an application part that is now so long is padded to: it may grow by a few bytes."""
+    return -(-len(progress) // 8) * 8

@@ -1,0 +1,420 @@
+"""The response side of a flow: generations one after the other, each asked for and then received.
+
+A request that awaits the first packet of a new generation is the `opener`. Once that packet is
+here, a `Line` claims and recovers, until it ends (a short answer), is dropped (silence), or its
+exchange is complete; then the next opener goes out, from the best continuation at hand.
+"""
+
+from __future__ import annotations
+
+from trickles_web.config import BASE_DATAGRAM, ClientConfig
+from trickles_web.transport import wire
+from trickles_web.transport.claim import Claim, Held, Terms
+from trickles_web.transport.line import Line
+from trickles_web.transport.opener import FlowStats, Opener, PathSize, Timers
+from trickles_web.transport.reassembly import Reassembly
+from trickles_web.transport.rtt import RoundTrip
+from trickles_web.transport.upload import RequestStream
+from trickles_web.transport.wanted import Wanted
+from trickles_web.transport.wire import Earlier, Wants
+
+MOST_ATTEMPTS = 10
+GROWS_OLD = 45.0
+"""Seconds: a continuation older than this is about to leave the replay horizon of 60."""
+SILENT_PROBES = 2
+"""After so many the path is in doubt: another port, smaller datagrams, padded requests."""
+_ROOM_TO_OPEN = 65_536
+"""Bytes of free receive buffer for which a generation is worth opening."""
+_PATIENT_REPEATS = 3
+"""An opener that ACKs send back more often than this is repeated at the pace of probes."""
+
+
+class Download:
+    """See the module. `flow` is the 8-byte id; `token` an address token or b""."""
+
+    def __init__(
+        self,
+        flow: bytes,
+        config: ClientConfig,
+        requests: RequestStream,
+        round_trip: RoundTrip,
+        *,
+        token: bytes,
+        loopback: bool,
+    ) -> None:
+        self.stream = Reassembly()
+        self.wanted = Wanted(self.stream, config.receive_buffer_bytes)
+        self.timers = Timers()
+        self.stats = FlowStats()
+        self.opener: Opener | None = None
+        self.line: Line | None = None
+        self.best: Held | None = None
+        """The continuation to go on from after silence."""
+        self.fresh: Held | None = None
+        """The newest refreshed one: it proves an address, but carries no window."""
+        self.incarnation: int | None = None
+        self.closes = False
+        self.attach = False  # some server lacks the request: it goes with every opener
+        self.out: list[bytes] = []
+        self._flow = flow
+        self._config = config
+        self._requests = requests
+        self._round_trip = round_trip
+        self._token = token
+        self.path = PathSize(config, loopback)
+        self._response_start = 0
+        self._sent = False  # the request, under a continuation that a server could act on
+        self.edition = 0
+        """Of the bytes at hand; 0: there are none of this exchange yet."""
+        self._edition_at = (0, 0)
+        self._accepts = (-1, -1)
+        """The ordinal of the generation that was asked for, and the highest attempt accepted."""
+
+    # ---- exchanges
+
+    def start(self, now: float) -> None:
+        """An exchange begins: its first request is an opener, HELLO if nothing is at hand."""
+        self._response_start = self.stream.received
+        self.timers.attempt = 0
+        self.closes = self._sent = False
+        self.wanted.restart()
+        if self.best is not None:
+            self._open(self.best, now)
+            return
+        self.opener = Opener(None, Terms(0, -1, 0), self.wanted.everything(), 0, now)
+        self._accepts = (0, -1)
+        self.send_opener(now)
+
+    def finished(self) -> bool:
+        """Is the response here to its end, and with it a continuation that says so?
+
+        If so the exchange is over, and `best` is what the next one opens from.
+        """
+        end = self.wanted.end
+        if end < 0 or self.stream.received < end:
+            return False
+        best = self.line.best_with_end(end) if self.line is not None else None
+        if best is None:
+            best = self.best
+            if best is None or best.continuation.response_end != end:
+                return False
+        self.best = best
+        self.stats.exchanges += 1
+        self.edition = 0
+        self.wanted.end = -1
+        self.opener = self.fresh = None
+        self.attach = False
+        self.timers.clear()
+        self._accepts = (-1, -1)
+        return True
+
+    def drop(self) -> None:
+        """The flow is over."""
+        self.opener = self.line = None
+        self.timers.clear()
+
+    @property
+    def handed_on(self) -> bool:
+        """Did the reader get any byte of this response?"""
+        return self.stream.delivered > self._response_start
+
+    # ---- arrivals
+
+    def receive(self, data: wire.Data, now: float) -> bool:
+        """Take a DATA packet; True when it is of the generation in progress."""
+        line = self.line
+        if line is None or (data.ordinal, data.generation) != (line.ordinal, line.generation):
+            line = self._new_line(data, now)
+        if line is None:
+            if data.edition == self.edition:
+                self._insert(data)  # of a line that was dropped: its bytes are as good as any
+            return False
+        if not line.accepts(data) or not self._insert(data):
+            return False
+        held = line.receive(data, now)
+        if held is not None:
+            self._hold(held, line)
+        self.timers.attempt = 0
+        self.timers.probe_at = now + self._round_trip.probe_timeout(0)
+        return True
+
+    def _new_line(self, data: wire.Data, now: float) -> Line | None:
+        """The first packet of a generation that was asked for begins its line."""
+        if data.ordinal != self._accepts[0] or data.attempt <= self._accepts[1]:
+            return None
+        if data.base or data.start or not data.cwnd0 or not data.ssthresh:
+            return None  # a line begins at 0
+        opener = self.opener
+        wants = opener.wants if opener else self.wanted.everything()
+        asked_at = opener.at if opener else now
+        self._accepts = (data.ordinal, data.attempt)
+        self._close_line()
+        self.opener = None
+        self.timers.clear()
+        self.wanted.restart()
+        self.line = Line(data, wants, asked_at, now, self._round_trip, self.wanted)
+        return self.line
+
+    def _insert(self, data: wire.Data) -> bool:
+        """Keep the bytes of a packet; False if it must not be used at all."""
+        stream = self.stream
+        if data.edition != self.edition:
+            at = (data.ordinal, data.burst + data.place)
+            if self.edition and (self.handed_on or at <= self._edition_at):
+                return True  # its number counts, its bytes belong to another byte string
+            if self.edition:
+                stream.restart()
+                self.wanted.restart()
+                self.wanted.end = -1
+            self.edition, self._edition_at = data.edition, at
+        stop = data.offset + len(data.payload)
+        if stop > stream.delivered + 2 * self._config.receive_buffer_bytes:
+            return False  # more than was ever asked for
+        if stop <= stream.received:
+            self.stats.duplicates += bool(data.payload)
+            return True
+        self.stats.bytes_in += len(data.payload)
+        stream.insert(data.offset, data.payload)
+        return True
+
+    def _hold(self, held: Held, line: Line) -> None:
+        """A continuation of the generation in progress."""
+        c, best = held.continuation, self.best
+        if self.incarnation is None:
+            self.incarnation = c.incarnation
+        elif c.incarnation != self.incarnation:
+            return
+        if best is None or best.line is not line or c.stop > best.continuation.stop:
+            self.best = held
+        if c.response_end >= 0 and c.edition == self.edition:
+            self.wanted.end = c.response_end
+            self.closes = c.closes
+
+    # ---- openers
+
+    def come_back(self, held: Held, now: float) -> None:
+        """Nothing was kept: the same request again, with the continuation that came in an ACK."""
+        opener, line = self.opener, self.line
+        if opener is None:
+            # The line's own request was sent back: the server does not know this address.
+            if line is not None and held.continuation.ordinal == line.ordinal:
+                self._open(held, now)
+            return
+        if opener.held is None:
+            self._round_trip.sample(now - opener.at)
+        self.timers.attempt = 0
+        repeats = opener.repeats + 1
+        wants, terms = self.wanted.everything(), held.nothing_proven
+        if opener.held is not None and opener.held.same_burst(held):
+            terms = opener.terms
+        self.opener = Opener(held, terms, wants, 0, now, repeats)
+        self._accepts = (held.continuation.ordinal + 1, -1)
+        if repeats <= _PATIENT_REPEATS:
+            self.send_opener(now)
+        else:
+            self.timers.clear()
+            self.timers.again_at = now + self._round_trip.probe_timeout(min(repeats, 6))
+
+    def _open(self, held: Held, now: float) -> None:
+        """Open by proof from this continuation; by attempt, if it cannot be proven any more."""
+        line, terms = held.line, None
+        if line is not None:
+            line.walk(now)
+            terms = line.opening_terms(held)
+        attempt = 0
+        if terms is None:
+            terms = held.nothing_proven
+            attempt = 0 if held.continuation.refreshed else 1
+        self._close_line()
+        self.wanted.restart()
+        self.stats.openings += 1
+        self.path.opens()
+        self.opener = Opener(held, terms, self.wanted.everything(), attempt, now)
+        self._accepts = (held.continuation.ordinal + 1, -1)
+        self.timers.attempt = 0
+        self.send_opener(now)
+
+    def reopen(self, now: float) -> None:
+        """The server does not remember what was spent on this line (a restart): open the next."""
+        if self.opener is None and self.best is not None:
+            self._open(self.best, now)
+
+    def retry(self, now: float) -> None:
+        """After silence: one request, from the newest continuation; the line is dropped."""
+        opener = self.opener
+        if opener is None:
+            best = self.best or self.fresh
+            self._close_line()
+            self.wanted.restart()
+            self.stats.openings += 1
+            ordinal, attempt = best.continuation.ordinal + 1 if best else 0, 0
+            if self._accepts[0] == ordinal:
+                attempt = max(self._accepts[1], 0)  # that one was answered, in part
+            else:
+                self._accepts = (ordinal, -1)
+            terms = best.nothing_proven if best else Terms(0, -1, 0)
+            self.opener = opener = Opener(best, terms, (), attempt, now)
+        opener.attempt = min(opener.attempt + 1, MOST_ATTEMPTS)
+        opener.wants = self.wanted.everything()
+        opener.at = now
+        self.send_opener(now)
+
+    def opener_room(self) -> int:
+        """Request bytes that fit the opener."""
+        opener = self.opener
+        held = opener.held if opener else self.best
+        if held is None:
+            return wire.hello_room(self._token, BASE_DATAGRAM)
+        wants = len(opener.wants) if opener else wire.MOST_WANTS
+        return wire.request_room(held.blob, BASE_DATAGRAM, wants)
+
+    def send_opener(self, now: float) -> None:
+        """Send the opener, as it is or with a continuation that has not grown old."""
+        opener = self.opener
+        assert opener is not None
+        self.timers.clear()
+        self.timers.probe_at = now + self._round_trip.probe_timeout(self.timers.attempt)
+        held, fresh = opener.held, self.fresh
+        old = held is not None and now - held.at > GROWS_OLD
+        if old and held is not None and fresh is not None and fresh.at > held.at:
+            if not held.same_burst(fresh):
+                opener.terms = fresh.nothing_proven
+            opener.held = held = fresh
+            self._accepts = (held.continuation.ordinal + 1, -1)
+        requests = self._requests
+        carried = b""
+        # A continuation of this exchange has the request behind it, unless a server lacks it.
+        if held is None or self.attach or held.continuation.request_wanted <= requests.start:
+            stop = min(requests.start + self.opener_room(), requests.end)
+            carried = requests.read(requests.start, stop)
+        if held is None:
+            hello = wire.Hello(self._flow, opener.attempt, self.path.bytes, self._token, carried)
+            self.out.append(wire.encode_hello(hello, BASE_DATAGRAM))
+            return
+        request = self._request(held, opener.terms, opener.wants)._replace(
+            opens=True,
+            repeated=self._sent,
+            attempt=opener.attempt,
+            size=self.path.bytes,
+            request=carried,
+        )
+        self._sent |= bool(carried) and now - held.at <= GROWS_OLD
+        # A continuation that is old, or an address that may have changed, gets three times what
+        # it sent: make that enough for an answer.
+        doubtful = now - held.at > GROWS_OLD or self.timers.attempt >= SILENT_PROBES
+        self.out.append(wire.encode_request(request, BASE_DATAGRAM if doubtful else 0))
+
+    def _close_line(self) -> None:
+        if self.line is not None:
+            self.stats.losses += self.line.losses
+            self.line.close()
+            self.line = None
+
+    # ---- the line in progress
+
+    def advance(self, now: float) -> None:
+        """Claim what the line has earned; open the next one when it is spent."""
+        line = self.line
+        if line is None or self.opener is not None:
+            return
+        timers = self.timers
+        line.walk(now)
+        outgrown = self.path.outgrown(line.size, self.wanted.not_asked)
+        while not outgrown and (claim := line.next_claim(now)) is not None:
+            self.out.append(self._encode_claim(claim, line.earlier(claim)))
+            timers.probe_at = now + self._round_trip.probe_timeout(0)
+        if not line.settled:
+            if timers.probe_at is None and timers.again_at is None:
+                timers.probe_at = now + self._round_trip.probe_timeout(0)
+        elif line.ended >= 0 or outgrown or self._stuck(line, now):
+            self._open_next(line, now)
+        else:
+            timers.probe_at = None  # the reader has no room: nothing is on its way
+
+    def _stuck(self, line: Line, now: float) -> bool:
+        """Is the line of no more use, though nothing has ended it?
+
+        Its continuations grew old while the reader rested, or bytes came under another edition.
+        """
+        best = line.best()
+        if best is not None and now - best.at > GROWS_OLD:
+            return True
+        return self.stream.received < self.wanted.next_new and not self.wanted.any_lost
+
+    def _open_next(self, line: Line, now: float) -> None:
+        """The line is spent: open the next one, if the reader has room."""
+        wanted, stream = self.wanted, self.stream
+        wanted.restart()
+        gaps = stream.highest > stream.received
+        near_end = 0 <= wanted.end <= wanted.limit
+        room = wanted.bound - stream.highest
+        if not (gaps or near_end or room >= min(_ROOM_TO_OPEN, self._config.receive_buffer_bytes)):
+            self.timers.probe_at = None
+            return
+        best = line.best() or self.best
+        if best is not None:
+            self._open(best, now)
+
+    @property
+    def resting(self) -> bool:
+        """Is nothing on its way, because the reader has no room?"""
+        return self.line is not None and self.opener is None and self.line.settled
+
+    def repeat_waiting(self, now: float) -> None:
+        """After WAIT: the very same request."""
+        timers = self.timers
+        timers.again_at = None
+        claim, timers.again = timers.again, None
+        if claim is not None:
+            self.out.append(self._encode_claim(claim, ()))
+            timers.probe_at = now + self._round_trip.probe_timeout(0)
+        elif self.opener is not None:
+            self.opener.at = now
+            self.send_opener(now)
+
+    def waits(self, wait: wire.Wait, now: float) -> bool:
+        """Nothing is spent and nothing is lost: the same request again after a while.
+
+        False when the WAIT is about no request of this flow.
+        """
+        at = now + max(wait.milliseconds, 5) / 1000
+        opener, line, timers = self.opener, self.line, self.timers
+        name = (wait.ordinal, wait.generation)
+        if opener is not None and opener.held is not None:
+            c = opener.held.continuation
+            if name == (c.ordinal, c.generation & 0xFFFF_FFFF):
+                timers.clear()
+                timers.again_at, timers.attempt = at, 0
+                return True
+        elif line is not None and name == (line.ordinal, line.generation):
+            claim = line.waiting_claim(wait.stop)
+            if claim is not None:
+                claim.waiting = True
+                timers.probe_at = None
+                if timers.again_at is None:
+                    timers.again_at, timers.again = at, claim
+                return True
+        return False
+
+    def _encode_claim(self, claim: Claim, earlier: tuple[Earlier, ...]) -> bytes:
+        assert claim.held is not None
+        request = self._request(claim.held, claim.terms, claim.wants)
+        return wire.encode_request(request._replace(size=self.path.probe(), earlier=earlier))
+
+    def _request(self, held: Held, terms: Terms, wants: Wants) -> wire.Request:
+        return wire.Request(
+            flow=self._flow,
+            opens=False,
+            handed_on=self.handed_on,
+            repeated=False,
+            attempt=0,
+            size=0,
+            proof=terms.proof,
+            edition=self.edition,
+            lost=terms.lost,
+            start=terms.start,
+            received=self.stream.received,
+            continuation=held.blob,
+            wants=wants,
+            request_offset=self._requests.start,
+        )

@@ -1,0 +1,199 @@
+"""Congestion control as interval arithmetic: which packet numbers may fly.
+
+TCP keeps a congestion window and changes it with every acknowledgement. Here the window is a
+*function* of a few sealed integers and of how far the numbers have been received, so any replica,
+and the client, compute the same value without having seen the packets before (NSDI'05 §3.2, whose
+per-packet rule `TCPCwnd(k)` is lifted to intervals here).
+
+The one function that matters is `frontier(E, k)`: once all numbers below k have been settled, every
+number below the frontier may have been sent. A client that reports the interval [p, b) is granted
+exactly [frontier(p), frontier(b)). Since `frontier` is monotone, the grants of adjacent claims are
+adjacent: whatever the sizes of the bursts, the order in which they arrive, or the replica that
+serves them, the grants tile the number line and each number is granted once.
+
+                 window(E, L)
+        |<------------------------->|
+    ----L---------------------------base'----------------->  k
+        first loss in E             first number of next(E, L), which has half the window;
+                                    while k goes from L to base', the frontier moves only half as
+                                    fast, so packets leave evenly spread and at once, as in
+                                    RFC 6937 (proportional rate reduction)
+
+Integers only: two machines must never disagree by a rounding.
+"""
+
+from __future__ import annotations
+
+from math import isqrt
+from typing import NamedTuple
+
+INITIAL_WINDOW = 10
+"""Packets, RFC 6928."""
+MINIMUM_WINDOW = 2
+"""Packets; below it a loss can never be told from silence (RFC 9002 §7.2)."""
+LARGEST_WINDOW = (1 << 16) - 1
+"""Sealed in 16 bits. As ssthresh it means "none yet": slow start runs up to here."""
+LARGEST_BURST = 46
+"""Datagrams in one UDP_SEGMENT send of 1,400 bytes each (65,507 bytes in all)."""
+WINDOW_PER_BURST = 8
+"""A window is cut into this many bursts: small enough that loss of one carrier costs little,
+large enough that a continuation serves several packets."""
+CLAIM_PER_WINDOW = 16
+"""A claim smaller than window / 16 waits for the next burst, or bursts crumble after halvings."""
+LONGEST_REACH = 256
+"""How far a claim may reach back before its own burst: bounds the replay filter's work."""
+LAST_NUMBER = 1 << 31
+"""Numbers of a line stay below this; an answer that would pass it is short."""
+
+
+class Epoch(NamedTuple):
+    """A stretch of packet numbers under one congestion state.
+
+    `key` is the keyed identity: only holders of the secret can compute it; 0 at the client.
+    `start` (`from` in the specification) is the first loss of the epoch before, else `base`.
+    """
+
+    key: int
+    start: int
+    base: int
+    cwnd0: int
+    ssthresh: int
+
+    def same_numbers(self, other: Epoch) -> bool:
+        return self[1:] == other[1:]
+
+
+def window(epoch: Epoch, k: int) -> int:
+    """Packets in flight once all of the epoch below k has arrived.
+
+    Slow start adds one per packet (RFC 5681 §3.1); congestion avoidance one per window, in closed
+    form: after w + (w+1) + ... + (w+n-1) packets the window is w + n.
+    """
+    d = k - epoch.base
+    w = epoch.cwnd0
+    if d <= 0:
+        return w
+    if w < epoch.ssthresh:
+        if d <= epoch.ssthresh - w:
+            return w + d
+        d -= epoch.ssthresh - w
+        w = epoch.ssthresh
+    q = 2 * w - 1
+    return min(w + (isqrt(q * q + 8 * d) - q) // 2, LARGEST_WINDOW)
+
+
+def frontier(epoch: Epoch, k: int) -> int:
+    """The first number that may not fly yet, once everything below k is settled."""
+    base = epoch.base
+    if k >= base:
+        return k + window(epoch, k)
+    if k <= epoch.start:
+        return base
+    return base - (epoch.start - k) * epoch.cwnd0 // (base - epoch.start)  # ceiling
+
+
+def halved(w: int) -> int:
+    """Multiplicative decrease, RFC 5681 §3.1."""
+    return max(MINIMUM_WINDOW, w // 2)
+
+
+def after_loss(epoch: Epoch, lost: int, key: int = 0) -> Epoch:
+    """`next(E, L)`: the epoch that follows E when `lost`, its first such number, did not arrive."""
+    w = window(epoch, lost)
+    h = halved(w)
+    return Epoch(key, lost, lost + w, h, h)
+
+
+def valid_loss(epoch: Epoch, lost: int, end: int) -> bool:
+    """Can the first loss of the epoch be `lost`, if a burst of it ends at `end`?"""
+    return epoch.base <= lost and end <= frontier(epoch, lost)
+
+
+def grant(epoch: Epoch, successor: Epoch | None, k: int) -> int:
+    """G(E, L, k); `successor` is `after_loss(E, L)` where a loss is reported."""
+    if successor is None or k <= successor.start:
+        return frontier(epoch, k)
+    return frontier(successor, k)
+
+
+def opened(epoch: Epoch, end: int, lost: int | None, idle: bool, key: int = 0) -> Epoch:
+    """The first epoch of a generation opened, by proof, from a burst of `epoch` that ends at `end`.
+
+    A line that ran dry keeps the window that it has really used (RFC 7661): `kept`.
+    """
+    if lost is not None and lost < end:
+        cwnd0 = ssthresh = halved(window(epoch, lost))
+    else:
+        flown = end - epoch.base
+        ssthresh = epoch.ssthresh
+        if flown < epoch.cwnd0:
+            cwnd0 = max(min(INITIAL_WINDOW, epoch.cwnd0), epoch.cwnd0 // 2, flown)
+        else:
+            cwnd0 = window(epoch, _last_answered(epoch, end))
+    if idle:
+        cwnd0 = min(cwnd0, INITIAL_WINDOW)  # RFC 5681 §4.1
+    return Epoch(key, 0, 0, max(cwnd0, MINIMUM_WINDOW), ssthresh)
+
+
+def opened_after_timeout(epoch: Epoch, end: int, lost: int | None, key: int = 0) -> Epoch:
+    """The same after silence: RFC 9002 §7.6, persistent congestion."""
+    last = end if lost is None else min(lost, end)
+    return Epoch(key, 0, 0, MINIMUM_WINDOW, halved(window(epoch, last)))
+
+
+def resized(epoch: Epoch, old: int, new: int) -> Epoch:
+    """The epoch for datagrams of `new` bytes instead of `old`: the window in bytes never grows."""
+    if new <= old:
+        return epoch
+    cwnd0 = max(MINIMUM_WINDOW, epoch.cwnd0 * old // new)
+    ssthresh = epoch.ssthresh
+    if ssthresh != LARGEST_WINDOW:
+        ssthresh = max(MINIMUM_WINDOW, ssthresh * old // new)
+    return epoch._replace(cwnd0=cwnd0, ssthresh=ssthresh)
+
+
+def _last_answered(epoch: Epoch, end: int) -> int:
+    """The largest k >= base with frontier(E, k) <= end; the caller knows that base is one."""
+    low, high = epoch.base, end
+    while low < high:
+        middle = (low + high + 1) // 2
+        if frontier(epoch, middle) <= end:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+class Span(NamedTuple):
+    """One burst to send: numbers [start, stop) of one epoch."""
+
+    epoch: Epoch
+    start: int
+    stop: int
+
+
+def bursts(epoch: Epoch, successor: Epoch | None, low: int, high: int) -> list[Span]:
+    """Cut the numbers [low, high) into bursts; both ends call this, so both know the layout.
+
+    Numbers from `successor.base` on belong to the successor. The split is even (no crumbs).
+    """
+    spans: list[Span] = []
+    while low < high:
+        owner, stop = epoch, high
+        if successor is not None:
+            if low >= successor.base:
+                owner = successor
+            else:
+                stop = min(high, successor.base)
+        most = max(1, min(LARGEST_BURST, window(owner, low) // WINDOW_PER_BURST))
+        parts = -(-(stop - low) // most)
+        for i in range(parts, 0, -1):
+            size = -(-(stop - low) // i)
+            spans.append(Span(owner, low, low + size))
+            low += size
+    return spans
+
+
+def carries(span: Span, k: int) -> bool:
+    """Does packet k of this burst carry the burst's continuation? The first and the last do."""
+    return k == span.start or k == span.stop - 1

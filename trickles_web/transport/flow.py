@@ -1,0 +1,336 @@
+"""One flow at the client: everything that a connection is, and the only place where it is.
+
+Sans-IO. The order of calls is free; after any of them `transmit` gives the datagrams to send, and
+`timeout` says when to call it again:
+
+    write(bytes) / receive(datagram, now) / read() -> transmit(now) -> timeout()
+
+An exchange begins when there are request bytes that no server has taken, and is complete when the
+response is here to its end *and* with it a continuation that says so: from that the next one opens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+
+from trickles_web.config import ClientConfig
+from trickles_web.errors import (
+    ConnectError,
+    ContinuationError,
+    FlowError,
+    FlowTimeout,
+    WireError,
+)
+from trickles_web.transport import continuation as sealing
+from trickles_web.transport import wire
+from trickles_web.transport.claim import Held
+from trickles_web.transport.download import SILENT_PROBES, Download
+from trickles_web.transport.opener import FlowStats
+from trickles_web.transport.refusals import Refusals
+from trickles_web.transport.rtt import RoundTrip
+from trickles_web.transport.upload import RequestStream, Uploader
+from trickles_web.transport.wire import Code, Kind
+
+__all__ = ["Flow", "FlowStats"]
+
+_RECENT = 32
+"""Datagrams remembered, to know a refusal of one of them."""
+
+
+class Flow:
+    """See the module. Times are monotonic seconds; `flow_id` is 8 random bytes."""
+
+    def __init__(
+        self,
+        flow_id: bytes,
+        config: ClientConfig,
+        now: float,
+        *,
+        token: bytes = b"",
+        loopback: bool = False,
+    ) -> None:
+        """`token`: any continuation of an earlier flow to this service; saves a round trip."""
+        self.id = flow_id
+        self.error: FlowError | None = None
+        self.eof = False
+        """The flow ends after what there is to read: the server said so."""
+        self.rebind = False
+        """Set when the driver should change its local port; the driver clears it."""
+        self._config = config
+        self._round_trip = RoundTrip()
+        self._requests = RequestStream()
+        self._uploader = Uploader(self._requests, self._round_trip)
+        self._download = Download(
+            flow_id, config, self._requests, self._round_trip, token=token, loopback=loopback
+        )
+        self._refusals = Refusals()
+        self._recent: deque[bytes] = deque(maxlen=_RECENT)
+        self._exchange = False
+        self._started = now
+        self._heard: float | None = None
+        self._unreachable: float | None = None
+
+    # ---- what the application does
+
+    def write(self, data: bytes) -> None:
+        """Append to the request stream."""
+        self._requests.write(data)
+
+    def unacknowledged(self) -> int:
+        """Request bytes still kept: until the response is whole, any may be asked for again."""
+        return self._requests.end - self._requests.start
+
+    def untaken(self) -> int:
+        """Request bytes that no server is known to hold: what a writer may have to wait for.
+
+        Less than `unacknowledged`, or a writer would never get to the end of a long request.
+        """
+        download, kept = self._download, self.unacknowledged()
+        put_off = download.timers.again_at is not None and download.timers.again is None
+        if download.edition or put_off:
+            return 0  # the response has begun or is being made: the request is whole
+        # At least one byte: a request that is held to its end still waits for somebody to run it.
+        return max(min(kept, 1), kept - self._uploader.held_bytes)
+
+    def readable(self) -> int:
+        stream = self._download.stream
+        return stream.received - stream.delivered
+
+    def read(self, limit: int = 1 << 30) -> bytes:
+        """Hand on response bytes, in order; this is what lets the server send more."""
+        download = self._download
+        data = download.stream.read(limit)
+        download.wanted.limit = download.stream.delivered + self._config.receive_buffer_bytes
+        return data
+
+    @property
+    def idle(self) -> bool:
+        """No exchange in progress, and none about to begin."""
+        return not self._exchange and self._requests.end == self._requests.start
+
+    @property
+    def token(self) -> bytes:
+        """The newest continuation: an address token for later flows."""
+        held = self._download.best or self._download.fresh
+        return b"" if held is None else held.blob
+
+    @property
+    def stats(self) -> FlowStats:
+        stats = self._download.stats
+        stats.srtt = self._round_trip.estimate
+        return stats
+
+    def cancel(self) -> list[bytes]:
+        """Nobody waits any more: the datagrams that tell the server so. The flow is over."""
+        held = self._download.best or self._download.fresh
+        active, self._exchange = self._exchange, False
+        self._download.drop()
+        if not active or held is None or self.error:
+            return []
+        return [wire.encode_cancel(wire.Cancel(self.id, held.blob))]
+
+    def refused_by_network(self, now: float) -> None:
+        """Nothing listens at the server's port (ICMP): perhaps it is restarting."""
+        if self._heard is None and self._unreachable is None:
+            self._unreachable = now
+
+    # ---- arrivals
+
+    def receive(self, datagram: bytes, now: float) -> None:
+        """Take one datagram; whatever its bytes are, nothing is raised."""
+        try:
+            kind = wire.kind_of(datagram)
+            if wire.flow_of(datagram) != self.id or not self._exchange:
+                return
+            self._download.stats.datagrams_in += 1
+            if kind == Kind.DATA:
+                self._data(wire.decode_data(datagram), len(datagram), now)
+            elif kind == Kind.ACK:
+                self._ack(wire.decode_ack(datagram), now)
+            elif kind == Kind.NEED:
+                self._need(wire.decode_need(datagram), now)
+            elif kind == Kind.WAIT:
+                if self._download.waits(wire.decode_wait(datagram), now):
+                    self._news(now)
+            elif kind == Kind.REFUSED:
+                self._refused(wire.decode_refused(datagram), now)
+        except (WireError, ContinuationError):
+            return
+
+    def _data(self, data: wire.Data, size: int, now: float) -> None:
+        download = self._download
+        if data.flags & wire.FLAG_PROBE:
+            download.path.carried(size)
+            return
+        if download.receive(data, now):
+            self._uploader.stop()
+            self._news(now)
+        if download.finished():
+            self._exchange = False
+            assert download.best is not None
+            self._requests.discard(download.best.continuation.request_wanted)
+            self._uploader.stop()
+            self.eof = download.closes
+
+    def _ack(self, ack: wire.Ack, now: float) -> None:
+        download, start = self._download, self._requests.start
+        held: Held | None = None
+        if ack.continuation:
+            c = sealing.parse(ack.continuation)
+            if download.incarnation is None:
+                download.incarnation = c.incarnation
+            elif c.incarnation != download.incarnation:
+                return
+            held = download.fresh = Held(c, ack.continuation, now, None)
+        elif download.incarnation is None:
+            return
+        self._news(now)
+        if ack.complete:
+            self._uploader.stop()
+        elif ack.held > start and (download.opener or ack.numbers):
+            self._uploader.begin(ack.held)
+        self._uploader.acknowledged(ack.numbers, ack.held, now)
+        partly = ack.held > start and not ack.complete
+        if ack.numbers or partly:
+            timers = download.timers
+            timers.attempt = 0
+            if download.opener is not None and timers.again_at is None:
+                # The opener waits at the server for the rest of the request.
+                timers.probe_at = now + self._round_trip.probe_timeout(2)
+        elif held is not None:
+            download.come_back(held, now)
+
+    def _need(self, need: wire.Need, now: float) -> None:
+        """The server lacks request bytes: they go with the next request, or before it."""
+        download = self._download
+        if not need.ranges or download.incarnation is None:
+            return
+        self._heard = now
+        again, download.attach = download.attach, True
+        if self.unacknowledged() > download.opener_room():
+            self._uploader.needed(need.ranges)
+        if download.opener is None:
+            download.retry(now)
+        elif not again:
+            download.send_opener(now)
+
+    def _refused(self, refused: wire.Refused, now: float) -> None:
+        for datagram in self._recent:
+            if hashlib.blake2b(datagram, digest_size=8).digest() == refused.echo:
+                break
+        else:
+            return
+        self._heard = now
+        download, timers = self._download, self._download.timers
+        verdict = self._refusals.judge(refused, download.handed_on)
+        if verdict.error is not None:
+            self._fail(verdict.error)
+        elif verdict.retry_after is not None:
+            timers.clear()
+            if refused.code == Code.EXPIRED and download.opener is None:
+                download.reopen(now)
+            elif download.opener is not None:
+                timers.again_at = now + verdict.retry_after  # refused is not spent
+            else:
+                timers.probe_at = now + verdict.retry_after
+
+    def _news(self, now: float) -> None:
+        """Some server goes on with this flow."""
+        self._heard = now
+        self._refusals.progress()
+
+    def _fail(self, error: FlowError) -> None:
+        self.error = error
+        self._exchange = False
+        self._download.drop()
+        self._uploader.stop()
+
+    # ---- sending
+
+    def transmit(self, now: float) -> list[bytes]:
+        """The datagrams to send now."""
+        download = self._download
+        if self._exchange:
+            if not self._waiting and self._heard is not None:
+                self._heard = now  # the reader rests; silence is counted from here
+            self._expire(now)
+        if self._exchange:
+            download.advance(now)
+        elif self.error is None and not self.eof and not self.idle:
+            self._start_exchange(now)
+        out, download.out = download.out, []
+        held = download.fresh or download.best
+        if self._exchange and self._uploader.active and held is not None:
+            out += self._uploader.transmit(self.id, held.blob, now)
+        self._recent.extend(out)
+        download.stats.datagrams_out += len(out)
+        return out
+
+    def _start_exchange(self, now: float) -> None:
+        self._exchange = True
+        if self._heard is None:
+            self._started = now
+        else:
+            self._heard = now
+        self._download.start(now)
+
+    def timeout(self) -> float | None:
+        """When `transmit` must be called next, if nothing happens before."""
+        if not self._exchange:
+            return None
+        download, timers = self._download, self._download.timers
+        times = [timers.probe_at, timers.again_at, self._uploader.deadline()]
+        if self._waiting:
+            times.append(self._limit())
+        if download.line is not None and download.opener is None:
+            times.append(download.line.deadline())
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def _waiting(self) -> bool:
+        """Is some server's answer due?"""
+        timers = self._download.timers
+        if timers.probe_at is not None or timers.again_at is not None:
+            return True
+        return self._uploader.deadline() is not None
+
+    def _limit(self) -> float:
+        """When the flow is given up."""
+        if self._heard is not None:
+            return self._heard + self._config.silence_timeout_s
+        limit = self._started + self._config.connect_timeout_s
+        if self._unreachable is not None:
+            limit = min(limit, self._unreachable + self._config.refused_patience_s)
+        return limit
+
+    def _expire(self, now: float) -> None:
+        timers = self._download.timers
+        if self._waiting and now >= self._limit():
+            self._fail(self._silence())
+        elif timers.again_at is not None and now >= timers.again_at:
+            self._download.repeat_waiting(now)
+        elif timers.probe_at is not None and now >= timers.probe_at:
+            self._time_out(now)
+
+    def _silence(self) -> FlowError:
+        if self._heard is not None:
+            seconds = self._config.silence_timeout_s
+            return FlowTimeout(f"no server has answered for {seconds:g} s")
+        if self._unreachable is not None:
+            return ConnectError("connection refused")
+        return ConnectError(f"no answer within {self._config.connect_timeout_s:g} s")
+
+    def _time_out(self, now: float) -> None:
+        """Nothing was heard: ask again from the newest continuation, ever more rarely."""
+        download = self._download
+        if download.resting:
+            download.timers.probe_at = None
+            return
+        download.stats.timeouts += 1
+        attempt = download.timers.attempt = download.timers.attempt + 1
+        if attempt == SILENT_PROBES:
+            self.rebind = True
+        elif attempt > SILENT_PROBES and self._heard is not None:
+            download.path.doubt()
+        download.retry(now)

@@ -1,0 +1,131 @@
+"""Keys: everything is derived from one master secret that all replicas of a service share.
+
+    secret --HKDF(version | service | purpose | generation)--> seal, nonce, identity, address keys
+
+*Service* separates what runs on one secret: a continuation of one service means nothing to another.
+*Generation* is wall clock // rotation period, so replicas rotate together without talking; the
+previous generation still opens (continuations in flight), and so does the next (clock skew).
+
+AEAD nonces must never repeat under one key, though many processes seal under it and none of them
+remembers anything: each process draws a 64-bit prefix at random and counts in the other 32 bits;
+it draws again when the count wraps. Two of n processes share a prefix with probability n^2/2^65.
+A process that forks must make a new Keyring in the child.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from trickles_web.errors import ContinuationError, SecretError
+
+SECRET_BYTES = 32
+SEAL_NONCE_BYTES = 12
+SEAL_TAG_BYTES = 16
+SEAL_OVERHEAD = SEAL_NONCE_BYTES + SEAL_TAG_BYTES
+
+_IDENTITY = struct.Struct(">cQQQ")
+
+
+class Keys:
+    """The keys of one generation."""
+
+    __slots__ = ("_address", "_blocks", "_identity", "_prefix", "_random", "_seal", "_sealed")
+
+    def __init__(
+        self, secret: bytes, service: str, generation: int, random: Callable[[int], bytes]
+    ) -> None:
+        def derive(purpose: str, length: int) -> bytes:
+            info = "\0".join(("trickles 1", service, purpose, str(generation))).encode()
+            return HKDF(SHA256(), length, salt=None, info=info).derive(secret)
+
+        self._seal = AESGCM(derive("seal", 16))
+        # ECB of a counter is a PRF; the context is kept because making one costs 20 blocks.
+        self._blocks: CipherContext = Cipher(
+            algorithms.AES128(derive("nonce", 16)),
+            modes.ECB(),
+        ).encryptor()
+        self._identity = derive("identity", 32)
+        self._address = derive("address", 32)
+        self._random = random
+        self._prefix = b""
+        self._sealed = 0
+
+    def seal(self, plain: bytes, readable: bytes) -> bytes:
+        """AEAD: nonce | ciphertext | tag, with `readable` authenticated."""
+        count = self._sealed & 0xFFFF_FFFF
+        if not count:
+            self._prefix = self._random(8)
+        self._sealed += 1
+        nonce = self._prefix + count.to_bytes(4, "big")
+        return nonce + self._seal.encrypt(nonce, plain, readable)
+
+    def unseal(self, sealed: bytes, readable: bytes) -> bytes:
+        """Raises ContinuationError("forged")."""
+        try:
+            return self._seal.decrypt(
+                sealed[:SEAL_NONCE_BYTES], sealed[SEAL_NONCE_BYTES:], readable
+            )
+        except (InvalidTag, ValueError):
+            raise ContinuationError("forged") from None
+
+    def identity(self, purpose: bytes, a: int, b: int, c: int) -> int:
+        """A 64-bit keyed name; `purpose` is one byte."""
+        packed = _IDENTITY.pack(purpose, a, b, c)
+        digest = hashlib.blake2b(packed, digest_size=8, key=self._identity).digest()
+        return int.from_bytes(digest, "big")
+
+    def address_tag(self, host: str) -> int:
+        """A 64-bit keyed name of a host; the port is compared apart."""
+        digest = hashlib.blake2b(host.encode(), digest_size=8, key=self._address).digest()
+        return int.from_bytes(digest, "big")
+
+    def encrypt_blocks(self, blocks: bytes) -> bytes:
+        """AES-128 of each 16-byte block."""
+        return self._blocks.update(blocks)
+
+
+class Keyring:
+    """The keys of the generations that may be met now."""
+
+    def __init__(
+        self, secret: bytes, service: str, rotation_ms: int, random: Callable[[int], bytes]
+    ) -> None:
+        if len(secret) < SECRET_BYTES:
+            raise SecretError(f"the secret must have {SECRET_BYTES} bytes or more")
+        self._secret = secret
+        self._service = service
+        self._rotation_ms = rotation_ms
+        self._random = random
+        self._made: dict[int, Keys] = {}
+
+    def __repr__(self) -> str:  # the secret must not show in a traceback's locals
+        return f"<Keyring of {self._service!r}>"
+
+    def generation(self, now: int) -> int:
+        """The key generation of a wall-clock time in milliseconds."""
+        return now // self._rotation_ms
+
+    def current(self, now: int) -> Keys:
+        return self._keys(now // self._rotation_ms)
+
+    def at(self, generation: int, now: int) -> Keys:
+        """Keys of a generation; raises ContinuationError("expired") if it is not of now."""
+        if abs(generation - now // self._rotation_ms) > 1:
+            raise ContinuationError("expired")
+        return self._keys(generation)
+
+    def _keys(self, generation: int) -> Keys:
+        keys = self._made.get(generation)
+        if keys is None:
+            keys = Keys(self._secret, self._service, generation, self._random)
+            self._made = {g: k for g, k in self._made.items() if abs(g - generation) <= 2}
+            self._made[generation] = keys
+        return keys

@@ -1,0 +1,206 @@
+"""Laying bytes out in packets: the same rule at the server, which fills them, and at the client,
+which must know, before the answer comes, how much a claim can bring.
+
+A packet carries bytes of one wanted range; it is full unless its range ends. The first and the last
+packet of a burst carry the burst's continuation, so they hold less of the response. The
+continuations that an answer carries are of one length, which the continuation that was presented
+names: that is what makes the layout foreseeable. They name the length of the next ones: so the
+application part can shrink as the exchange goes on, one round trip later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from trickles_web.transport import continuation as sealing
+from trickles_web.transport import wire
+from trickles_web.transport.continuation import Continuation
+from trickles_web.transport.epochs import Span, bursts, carries
+from trickles_web.transport.keys import Keyring
+from trickles_web.transport.nonces import nonces
+from trickles_web.transport.redeemed import Answer, Response, Train
+from trickles_web.transport.wire import DATA_HEADER_BYTES, DATA_PACKET, FLAG_PROBE, Wants
+
+LARGEST_SEND = 65_507
+"""Bytes in one UDP_SEGMENT send: what fits an IPv4 datagram before it is cut."""
+_NO_NONCE = 0
+
+
+def capacities(spans: Iterable[Span], size: int, carried: int) -> Iterator[int]:
+    """Response bytes that each packet of the bursts holds; `carried` is a continuation's length."""
+    full = size - DATA_HEADER_BYTES
+    for span in spans:
+        for k in range(span.start, span.stop):
+            yield full - carried if carries(span, k) else full
+
+
+def place(rooms: Iterable[int], wants: Wants) -> list[tuple[int, int]]:
+    """(offset, length) of the bytes of each packet, until the wants are used up."""
+    placed: list[tuple[int, int]] = []
+    ranges = iter(wants)
+    at = stop = 0
+    for room in rooms:
+        while at >= stop:
+            following = next(ranges, None)
+            if following is None:
+                return placed
+            at, stop = following
+        length = min(room, stop - at)
+        placed.append((at, length))
+        at += length
+    return placed
+
+
+def _readable(response: Response, wants: Wants) -> Wants:
+    """The wanted ranges as far as they can be read now."""
+    readable: list[tuple[int, int]] = []
+    for start, stop in wants:
+        if start < response.start:
+            continue  # of an exchange that is over: the client has it
+        if start >= response.available:
+            break
+        if stop > response.available:
+            readable.append((start, response.available))
+            break
+        readable.append((start, stop))
+    return tuple(readable)
+
+
+def write_answer(
+    answer: Answer,
+    response: Response,
+    count: int,
+    *,
+    flow: bytes,
+    padding: int,
+    keyring: Keyring,
+    mint: Continuation,
+    probe: int,
+) -> list[Train]:
+    """At most `count` packets of the answer; [] when there is nothing to send."""
+    if count <= 0:
+        return []
+    wants = _readable(response, answer.wants)
+    spans = bursts(answer.epoch, answer.successor, answer.low, answer.low + count)
+    progress = response.progress
+    settled = sealing.settled_padding(progress)
+    padding = max(padding, settled)
+    mint = mint._replace(padding=settled)
+    carried = sealing.OVERHEAD + padding
+    placed = place(capacities(spans, answer.size, carried), wants)
+    if not placed:
+        if response.end is None or response.end > answer.wants[0][0]:
+            return []
+        placed = [(response.end, 0)]  # nothing but the news that the response has ended
+    short = answer.low + len(placed) if len(placed) < answer.high - answer.low else 0
+    if answer.ends:
+        short = answer.low + len(placed)
+    trains: list[Train] = []
+    at = 0
+    for span in spans:
+        if at == len(placed):
+            break
+        packets = placed[at : at + span.stop - span.start]
+        at += len(packets)
+        span = span._replace(stop=span.start + len(packets))
+        minted = mint._replace(epoch=span.epoch, burst=span.start, stop=span.stop)
+        blob = sealing.seal(keyring, minted, progress, padding)
+        writer = _BurstWriter(answer, span, mint, flow, short, blob, response)
+        trains += writer.trains(packets, keyring, mint.minted)
+    if probe:
+        trains.append(writer.probe(probe))
+    return trains
+
+
+class _BurstWriter:
+    """One burst: its constant header, its continuation, and its packets as trains."""
+
+    __slots__ = ("_answer", "_blob", "_prefix", "_response", "_span")
+
+    def __init__(
+        self,
+        answer: Answer,
+        span: Span,
+        mint: Continuation,
+        flow: bytes,
+        short: int,
+        blob: bytes,
+        response: Response,
+    ) -> None:
+        self._answer = answer
+        self._span = span
+        self._blob = blob
+        self._response = response
+        self._prefix = self._header(mint, flow, short, 0)
+
+    def _header(self, mint: Continuation, flow: bytes, short: int, flags: int) -> bytes:
+        answer, span = self._answer, self._span
+        e = span.epoch
+        return wire.data_prefix(
+            flow,
+            answer.ordinal,
+            answer.generation & 0xFFFF_FFFF,
+            e.start,
+            e.base,
+            e.cwnd0,
+            e.ssthresh,
+            answer.attempt,
+            flags,
+            mint.replica & 0xFFFF,
+            mint.edition,
+            span.start,
+            span.stop - span.start,
+            min(short - span.start, 0xFFFF) if short else 0,
+        )
+
+    def trains(self, packets: list[tuple[int, int]], keyring: Keyring, now: int) -> list[Train]:
+        answer, span = self._answer, self._span
+        generation = keyring.generation(now)
+        if generation & 0xFF != answer.nonce_generation & 0xFF:
+            generation += -1 if generation - 1 & 0xFF == answer.nonce_generation & 0xFF else 1
+        values = nonces(keyring.at(generation, now), span.epoch.key, span.start, span.stop)
+        payloads = self._payloads(packets)
+        size, prefix, blob = answer.size, self._prefix, self._blob
+        most = max(1, LARGEST_SEND // size)
+        pack, last = DATA_PACKET.pack, len(packets) - 1
+        trains: list[Train] = []
+        buffers: list[bytes | memoryview] = []
+        count = 0
+        for i, (offset, length) in enumerate(packets):
+            count += 1
+            room = size - DATA_HEADER_BYTES - length
+            # A burst that ended before its time has a last packet laid out to be full.
+            if i == 0 or (i == last and room >= len(blob)):
+                room -= len(blob)
+                buffers.append(prefix + pack(i, values[i], offset, len(blob)) + blob)
+            else:
+                buffers.append(prefix + pack(i, values[i], offset, 0))
+            if length:
+                buffers.append(payloads[i])
+            if room or count == most or i == last:
+                trains.append(Train(size, count, buffers))
+                buffers, count = [], 0
+        return trains
+
+    def _payloads(self, packets: list[tuple[int, int]]) -> list[memoryview]:
+        """The bytes of each packet; neighbours are read at once."""
+        payloads: list[memoryview] = []
+        i = 0
+        while i < len(packets):
+            start, length = packets[i]
+            stop = start + length
+            j = i + 1
+            while j < len(packets) and packets[j][0] == stop:
+                stop += packets[j][1]
+                j += 1
+            whole = memoryview(self._response.read(start, stop) if stop > start else b"")
+            payloads += [whole[o - start : o - start + n] for o, n in packets[i:j]]
+            i = j
+        return payloads
+
+    def probe(self, size: int) -> Train:
+        """A packet that carries nothing but its own length."""
+        at = 1 + wire.FLOW_ID_BYTES + 21
+        flagged = self._prefix[:at] + bytes([FLAG_PROBE]) + self._prefix[at + 1 :]
+        header = flagged + DATA_PACKET.pack(0, _NO_NONCE, 0, 0)
+        return Train(size, 1, [header.ljust(size, b"\0")])

@@ -1,0 +1,400 @@
+"""One generation at the client: a number line, what of it has arrived, and what that is worth.
+
+The line is walked from the left. A number is *settled* when it arrived, or is held for lost; a
+burst whose numbers are all settled can be claimed: its continuation goes back to a server with the
+proof of what arrived, and with the first loss of its epoch if there was one.
+
+        accounted        prefix                highest     granted
+    --------|---------------|-- - -- ---- - - -----|-----------|------> k
+     claimed    settled         arrived, with holes     in flight
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heappop, heappush
+
+from trickles_web.errors import ContinuationError
+from trickles_web.transport import continuation as sealing
+from trickles_web.transport.claim import Claim, Held, Terms, View
+from trickles_web.transport.epochs import (
+    CLAIM_PER_WINDOW,
+    LAST_NUMBER,
+    LONGEST_REACH,
+    Epoch,
+    Span,
+    after_loss,
+    bursts,
+    grant,
+    window,
+)
+from trickles_web.transport.layout import capacities, place
+from trickles_web.transport.rtt import RoundTrip
+from trickles_web.transport.wanted import Wanted
+from trickles_web.transport.wire import MOST_EARLIER, Data, Earlier, Wants
+
+REORDERING = 3
+"""Packets (RFC 9002 §6.1.1)."""
+_REMEMBERED = 600
+"""Proofs and continuations this far behind are still at hand for an opening."""
+
+
+class Line:
+    """The numbers of one generation. `opening` are the bytes that its first window was to bring."""
+
+    def __init__(
+        self,
+        data: Data,
+        opening: Wants,
+        asked_at: float,
+        now: float,
+        round_trip: RoundTrip,
+        wanted: Wanted,
+    ) -> None:
+        self.ordinal = data.ordinal
+        self.generation = data.generation
+        self.size = 0
+        epoch = Epoch(0, data.start, data.base, data.cwnd0, data.ssthresh)
+        view = View(epoch)
+        self.views = [view]
+        self.ended = -1
+        """The number where the line ends, once a short answer said so; -1 before."""
+        self.losses = 0
+        self.base = epoch.base
+        self.granted = epoch.base + epoch.cwnd0
+        self._foreseen = False
+        self._round_trip = round_trip
+        self._wanted = wanted
+        self._prefix = epoch.base
+        self._accounted = epoch.base
+        self._highest = epoch.base - 1
+        self._promised = epoch.base
+        self._arrived: dict[int, tuple[int, int, int]] = {}
+        self._proof = 0
+        self._proof_view = 0
+        self._proofs: dict[int, int] = {epoch.base: 0}
+        self._waiting: list[tuple[int, int]] = []
+        self._held: dict[int, tuple[Held, View]] = {}
+        terms = Terms(epoch.base, -1, 0)
+        first = Claim(epoch.base, self.granted, opening, asked_at, None, terms, view)
+        self._claims = deque([first])
+        self._last_arrival = now
+        self._merging = -1
+        self._merge_at = 0.0
+        self._blocked = False
+        self._replicas: deque[int] = deque(maxlen=8)
+
+    # ---- arrivals
+
+    def accepts(self, data: Data) -> bool:
+        """Is this a number that was granted, of an epoch that can be?"""
+        stop = data.burst + data.burst_length
+        return self.base <= data.base <= data.burst and stop <= min(self.granted, LAST_NUMBER)
+
+    def receive(self, data: Data, now: float) -> Held | None:
+        """Take a DATA packet that is accepted; returns its continuation if it is a new one."""
+        view = self._view_of(data)
+        if view is None:
+            return None
+        k = data.burst + data.place
+        stop = data.burst + data.burst_length
+        if data.short:
+            end = data.burst + data.short
+            if self.ended < 0 or end < self.ended:
+                self.ended = end
+        if k < self._prefix or k in self._arrived:
+            return None
+        self._arrived[k] = (data.offset, len(data.payload), data.nonce)
+        self._last_arrival = now
+        self._answered(k, now)
+        if k > self._highest:
+            self._highest = k
+        if stop > self._promised:
+            self._promised = stop
+            self._replicas.append(data.replica)
+        if data.continuation and stop not in self._held and stop > self._accounted:
+            return self._hold(data, view, now)
+        return None
+
+    def _view_of(self, data: Data) -> View | None:
+        """The epoch a packet says it belongs to: one that is known, or the one that must follow."""
+        numbers = (data.start, data.base, data.cwnd0, data.ssthresh)
+        for view in reversed(self.views):
+            if view.epoch[1:] == numbers:
+                return view
+        last = self.views[-1]
+        if last.lost is None:
+            return None
+        successor = after_loss(last.epoch, last.lost)
+        if successor[1:] != numbers:
+            return None
+        view = View(successor)
+        self.views.append(view)
+        return view
+
+    def _answered(self, k: int, now: float) -> None:
+        for claim in self._claims:
+            if k < claim.high:
+                if not claim.answered and k >= claim.low:
+                    claim.answered = True
+                    if not (claim.waiting or claim.repeated):
+                        self._round_trip.sample(now - claim.at)
+                    claim.waiting = False
+                return
+
+    def _hold(self, data: Data, view: View, now: float) -> Held | None:
+        try:
+            c = sealing.parse(data.continuation)
+        except ContinuationError:
+            return None
+        stop = data.burst + data.burst_length
+        if c.burst != data.burst or c.stop != stop or not c.epoch.same_numbers(view.epoch):
+            return None
+        self.size = c.size
+        held = Held(c, data.continuation, now, self)
+        self._held[stop] = (held, view)
+        heappush(self._waiting, (stop, data.burst))
+        if not self._foreseen:
+            self._foresee(len(data.continuation))
+        return held
+
+    def _foresee(self, carried: int) -> None:
+        """How far the opening's answer will reach, now that the length of carriers is known."""
+        self._foreseen = True
+        claim = self._claims[0]
+        spans = bursts(claim.view.epoch, None, claim.low, claim.high)
+        placed = place(capacities(spans, self.size, carried), claim.wants)
+        if not placed or claim.want:
+            return
+        offset, length = placed[-1]
+        high = offset + length
+        kept = [(x, min(y, high)) for x, y in claim.wants if x < high]
+        claim.wants = tuple(kept)
+        self._wanted.next_new = max(self._wanted.next_new, high)
+
+    # ---- what is lost
+
+    def _is_lost(self, k: int, now: float) -> bool:
+        """RFC 9002 §6.1; a number that was promised by its burst need not wait for a later one.
+
+        A claim that was answered by WAIT was not spent: its numbers are not lost.
+        """
+        claim = self._claim_of(k)
+        if claim is not None and claim.waiting:
+            return False
+        if self._highest - k >= REORDERING:
+            return True
+        if k < self._highest and (claim is None or now >= claim.at + self._round_trip.reordering):
+            return True
+        return k < self._promised and now >= self._last_arrival + self._round_trip.within_burst
+
+    def _claim_of(self, k: int) -> Claim | None:
+        for claim in self._claims:
+            if k < claim.high:
+                return claim if k >= claim.low else None
+        return None
+
+    def deadline(self) -> float | None:
+        """When time alone would make the next number lost, or a small claim due."""
+        times = []
+        if self._prefix < max(self._highest, self._promised):
+            claim = self._claim_of(self._prefix)
+            if claim is None or not claim.waiting:
+                if self._prefix < self._promised:
+                    times.append(self._last_arrival + self._round_trip.within_burst)
+                if claim is not None and self._prefix < self._highest:
+                    times.append(claim.at + self._round_trip.reordering)
+        if self._merging == self._accounted and not self._blocked and self.ended < 0:
+            times.append(self._merge_at)
+        return min(times) if times else None
+
+    def walk(self, now: float) -> None:
+        """Settle what can be settled."""
+        arrived = self._arrived
+        while True:
+            k = self._prefix
+            packet = arrived.pop(k, None)
+            if packet is None:
+                if k >= max(self._highest, self._promised) or not self._is_lost(k, now):
+                    return
+                self._lose(k)
+            else:
+                offset, length, nonce = packet
+                self._prove(k, nonce)
+                claim = self._claims[0] if self._claims else None
+                if claim is not None and claim.low <= k:
+                    claim.account(offset, length, self._wanted)
+            self._prefix = k + 1
+            self._settle_claims()
+
+    def _settle_claims(self) -> None:
+        while self._claims and self._prefix >= self._claims[0].high:
+            self._claims.popleft().close(self._wanted)
+
+    def _prove(self, k: int, nonce: int) -> None:
+        """Extend the running proof of the epoch that number k belongs to."""
+        view = self._advance_view(k)
+        if view.lost is None and k >= view.epoch.base:
+            self._proof ^= nonce
+            self._proofs[k + 1] = self._proof
+
+    def _advance_view(self, k: int) -> View:
+        """The epoch of k, as k goes up."""
+        while self._proof_view + 1 < len(self.views):
+            following = self.views[self._proof_view + 1]
+            if k < following.epoch.base:
+                break
+            self._proof_view += 1
+            self._proof = 0
+            self._proofs[following.epoch.base] = 0
+        return self.views[self._proof_view]
+
+    def _lose(self, k: int) -> None:
+        view = self._advance_view(k)
+        if view.lost is None and k >= view.epoch.base:
+            view.lost = k
+            view.lost_proof = self._proof
+            self.losses += 1
+
+    # ---- claims
+
+    def next_claim(self, now: float) -> Claim | None:
+        """The next claim to send, once `walk` has settled what it can; None when there is none."""
+        self._blocked = False
+        while True:
+            while self._waiting and self._waiting[0][0] <= self._accounted:
+                self._forget(heappop(self._waiting)[0])
+            if not self._waiting or self.ended >= 0:
+                return None
+            stop, burst = self._waiting[0]
+            if self._prefix < stop:
+                return None
+            held, view = self._held[stop]
+            start = max(self._accounted, view.epoch.start)
+            successor = None if view.lost is None else self._successor(view)
+            if grant(view.epoch, successor, stop) <= grant(view.epoch, successor, start):
+                self._accounted = stop
+                continue
+            if stop - self._accounted < window(view.epoch, stop) // CLAIM_PER_WINDOW:
+                merged = self._merge(stop, view, now)
+                if merged is None:
+                    return None
+                stop, burst = merged
+                held = self._held[stop][0]
+            return self._claim(held, view, successor, max(start, burst - LONGEST_REACH), stop, now)
+
+    def _forget(self, stop: int) -> None:
+        """Continuations and proofs far behind will not be needed any more."""
+        limit = self._accounted - _REMEMBERED
+        if len(self._held) > _REMEMBERED:
+            self._held = {k: h for k, h in self._held.items() if k >= limit}
+        if len(self._proofs) > 4 * _REMEMBERED:
+            self._proofs = {k: p for k, p in self._proofs.items() if k >= limit}
+
+    def _successor(self, view: View) -> Epoch:
+        assert view.lost is not None
+        i = self.views.index(view) + 1
+        return self.views[i].epoch if i < len(self.views) else after_loss(view.epoch, view.lost)
+
+    def _merge(self, stop: int, view: View, now: float) -> tuple[int, int] | None:
+        """A later burst that makes a small claim worth sending; None while waiting for one."""
+        enough = window(view.epoch, stop) // CLAIM_PER_WINDOW
+        best = (stop, self._waiting[0][1])
+        for later, burst in sorted(self._waiting[:32]):
+            if later > self._prefix or self._held[later][1] is not view:
+                break
+            if burst - self._accounted > LONGEST_REACH:
+                break
+            best = (later, burst)
+            if later - self._accounted >= enough:
+                return best
+        if self._merging != self._accounted:
+            self._merging = self._accounted
+            self._merge_at = now + self._round_trip.merging
+            return None
+        return best if now >= self._merge_at else None
+
+    def _claim(
+        self, held: Held, view: View, successor: Epoch | None, start: int, stop: int, now: float
+    ) -> Claim | None:
+        low, high = grant(view.epoch, successor, start), grant(view.epoch, successor, stop)
+        spans: list[Span] = bursts(view.epoch, successor, low, high)
+        wants, full = self._wanted.take(
+            capacities(spans, self.size, sealing.OVERHEAD + held.continuation.padding)
+        )
+        if not wants:
+            self._blocked = True
+            return None
+        self._accounted = stop
+        self._merging = -1
+        self.granted = max(self.granted, high)
+        if not full:
+            self.ended = high  # asked for less than the grant: the answer will be short
+        if view.lost is None:
+            terms = Terms(start, -1, self._proofs[stop])
+        else:
+            terms = Terms(start, view.lost, view.lost_proof)
+        claim = Claim(low, high, wants, now, held, terms, view)
+        self._claims.append(claim)
+        return claim
+
+    def earlier(self, claim: Claim) -> tuple[Earlier, ...]:
+        """The newest unanswered claims of the same epoch and report, repeated with `claim`.
+
+        So a lost request is no lost packet; but only while one replica answers: another would not.
+        """
+        if len(self._replicas) < 8 or len(set(self._replicas)) > 1:
+            return ()
+        found = [other for other in self._claims if other.may_go_with(claim)][-MOST_EARLIER:]
+        for other in found:
+            other.repeated = True
+        return tuple(Earlier(other.terms.start, other.stop, other.wants) for other in found)
+
+    def waiting_claim(self, stop: int) -> Claim | None:
+        """The claim that a WAIT names by the end of its burst."""
+        for claim in self._claims:
+            if claim.stop == stop:
+                return claim
+        return None
+
+    @property
+    def settled(self) -> bool:
+        """Is nothing in flight that may still come?"""
+        return self._prefix >= (self.granted if self.ended < 0 else min(self.granted, self.ended))
+
+    def best(self) -> Held | None:
+        """The continuation to open the next generation from: the highest settled, or any."""
+        settled = [stop for stop in self._held if stop <= self._prefix]
+        stop = max(settled or self._held, default=None)
+        return None if stop is None else self._held[stop][0]
+
+    def best_with_end(self, end: int) -> Held | None:
+        """The same among those that say where the response ends: `end`."""
+        stops = [k for k, (h, _) in self._held.items() if h.continuation.response_end == end]
+        settled = [stop for stop in stops if stop <= self._prefix]
+        stop = max(settled or stops, default=None)
+        return None if stop is None else self._held[stop][0]
+
+    def close(self) -> None:
+        """Drop the line: what it did not bring is lost."""
+        for claim in self._claims:
+            claim.close(self._wanted)
+        self._claims.clear()
+
+    def opening_terms(self, held: Held) -> Terms | None:
+        """What an opening from this continuation can prove; None if that is not known any more."""
+        stop = held.continuation.stop
+        entry = self._held.get(stop)
+        if entry is None:
+            return None
+        view = entry[1]
+        if view.lost is not None and view.lost < stop:
+            return Terms(stop, view.lost, view.lost_proof)
+        k = min(max(self._prefix, view.epoch.base), stop)
+        proof = self._proofs.get(k, 0 if k == view.epoch.base else None)
+        if proof is None:
+            return None
+        while k < stop and k in self._arrived:
+            proof ^= self._arrived[k][2]
+            k += 1
+        return Terms(stop, -1 if k == stop else k, proof)

@@ -1,0 +1,97 @@
+"""Small parts of the download: the request that opens a generation, timers, the path's size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trickles_web.config import BASE_DATAGRAM, ClientConfig
+from trickles_web.transport.claim import Claim, Held, Terms
+from trickles_web.transport.wire import Wants
+
+_WORTH_GROWING = 1_000_000
+"""Bytes still to be asked for that make larger datagrams worth waiting for."""
+_MOST_PROBES = 3
+"""Times that a flow asks whether its path carries larger datagrams."""
+
+
+@dataclass(slots=True)
+class FlowStats:
+    """Counters, for eyes and tests. `srtt` in seconds."""
+
+    datagrams_in: int = 0
+    datagrams_out: int = 0
+    bytes_in: int = 0
+    losses: int = 0
+    timeouts: int = 0
+    openings: int = 0
+    exchanges: int = 0
+    duplicates: int = 0
+    srtt: float = 0.0
+
+
+@dataclass(slots=True)
+class Opener:
+    """The request that is to open a generation. `held` is None for HELLO."""
+
+    held: Held | None
+    terms: Terms
+    wants: Wants
+    attempt: int
+    at: float
+    repeats: int = 0
+    """How often an ACK sent it back."""
+
+
+@dataclass(slots=True)
+class Timers:
+    """When something is due, in monotonic seconds; None: never."""
+
+    attempt: int = 0
+    """Probes in a row that nothing answered."""
+    probe_at: float | None = None
+    """Then silence means that what was sent is lost."""
+    again_at: float | None = None
+    """Then the request that a WAIT put off is repeated:"""
+    again: Claim | None = None
+    """this one, or the opener."""
+
+    def clear(self) -> None:
+        self.probe_at = self.again_at = self.again = None
+
+
+class PathSize:
+    """The largest datagram that the path is known to carry, in bytes (RFC 8899 in small)."""
+
+    __slots__ = ("_most", "_probes", "_used", "bytes")
+
+    def __init__(self, config: ClientConfig, loopback: bool) -> None:
+        self.bytes = config.max_loopback_datagram_bytes if loopback else BASE_DATAGRAM
+        self._used = BASE_DATAGRAM
+        """What some opening has asked for."""
+        self._most = config.max_datagram_bytes
+        self._probes = _MOST_PROBES
+
+    def carried(self, size: int) -> None:
+        """A datagram of this size has come through."""
+        self.bytes = max(self.bytes, min(size, self._most))
+
+    def probe(self) -> int:
+        """A larger size to be shown with the next answer, if the path may carry it; or 0."""
+        if self.bytes > BASE_DATAGRAM or not self._probes:
+            return 0
+        self._probes -= 1
+        return self._most
+
+    def opens(self) -> None:
+        """An opening asks for the size that is known now."""
+        self._used = max(self._used, self.bytes)
+
+    def outgrown(self, size: int, not_asked: int) -> bool:
+        """Is it worth a round trip to open anew with larger datagrams than `size`, for the rest?"""
+        return self.bytes > max(size, self._used) and size > 0 and not_asked > _WORTH_GROWING
+
+    def doubt(self) -> None:
+        """Perhaps the path swallows what is larger than any path must carry."""
+        if self.bytes > BASE_DATAGRAM:
+            self.bytes = BASE_DATAGRAM
+            self._probes = 0

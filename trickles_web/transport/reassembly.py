@@ -1,0 +1,87 @@
+"""The response stream at the client: bytes in order for the reader, the others kept until then."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from trickles_web.transport.ranges import Range, RangeSet
+
+
+class Reassembly:
+    """Offsets are of the response stream.
+
+    `received`: everything below it is here; `delivered`: everything below it was handed on.
+    """
+
+    __slots__ = ("_covered", "_heap", "_pieces", "_ready", "delivered", "received")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.delivered = 0
+        self._ready: deque[bytes] = deque()
+        self._pieces: dict[int, bytes] = {}
+        self._heap: list[int] = []
+        self._covered = RangeSet()
+
+    def insert(self, offset: int, payload: bytes) -> None:
+        stop = offset + len(payload)
+        if offset > self.received:
+            for x, y in list(self._covered.missing(offset, stop)):
+                self._pieces[x] = (
+                    payload if y - x == len(payload) else payload[x - offset : y - offset]
+                )
+                heappush(self._heap, x)
+            self._covered.add(offset, stop)
+            return
+        if stop <= self.received:
+            return
+        self._ready.append(payload[self.received - offset :] if offset < self.received else payload)
+        self.received = stop
+        if self._heap:
+            self._collect()
+
+    def _collect(self) -> None:
+        while self._heap and self._heap[0] <= self.received:
+            offset = heappop(self._heap)
+            payload = self._pieces.pop(offset)
+            stop = offset + len(payload)
+            if stop > self.received:
+                self._ready.append(payload[self.received - offset :])
+                self.received = stop
+        self._covered.discard_below(self.received)
+
+    def read(self, limit: int) -> bytes:
+        """Hand on at most `limit` bytes, in order."""
+        ready = self.received - self.delivered
+        if not ready:
+            return b""
+        if ready <= limit:
+            whole = self._ready[0] if len(self._ready) == 1 else b"".join(self._ready)
+            self._ready.clear()
+        else:
+            joined = b"".join(self._ready)
+            whole = joined[:limit]
+            self._ready.clear()
+            self._ready.append(joined[limit:])
+        self.delivered += len(whole)
+        return whole
+
+    def missing(self, start: int, stop: int) -> Iterator[Range]:
+        """The parts of [start, stop) that are not here."""
+        return self._covered.missing(max(start, self.received), stop)
+
+    @property
+    def highest(self) -> int:
+        """The end of the last byte that is here."""
+        ranges = list(self._covered)
+        return ranges[-1][1] if ranges else self.received
+
+    def restart(self) -> None:
+        """Forget all bytes that were not handed on: they belong to another edition."""
+        self.received = self.delivered
+        self._ready.clear()
+        self._pieces.clear()
+        self._heap.clear()
+        self._covered.clear()

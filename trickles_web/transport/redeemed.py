@@ -1,0 +1,154 @@
+"""What passes between the server's two steps, and between the transport and what is above it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from trickles_web.transport.continuation import Continuation
+from trickles_web.transport.epochs import Epoch
+from trickles_web.transport.wire import Kind, Wants
+
+Address = tuple[str, int]
+UNLIMITED = 1 << 62
+
+
+class Response(Protocol):
+    """The upper side of the transport: bytes [x, y) of the response to one exchange.
+
+    Offsets are of the flow's response stream, which runs on from exchange to exchange.
+    """
+
+    @property
+    def progress(self) -> bytes:
+        """The application part to seal, at most MOST_PROGRESS bytes."""
+
+    @property
+    def start(self) -> int:
+        """Offset of the exchange's first response byte."""
+
+    @property
+    def available(self) -> int:
+        """Bytes below this offset can be read now."""
+
+    @property
+    def end(self) -> int | None:
+        """Where the response ends, once that is known."""
+
+    @property
+    def edition(self) -> int:
+        """32 bits, not 0: names the byte string; two editions are never mixed."""
+
+    @property
+    def request_wanted(self) -> int:
+        """Request-stream offset wanted next: the end of this request."""
+
+    @property
+    def closes(self) -> bool:
+        """Does the flow end with this response?"""
+
+    @property
+    def authorised_at(self) -> int:
+        """Unix seconds when the application last allowed this response."""
+
+    def read(self, start: int, stop: int) -> bytes | memoryview:
+        """Exactly these bytes; raises ResponseGone."""
+
+
+@dataclass(slots=True)
+class Train:
+    """`count` datagrams laid end to end, `segment` bytes each, but the last may be shorter."""
+
+    segment: int
+    count: int
+    buffers: list[bytes | memoryview]
+
+    def datagrams(self) -> list[bytes]:
+        whole = b"".join(self.buffers)
+        return [whole[i : i + self.segment] for i in range(0, len(whole), self.segment)]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What one claim or opening is worth: the packet numbers [low, high), not yet sent."""
+
+    ordinal: int
+    generation: int
+    epoch: Epoch
+    successor: Epoch | None
+    low: int
+    high: int
+    wants: Wants
+    size: int
+    nonce_generation: int
+    attempt: int
+    paid: int
+    """The end of the claim that buys it; 0 for an opening."""
+    marks: tuple[bytes, ...]
+    """Filter keys that are set when it is sent."""
+    ends: bool = False
+    """The line ends with this answer, even if the grant is used up."""
+
+
+@dataclass(slots=True)
+class Redeemed:
+    """One valid client datagram. Nothing is spent yet."""
+
+    kind: Kind
+    flow: bytes
+    """Routing only, chosen by the client: never a key."""
+    incarnation: int
+    """Minted by a server: the key of all soft state."""
+    address: Address
+    progress: bytes
+    """The application part, as last sealed; b"" at first contact."""
+    request_offset: int = 0
+    request_bytes: bytes = b""
+    request_digest: bytes | None = None
+    """BLAKE2b-64 of the request stream from the exchange's start to the end of `request_bytes`."""
+    wants: Wants = ()
+    received: int = 0
+    """The client holds every response byte below this offset."""
+    edition: int = 0
+    """The edition of which the client holds bytes; 0: none."""
+    handed_on: bool = False
+    """Some byte of this exchange's response was handed to the reader."""
+    repeated: bool = False
+    """These request bytes were sent before, under a continuation that was young then."""
+    validated: bool = False
+    """The address is proven: requests may be spooled and, if `fresh`, be unsafe."""
+    may_run: bool = False
+    """Application code may run for it."""
+    fresh: bool = False
+    """The continuation is within the replay horizon."""
+    store: int = 0
+    authorised_at: int = 0
+
+    # What follows is the transport's own.
+    datagram: bytes = b""
+    at: int = 0
+    """When it was redeemed, wall-clock ms,"""
+    marks: int = 0
+    """and how many keys the replay filter had been given by then."""
+    continuation: Continuation | None = None
+    answers: tuple[Answer, ...] = ()
+    allowance: int = UNLIMITED
+    """Bytes that may still be sent to this address for this datagram."""
+    padding: int = 0
+    """The application part is padded to this, so that the client can foresee the layout."""
+    host_tag: int = 0
+    attempt: int = 0
+    asked_size: int = 0
+    number: int = 0
+
+    @property
+    def starved(self) -> bool:
+        """May not even one packet of the answer go to this address for this datagram?"""
+        return bool(self.answers) and self.allowance < self.answers[-1].size
+
+
+class Refusal(NamedTuple):
+    """A datagram that is not served. `reply`, when there is one, is never longer than it was."""
+
+    reason: str
+    reply: bytes | None = None

@@ -1,0 +1,76 @@
+"""What a client makes of REFUSED: a hint, until it is said again and again."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from trickles_web.errors import FlowError, FlowRefused, OutcomeUnknown, ResponseTruncated
+from trickles_web.transport.wire import Code, Refused
+
+_PATIENCE = 8
+"""Refusals in a row, with nothing good between them, that end the flow: one replica of several may
+be wrong, and the next request may reach another."""
+_PATIENCE_NOT_MINE = 24
+"""The same where only one server of several can serve the request."""
+_PAUSE = 0.02
+"""Seconds, longer by as much with each refusal."""
+
+_TRANSIENT = frozenset({Code.SPENT, Code.CLOSED, Code.CLAIM, Code.PROOF, Code.FUTURE})
+"""These concern one claim: the probe timeout goes on from the newest continuation."""
+
+
+class Verdict(NamedTuple):
+    error: FlowError | None = None
+    retry_after: float | None = None
+
+
+class Refusals:
+    """Counts refusals since the last good news."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def progress(self) -> None:
+        self._count = 0
+
+    def judge(self, refused: Refused, handed_on: bool) -> Verdict:
+        try:
+            code = Code(refused.code)
+        except ValueError:
+            return Verdict()
+        if code is Code.TOO_SOON:
+            return Verdict(retry_after=refused.retry_after / 1000 + 0.001)
+        if code in _TRANSIENT:
+            return Verdict()
+        self._count += 1
+        patience = _PATIENCE_NOT_MINE if code is Code.NOT_MINE else _PATIENCE
+        if self._count < patience:
+            # Where another server must be hit by chance, asking more slowly would not help.
+            times = 1 if code is Code.NOT_MINE else self._count
+            pause = max(refused.retry_after / 1000, _PAUSE * times)
+            return Verdict(retry_after=pause)
+        return Verdict(error=_error(code, handed_on))
+
+
+def _error(code: Code, handed_on: bool) -> FlowError:
+    if code in (Code.UNKNOWN, Code.NOT_MINE):
+        return OutcomeUnknown(
+            "the server that took the request is gone: it may or may not have been executed"
+        )
+    if code is Code.FAILED:
+        return ResponseTruncated("the application failed after its response had begun")
+    if code is Code.GONE:
+        if handed_on:
+            return ResponseTruncated("the rest of the response is not to be had any more")
+        return ResponseTruncated("the response is not to be had any more; ask again")
+    if code is Code.CONFLICT:
+        return FlowRefused("request bytes contradict those sent before")
+    if code is Code.BUSY:
+        return FlowRefused("the server has reached its limits; try again later")
+    if code is Code.EXPIRED:
+        return FlowRefused("the flow was idle for too long; open a new one")
+    if code is Code.VERSION:
+        return FlowRefused("the server speaks another version of the protocol")
+    return FlowRefused("the server does not know this flow: it has another secret or service name")

@@ -1,0 +1,83 @@
+"""The replay filter: what makes a continuation redeemable once.
+
+Soft state, in two Bloom filters that take turns. What it promises, and what it does not:
+
+* a *false positive* (about one in a million) refuses a claim that was never made: to the client it
+  looks like a lost packet, and is recovered as one;
+* a *false negative* happens only after a restart, and to keys older than the younger filter's
+  predecessor. Continuations minted before `remembers_from` count as old: they open a small window,
+  once per flow, instead of being redeemed. A process that has just started honours those of the
+  last RESTART_GRACE_MS, so that a restart costs flows in progress nothing: what a lying client
+  can get twice is what it got in that time.
+
+One process has one filter; the workers of a machine are steered by flow id, so a flow meets one.
+Across R machines a continuation can be spent once on each: a client that lies can get R times a
+window for one round trip, and its packets are then counted by whichever line it goes on with.
+"""
+
+from __future__ import annotations
+
+from rbloom import Bloom
+
+FALSE_POSITIVES = 1e-6
+RESTART_GRACE_MS = 3000
+"""Longer than a process takes to be started again, much shorter than the replay horizon."""
+
+
+class ReplayFilter:
+    """Keys are bytes; `hash(bytes)` is salted per process, so no one can aim at the filter."""
+
+    __slots__ = (
+        "_added",
+        "_capacity",
+        "_new",
+        "_old",
+        "_since",
+        "_span_ms",
+        "marks",
+        "remembers_from",
+    )
+
+    def __init__(self, capacity: int, span_ms: int) -> None:
+        """`capacity` keys each, for `span_ms`: the replay horizon and twice the clock skew."""
+        self._capacity = capacity
+        self._span_ms = span_ms
+        self._new = Bloom(capacity, FALSE_POSITIVES)
+        self._old = Bloom(capacity, FALSE_POSITIVES)
+        self._new.clear()  # writes to every page: the memory is taken now, not when it is used
+        self._old.clear()
+        self._added = 0
+        self._since: int | None = None
+        self.remembers_from = 0
+        """Wall-clock ms: all that was spent since then is still known, but for a restart."""
+        self.marks = 0
+        """Keys added in all: as long as it stands still, what was tested still holds."""
+
+    def turn(self, now: int) -> None:
+        """Let the filters take turns when the younger is old enough, or full."""
+        if self._since is None:  # the first datagram since the start
+            self._since = now
+            self.remembers_from = now - RESTART_GRACE_MS
+        elif self._added >= self._capacity or now - self._since >= self._span_ms:
+            early = now - self._since < self._span_ms
+            self._old, self._new = self._new, self._old
+            self._new.clear()  # reuses the memory, so a server's size stays what it was
+            if early:
+                self.remembers_from = self._since
+            self._since = now
+            self._added = 0
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._new or key in self._old
+
+    def add(self, key: bytes) -> None:
+        self._new.add(key)
+        self._added += 1
+        self.marks += 1
+
+    def wipe(self) -> None:
+        """Forget everything, as a restart does."""
+        self._new.clear()
+        self._old.clear()
+        self._added = 0
+        self._since = None

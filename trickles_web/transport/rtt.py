@@ -1,0 +1,61 @@
+"""Round-trip time, from the client's own clock (RFC 6298, RFC 9002 §5)."""
+
+from __future__ import annotations
+
+GRANULARITY = 0.002
+"""Seconds. Below this a process that was not scheduled looks like a lost packet."""
+SERVER_DELAY = 0.02
+"""Seconds a server may think before it says WAIT, and be told from one that is gone."""
+INITIAL = 0.1
+"""Seconds, before the first sample."""
+LONGEST_PROBE = 2.0
+"""Seconds between probes at most: a server that restarts should be noticed soon."""
+
+
+class RoundTrip:
+    """Smoothed estimate, in seconds."""
+
+    __slots__ = ("_smoothed", "_variation")
+
+    def __init__(self) -> None:
+        self._smoothed = 0.0
+        self._variation = 0.0
+
+    @property
+    def known(self) -> bool:
+        return self._smoothed > 0
+
+    @property
+    def estimate(self) -> float:
+        return self._smoothed or INITIAL
+
+    def sample(self, seconds: float) -> None:
+        """RFC 6298 §2."""
+        if not self._smoothed:
+            self._smoothed = seconds
+            self._variation = seconds / 2
+            return
+        self._variation += (abs(self._smoothed - seconds) - self._variation) / 4
+        self._smoothed += (seconds - self._smoothed) / 8
+
+    def probe_timeout(self, attempt: int) -> float:
+        """RFC 9002 §6.2.1, doubled with each attempt."""
+        if not self._smoothed:
+            return float(min(2 * INITIAL * (1 << attempt), LONGEST_PROBE))
+        base = self._smoothed + max(4 * self._variation, GRANULARITY) + SERVER_DELAY
+        return min(base * (1 << attempt), max(LONGEST_PROBE, base))
+
+    @property
+    def reordering(self) -> float:
+        """How long a packet may come after one that was sent later (RFC 9002 §6.1.2)."""
+        return self.estimate + max(self.estimate / 8, GRANULARITY)
+
+    @property
+    def within_burst(self) -> float:
+        """How long a promised packet may come after the last that arrived."""
+        return max(self.estimate / 4, GRANULARITY)
+
+    @property
+    def merging(self) -> float:
+        """How long a small claim waits for the next burst."""
+        return self.estimate / 8

@@ -1,0 +1,382 @@
+"""The server's side: two pure steps, and no connection anywhere.
+
+    redeem(datagram, address, now) -> Redeemed | Refusal     checks everything, spends nothing
+    burst(redeemed, response, now) -> trains of datagrams    spends, seals, and lays out the bytes
+
+What comes between, fetching the bytes, may take its time. Only `burst` marks a claim as spent, in
+the step that also tests it, so of concurrent duplicates one wins; a request that no data packet
+answers is not spent, and may be repeated.
+
+Cheap checks come first: length, version, kind, age; then the seal; then the replay filter, and the
+proof of receipt last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from trickles_web.config import BASE_DATAGRAM, TransportConfig
+from trickles_web.errors import ContinuationError, ResponseGone, WireError
+from trickles_web.transport import continuation as sealing
+from trickles_web.transport import wire
+from trickles_web.transport.claims import Clock, claims, filter_key, first_contact, opening
+from trickles_web.transport.continuation import CLOSES, COMPLETE, REFRESHED, Continuation
+from trickles_web.transport.keys import Keyring
+from trickles_web.transport.layout import write_answer
+from trickles_web.transport.presented import AMPLIFICATION, knows, present
+from trickles_web.transport.redeemed import (
+    UNLIMITED,
+    Address,
+    Answer,
+    Redeemed,
+    Refusal,
+    Response,
+    Train,
+)
+from trickles_web.transport.refused import RefusedError
+from trickles_web.transport.replay import ReplayFilter
+from trickles_web.transport.wire import Code, Kind
+
+__all__ = ["Redeemed", "Refusal", "Response", "Server", "Train"]
+
+_REASONS = {
+    "truncated": Code.FORGED,
+    "forged": Code.FORGED,
+    "expired": Code.EXPIRED,
+}
+_SILENT = frozenset({Code.SPENT})
+
+
+class Server:
+    """Answers datagrams. Holds keys, a replay filter and counters; nothing about any flow."""
+
+    def __init__(
+        self,
+        config: TransportConfig,
+        keyring: Keyring,
+        replay: ReplayFilter,
+        replica: int,
+        random: Callable[[int], bytes],
+        store: int,
+    ) -> None:
+        """`replica` and `store` are 32-bit random numbers; `random(n)` gives n random bytes."""
+        self.config = config
+        self.replica = replica
+        self.store = store
+        """Named in continuations: an unsafe request runs only where it was first sent."""
+        self.counters: Counter[str] = Counter()
+        self._keyring = keyring
+        self._replay = replay
+        self._random = random
+        self._redeemers: dict[int, Callable[[bytes, Address, int], Redeemed]] = {
+            Kind.HELLO: self._hello,
+            Kind.REQUEST: self._request,
+            Kind.UPLOAD: self._upload,
+            Kind.CANCEL: self._cancel,
+        }
+
+    # ---- step one
+
+    def redeem(self, datagram: bytes, address: Address, now: int) -> Redeemed | Refusal:
+        """Check one datagram; `now` is wall-clock ms. Never raises, whatever the bytes."""
+        try:
+            redeemer = self._redeemers.get(wire.kind_of(datagram))
+            if redeemer is None:
+                # Never answer what a server sends, or two servers could be made to talk for ever.
+                return self._drop("kind")
+            self._replay.turn(now)
+            return redeemer(datagram, address, now)
+        except RefusedError as error:
+            self.counters[error.code.name.lower()] += 1
+            if error.code in _SILENT:
+                return Refusal(error.code.name.lower())
+            return self._refusal(datagram, error.code.name.lower(), error.code, error.retry_after)
+        except WireError as error:
+            if str(error) == "version" and len(datagram) >= BASE_DATAGRAM:
+                self.counters["version"] += 1
+                return self._refusal(datagram, "version", Code.VERSION)
+            return self._drop(str(error))
+        except ContinuationError as error:
+            self.counters[error.reason] += 1
+            return self._refusal(datagram, error.reason, _REASONS[error.reason])
+
+    def _refusal(self, datagram: bytes, reason: str, code: Code, retry_after: int = 0) -> Refusal:
+        reply = self._refused(datagram, code, retry_after)
+        return Refusal(reason, reply if len(reply) <= len(datagram) else None)
+
+    def _drop(self, reason: str) -> Refusal:
+        self.counters[reason] += 1
+        return Refusal(reason)
+
+    def _hello(self, datagram: bytes, address: Address, now: int) -> Redeemed:
+        """First contact. A good address token lets safe requests run at once."""
+        if len(datagram) < BASE_DATAGRAM:
+            raise WireError("hello")
+        m = wire.decode_hello(datagram)
+        # The filter knows a HELLO by its bytes: a copy made on the way is not served again.
+        mark = b"h" + hashlib.blake2b(datagram, digest_size=12).digest()
+        if mark in self._replay:
+            raise RefusedError(Code.SPENT)
+        keys = self._keyring.current(now)
+        incarnation = int.from_bytes(self._random(8), "big")
+        key_generation = self._keyring.generation(now)
+        answer = first_contact(m.attempt, incarnation, mark, keys, key_generation)
+        return Redeemed(
+            kind=Kind.HELLO,
+            flow=m.flow,
+            incarnation=incarnation,
+            address=address,
+            progress=b"",
+            request_bytes=m.request,
+            wants=answer.wants,
+            may_run=bool(m.token) and knows(m.token, address, now, self.config, self._keyring),
+            fresh=True,
+            store=self.store,
+            datagram=datagram,
+            at=now,
+            marks=self._replay.marks,
+            answers=(answer,),
+            allowance=AMPLIFICATION * len(datagram),
+            host_tag=keys.address_tag(address[0]),
+            attempt=m.attempt,
+            asked_size=m.size,
+        )
+
+    def _request(self, datagram: bytes, address: Address, now: int) -> Redeemed:
+        m = wire.decode_request(datagram)
+        if not m.wants or max(m.request_offset, m.received) >= wire.OPEN_END:
+            raise RefusedError(Code.CLAIM)
+        presented = (m.flow, m.continuation, datagram, address, now)
+        redeemed, c = present(Kind.REQUEST, *presented, self.config, self._keyring)
+        if m.opens:
+            redeemed.padding = 0
+        redeemed.answers = self._answers(m, redeemed, c)
+        redeemed.attempt = m.attempt
+        redeemed.asked_size = m.size
+        redeemed.wants = m.wants
+        redeemed.received = m.received
+        redeemed.edition = m.edition
+        redeemed.handed_on = m.handed_on
+        redeemed.repeated = m.repeated
+        redeemed.request_offset = m.request_offset
+        redeemed.request_bytes = m.request
+        redeemed.request_digest = m.digest
+        return redeemed
+
+    def _answers(self, m: wire.Request, redeemed: Redeemed, c: Continuation) -> tuple[Answer, ...]:
+        """What the request is worth by what the replay filter knows now."""
+        now = redeemed.at
+        fresh = redeemed.fresh and c.minted >= self._replay.remembers_from
+        clock = Clock(now, now - c.minted, fresh)
+        redeemed.marks = self._replay.marks
+        if not m.opens:
+            return claims(m, c, self._keyring, self._replay, self.replica, clock)
+        size = c.size
+        if m.size >= BASE_DATAGRAM:
+            size = min(m.size, self.config.largest_datagram(redeemed.address[0]))
+        return opening(m, c, size, self._keyring, self._replay, self.replica, clock)
+
+    def _still(self, redeemed: Redeemed, now: int) -> tuple[Answer, ...]:
+        """The answers, judged again if anything was spent since the request was redeemed."""
+        if redeemed.marks == self._replay.marks:
+            return redeemed.answers
+        c = redeemed.continuation
+        try:
+            if now - redeemed.at > self.config.replay_horizon_ms:
+                raise RefusedError(Code.EXPIRED)
+            if c is not None:
+                return self._answers(wire.decode_request(redeemed.datagram), redeemed, c)
+            if any(mark in self._replay for mark in redeemed.answers[0].marks):
+                raise RefusedError(Code.SPENT)
+        except RefusedError as error:
+            self.counters[error.code.name.lower()] += 1
+            return ()
+        return redeemed.answers
+
+    def _upload(self, datagram: bytes, address: Address, now: int) -> Redeemed:
+        m = wire.decode_upload(datagram)
+        if m.offset >= wire.OPEN_END:
+            raise RefusedError(Code.CLAIM)
+        presented = (m.flow, m.continuation, datagram, address, now)
+        redeemed, _ = present(Kind.UPLOAD, *presented, self.config, self._keyring)
+        redeemed.request_offset = m.offset
+        redeemed.request_bytes = m.request
+        redeemed.request_digest = m.digest
+        redeemed.number = m.number
+        return redeemed
+
+    def _cancel(self, datagram: bytes, address: Address, now: int) -> Redeemed:
+        m = wire.decode_cancel(datagram)
+        presented = (m.flow, m.continuation, datagram, address, now)
+        return present(Kind.CANCEL, *presented, self.config, self._keyring)[0]
+
+    # ---- step two
+
+    def burst(self, redeemed: Redeemed, response: Response, now: int) -> list[Train]:
+        """Send what the response has; [] when it has nothing, or when a duplicate was faster.
+
+        Raises ResponseGone, from `response.read`, before anything is marked as spent.
+        """
+        trains: list[Train] = []
+        for answer in self._still(redeemed, now):
+            count = min(answer.high - answer.low, redeemed.allowance // answer.size)
+            if redeemed.edition not in (0, response.edition):
+                # The client's bytes are of another run: this one is served from its beginning.
+                answer.wants = ((response.start, wire.OPEN_END),)
+            written = self._write(redeemed, answer, response, count, now)
+            if not written:
+                continue
+            self._spend(answer.marks)
+            if redeemed.allowance != UNLIMITED:
+                sent = sum(sum(map(len, train.buffers)) for train in written)
+                redeemed.allowance -= sent
+            trains += written
+        return trains
+
+    def _spend(self, marks: Iterable[bytes]) -> None:
+        for mark in marks:
+            self._replay.add(mark)
+
+    def _write(
+        self, redeemed: Redeemed, answer: Answer, response: Response, count: int, now: int
+    ) -> list[Train]:
+        probe = self._probe(redeemed, answer)
+        try:
+            written = write_answer(
+                answer,
+                response,
+                count,
+                flow=redeemed.flow,
+                padding=redeemed.padding,
+                keyring=self._keyring,
+                mint=self._mint(redeemed, response, answer, now),
+                probe=probe,
+            )
+        except ResponseGone:
+            if answer is redeemed.answers[-1]:
+                raise
+            return []  # an earlier claim, repeated in vain: its bytes arrived, and are forgotten
+        if written and probe:
+            self._spend((filter_key(b"p", answer.generation),))
+        return written
+
+    def _mint(
+        self, redeemed: Redeemed, response: Response, answer: Answer, now: int
+    ) -> Continuation:
+        """The continuation of this answer's bursts; the burst and its epoch are filled in later."""
+        return Continuation(
+            COMPLETE | (CLOSES if response.closes else 0),
+            self._keyring.generation(now),
+            self.replica,
+            redeemed.incarnation,
+            answer.ordinal,
+            answer.generation,
+            answer.epoch,
+            answer.size,
+            0,
+            answer.nonce_generation,
+            0,
+            0,
+            answer.paid,
+            now,
+            response.authorised_at,
+            redeemed.host_tag,
+            redeemed.address[1],
+            self.store,
+            response.request_wanted,
+            -1 if response.end is None else response.end,
+            response.edition,
+        )
+
+    def _probe(self, redeemed: Redeemed, answer: Answer) -> int:
+        """Size of a padded packet that shows the client what its path carries; 0: none.
+
+        It comes on top of the window, so a generation gets one at most.
+        """
+        if redeemed.allowance != UNLIMITED or redeemed.asked_size <= answer.size:
+            return 0
+        if filter_key(b"p", answer.generation) in self._replay:
+            return 0
+        return min(redeemed.asked_size, self.config.largest_datagram(redeemed.address[0]))
+
+    # ---- answers without data: never longer than what they answer
+
+    def acknowledge(
+        self, redeemed: Redeemed, held: int, progress: bytes, now: int, *, complete: bool = False
+    ) -> bytes | None:
+        """ACK: request bytes held, and a continuation that is fresh and proves this address."""
+        c = redeemed.continuation or self._first(redeemed)
+        end = c.response_end
+        if progress != redeemed.progress:
+            end = -1  # another exchange: the end sealed before was that of the last one
+        refreshed = c._replace(
+            flags=REFRESHED | complete * COMPLETE | c.flags & CLOSES,
+            key_generation=self._keyring.generation(now),
+            replica=self.replica,
+            minted=now,
+            host_tag=redeemed.host_tag,
+            port=redeemed.address[1],
+            request_wanted=held,
+            response_end=end,
+        )
+        numbers = (redeemed.number,) if redeemed.kind is Kind.UPLOAD else ()
+        blob = sealing.seal(self._keyring, refreshed, progress, len(progress))
+        reply = wire.encode_ack(wire.Ack(redeemed.flow, complete, held, numbers, blob))
+        if len(reply) > len(redeemed.datagram):
+            reply = wire.encode_ack(wire.Ack(redeemed.flow, complete, held, numbers, b""))
+        return self._fits(redeemed, reply)
+
+    def _first(self, redeemed: Redeemed) -> Continuation:
+        """What a stranger is told to come back with: an incarnation, and nothing received yet."""
+        a = redeemed.answers[0]
+        who = (redeemed.incarnation, a.ordinal, a.generation)
+        where = (redeemed.host_tag, 0, redeemed.store)
+        numbers = (a.nonce_generation, 0, 0, 0)
+        return Continuation(0, 0, 0, *who, a.epoch, a.size, 0, *numbers, 0, 0, *where, 0, -1, 0)
+
+    def come_back(self, redeemed: Redeemed, now: int) -> bytes | None:
+        """ACK that takes nothing: the same request again, please, with a fresh continuation."""
+        c = redeemed.continuation
+        held = 0 if c is None else c.request_wanted
+        complete = c is not None and bool(c.flags & COMPLETE)
+        return self.acknowledge(redeemed, held, redeemed.progress, now, complete=complete)
+
+    def wait(self, redeemed: Redeemed, milliseconds: int, now: int) -> bytes | None:
+        """WAIT: the request is kept, or not, but nothing of it is spent; repeat it after this time.
+
+        A request that waits for long would grow old: then the client gets a fresh continuation.
+        """
+        c = redeemed.continuation
+        if c is None or now - c.minted > self.config.replay_horizon_ms // 2:
+            return self.come_back(redeemed, now)
+        generation = c.generation & 0xFFFF_FFFF
+        return self._fits(
+            redeemed,
+            wire.encode_wait(
+                wire.Wait(redeemed.flow, c.ordinal, generation, c.stop, min(milliseconds, 65_535))
+            ),
+        )
+
+    def need(self, redeemed: Redeemed, ranges: Sequence[tuple[int, int]]) -> bytes | None:
+        """NEED: request bytes that are not here: send them again, with the continuation."""
+        return self._fits(redeemed, wire.encode_need(redeemed.flow, ranges))
+
+    def refuse(self, redeemed: Redeemed, code: Code, retry_after: int = 0) -> bytes | None:
+        """REFUSED, with the request's hash, so that only who saw the request can say it."""
+        self.counters[code.name.lower()] += 1
+        return self._fits(redeemed, self._refused(redeemed.datagram, code, retry_after))
+
+    def _fits(self, redeemed: Redeemed, reply: bytes) -> bytes | None:
+        if len(reply) > min(len(redeemed.datagram), redeemed.allowance):
+            self.counters["too_long"] += 1
+            return None
+        if redeemed.allowance != UNLIMITED:
+            redeemed.allowance -= len(reply)
+        return reply
+
+    def _refused(self, datagram: bytes, code: Code, retry_after: int) -> bytes:
+        echo = hashlib.blake2b(datagram, digest_size=8).digest()
+        flow = wire.flow_of(datagram)
+        return wire.encode_refused(wire.Refused(flow, code, min(retry_after, 65_535), echo))

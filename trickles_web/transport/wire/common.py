@@ -1,0 +1,98 @@
+"""What all datagrams share: the first bytes, kinds and codes, and lists of wanted ranges."""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+from trickles_web.errors import WireError
+
+VERSION = 1
+OPEN_END = 1 << 62
+"""As the end of a wanted range: to the end of the response, wherever that is."""
+FLOW_ID_BYTES = 8
+MOST_WANTS = 32
+MOST_EARLIER = 2
+MOST_EARLIER_WANTS = 8
+LARGEST_DATAGRAM = 65_507
+
+_OPEN_LENGTH = 0xFFFF_FFFF
+WANT = struct.Struct(">QI")
+
+
+class Kind(IntEnum):
+    """Kinds of datagram: those below 8 are a client's, the others a server's."""
+
+    HELLO = 1
+    REQUEST = 2
+    UPLOAD = 3
+    CANCEL = 4
+    DATA = 8
+    ACK = 9
+    NEED = 10
+    WAIT = 11
+    REFUSED = 12
+
+
+class Code(IntEnum):
+    """Why a request was refused. A hint, until every server address has said it."""
+
+    VERSION = 1  # unknown version
+    FORGED = 2  # no key of this service opens the continuation
+    EXPIRED = 3  # too old for what was asked
+    FUTURE = 4  # minted by a clock that runs ahead
+    SPENT = 5  # this claim was redeemed before
+    CLOSED = 6  # a later generation of the flow exists
+    PROOF = 7  # the nonces do not prove what was claimed
+    CLAIM = 8  # the claim contradicts the sealed state or an earlier claim
+    TOO_SOON = 9  # a repeated opening before its time
+    GONE = 10  # bytes of the response are not to be had any more
+    FAILED = 11  # the application failed after its response began
+    UNKNOWN = 12  # whether an unsafe request was executed is not known
+    NOT_MINE = 13  # only the server with the sealed store may run this
+    CONFLICT = 14  # request bytes contradict those sent before
+    BUSY = 15  # limits reached
+
+
+Wants = tuple[tuple[int, int], ...]
+
+
+FIRST_BYTE = {kind: VERSION << 4 | kind for kind in Kind}
+_START_BYTES = 1 + FLOW_ID_BYTES
+
+
+def kind_of(datagram: bytes) -> int:
+    """The kind, or raise WireError: the cheapest check there is."""
+    if len(datagram) < _START_BYTES:
+        raise WireError("truncated")
+    first = datagram[0]
+    if first >> 4 != VERSION:
+        raise WireError("version")
+    return first & 15
+
+
+def flow_of(datagram: bytes) -> bytes:
+    return datagram[1:9]
+
+
+def pack_wants(wants: Wants) -> bytes:
+    return b"".join(
+        WANT.pack(x, _OPEN_LENGTH if y == OPEN_END else min(y - x, _OPEN_LENGTH - 1))
+        for x, y in wants
+    )
+
+
+def unpack_wants(datagram: bytes, at: int, count: int) -> Wants:
+    if at + count * WANT.size > len(datagram):
+        raise WireError("truncated")
+    wants = []
+    for x, n in WANT.iter_unpack(memoryview(datagram)[at : at + count * WANT.size]):
+        if not n or x >= OPEN_END:
+            raise WireError("wants")
+        wants.append((x, OPEN_END if n == _OPEN_LENGTH else x + n))
+    return tuple(wants)
+
+
+def exactly(datagram: bytes, length: int) -> None:
+    if len(datagram) != length:
+        raise WireError("truncated" if len(datagram) < length else "trailing")

@@ -1,0 +1,158 @@
+"""What a server sends: DATA, ACK, NEED, WAIT, REFUSED."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from trickles_web.errors import WireError
+from trickles_web.transport.wire.common import (
+    FIRST_BYTE,
+    MOST_WANTS,
+    WANT,
+    Kind,
+    exactly,
+    pack_wants,
+    unpack_wants,
+)
+
+DATA_PREFIX = struct.Struct(">B8sIIIIHHBBHIIBH")
+"""The part of a DATA header that all packets of a burst share, and"""
+DATA_PACKET = struct.Struct(">BQQH")
+"""the part that is each packet's own."""
+_DATA = struct.Struct(">B8sIIIIHHBBHIIBHBQQH")
+DATA_HEADER_BYTES = _DATA.size
+_ACK = struct.Struct(">B8sBQBH")
+_NEED = struct.Struct(">B8sB")
+_WAIT = struct.Struct(">B8sIIIH")
+_REFUSED = struct.Struct(">B8sBH8s")
+_COMPLETE = 1
+
+FLAG_PROBE = 1
+"""DATA: nothing but a length: it shows the client what its path carries."""
+
+
+class Data(NamedTuple):
+    """One packet of a burst: number `burst + place` of [burst, burst + burst_length).
+
+    `short` is 0, or how far after `burst` the answer ended.
+    """
+
+    flow: bytes
+    ordinal: int
+    generation: int
+    start: int
+    base: int
+    cwnd0: int
+    ssthresh: int
+    attempt: int
+    flags: int
+    replica: int
+    edition: int
+    burst: int
+    burst_length: int
+    short: int
+    place: int
+    nonce: int
+    offset: int
+    continuation: bytes
+    payload: bytes
+
+
+class Ack(NamedTuple):
+    flow: bytes
+    complete: bool
+    held: int
+    numbers: tuple[int, ...]
+    continuation: bytes
+
+
+class Need(NamedTuple):
+    flow: bytes
+    ranges: tuple[tuple[int, int], ...]
+
+
+class Wait(NamedTuple):
+    flow: bytes
+    ordinal: int
+    generation: int
+    stop: int
+    milliseconds: int
+
+
+class Refused(NamedTuple):
+    flow: bytes
+    code: int
+    retry_after: int
+    echo: bytes
+
+
+def data_prefix(flow: bytes, *fields: int) -> bytes:
+    """The part of a DATA header that is the same for all packets of a burst: `Data` to `short`."""
+    return DATA_PREFIX.pack(FIRST_BYTE[Kind.DATA], flow, *fields)
+
+
+def decode_data(datagram: bytes) -> Data:
+    try:
+        fields = _DATA.unpack_from(datagram)
+    except struct.error:
+        raise WireError("truncated") from None
+    at = DATA_HEADER_BYTES + fields[18]
+    if at > len(datagram):
+        raise WireError("truncated")
+    if fields[15] >= fields[13]:
+        raise WireError("place")
+    carried, payload = datagram[DATA_HEADER_BYTES:at], datagram[at:]
+    return Data._make((*fields[1:18], carried, payload))
+
+
+def encode_ack(message: Ack) -> bytes:
+    flow, complete, held, numbers, continuation = message
+    head = _ACK.pack(
+        FIRST_BYTE[Kind.ACK], flow, complete * _COMPLETE, held, len(numbers), len(continuation)
+    )
+    return head + struct.pack(f">{len(numbers)}I", *numbers) + continuation
+
+
+def decode_ack(datagram: bytes) -> Ack:
+    try:
+        _, flow, flags, held, count, n = _ACK.unpack_from(datagram)
+        numbers = struct.unpack_from(f">{count}I", datagram, _ACK.size)
+    except struct.error:
+        raise WireError("truncated") from None
+    at = _ACK.size + 4 * count
+    exactly(datagram, at + n)
+    return Ack(flow, bool(flags & _COMPLETE), held, numbers, datagram[at:])
+
+
+def encode_need(flow: bytes, ranges: Sequence[tuple[int, int]]) -> bytes:
+    kept = tuple(ranges[:MOST_WANTS])
+    return _NEED.pack(FIRST_BYTE[Kind.NEED], flow, len(kept)) + pack_wants(kept)
+
+
+def decode_need(datagram: bytes) -> Need:
+    try:
+        _, flow, count = _NEED.unpack_from(datagram)
+    except struct.error:
+        raise WireError("truncated") from None
+    exactly(datagram, _NEED.size + count * WANT.size)
+    return Need(flow, unpack_wants(datagram, _NEED.size, count))
+
+
+def encode_wait(message: Wait) -> bytes:
+    return _WAIT.pack(FIRST_BYTE[Kind.WAIT], *message)
+
+
+def decode_wait(datagram: bytes) -> Wait:
+    exactly(datagram, _WAIT.size)
+    return Wait(*_WAIT.unpack(datagram)[1:])
+
+
+def encode_refused(message: Refused) -> bytes:
+    return _REFUSED.pack(FIRST_BYTE[Kind.REFUSED], *message)
+
+
+def decode_refused(datagram: bytes) -> Refused:
+    exactly(datagram, _REFUSED.size)
+    return Refused(*_REFUSED.unpack(datagram)[1:])
