@@ -99,6 +99,11 @@ class Config:
     client: ClientConfig = field(default_factory=ClientConfig)
 
 
+def repeatable_hash(key: bytes) -> int:
+    """The same false positives in every run; `hash(bytes)` differs from process to process."""
+    return int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "big", signed=True)
+
+
 class Replica:
     """One server process: it can be killed, and comes back with empty memory."""
 
@@ -113,7 +118,7 @@ class Replica:
         clock, config = self.world.clock, self.world.config.transport
         keyring = Keyring(b"k" * 32, "simulation", config.rotation_ms, clock.bytes)
         span = config.replay_horizon_ms + 2 * config.clock_skew_ms
-        self.replay = ReplayFilter(config.replay_capacity, span)
+        self.replay = ReplayFilter(config.replay_capacity, span, repeatable_hash)
         number = int.from_bytes(clock.bytes(4), "big")
         self.server = Server(config, keyring, self.replay, number, clock.bytes, number)
         self.spools: dict[tuple[int, int], Spool] = {}

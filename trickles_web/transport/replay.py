@@ -17,6 +17,8 @@ window for one round trip, and its packets are then counted by whichever line it
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rbloom import Bloom
 
 FALSE_POSITIVES = 1e-6
@@ -25,7 +27,7 @@ RESTART_GRACE_MS = 3000
 
 
 class ReplayFilter:
-    """Keys are bytes; `hash(bytes)` is salted per process, so no one can aim at the filter."""
+    """Keys are bytes. Which of them collide is chance, and so an argument: see `hash_key`."""
 
     __slots__ = (
         "_added",
@@ -38,12 +40,18 @@ class ReplayFilter:
         "remembers_from",
     )
 
-    def __init__(self, capacity: int, span_ms: int) -> None:
-        """`capacity` keys each, for `span_ms`: the replay horizon and twice the clock skew."""
+    def __init__(
+        self, capacity: int, span_ms: int, hash_key: Callable[[bytes], int] | None = None
+    ) -> None:
+        """`capacity` keys each, for `span_ms`: the replay horizon and twice the clock skew.
+
+        `hash_key` gives 128 bits, signed; without it, Python's own `hash` is used, which is
+        salted per process, so that no one can aim at the filter.
+        """
         self._capacity = capacity
         self._span_ms = span_ms
-        self._new = Bloom(capacity, FALSE_POSITIVES)
-        self._old = Bloom(capacity, FALSE_POSITIVES)
+        self._new = Bloom(capacity, FALSE_POSITIVES, hash_key)
+        self._old = Bloom(capacity, FALSE_POSITIVES, hash_key)
         self._new.clear()  # writes to every page: the memory is taken now, not when it is used
         self._old.clear()
         self._added = 0
