@@ -6,17 +6,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
 from trickles_web.config import HttpConfig
 from trickles_web.http.progress import digest
-from trickles_web.http.responses import Held, Need, Pending, Refuse
-from trickles_web.http.runner import Answer, KeptResponse
+from trickles_web.http.responses import Forward, Held, Need, Pending, Refuse
+from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
 from trickles_web.http.service import Service
-from trickles_web.state import MemoryStore
+from trickles_web.state import DirectoryStore, MemoryStore
 from trickles_web.transport.redeemed import Redeemed
 from trickles_web.transport.wire import OPEN_END, Code, Kind
+
+Said = KeptResponse | Held | Need | Refuse
+"""What the endpoint answers to the client."""
 
 ADDRESS = ("192.0.2.7", 40_000)
 QUIET = HttpConfig(lifespan="off", access_log=False)
@@ -42,15 +46,31 @@ class Site:
     clock: Clock = field(default_factory=Clock)
     seed: int = 1
     open_to_strangers: bool = False
+    directory: Path | None = None
+    """Of a store that is shared with `others`, by owner."""
+    others: dict[int, Site] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
-        self.store: MemoryStore[KeptResponse] = MemoryStore(
-            self.random.randbytes(4),
-            most_bytes=self.config.store_bytes,
-            most_responses=self.config.store_responses,
-            ttl_ms=self.config.response_ttl_ms,
+        self.store: MemoryStore[KeptResponse]
+        most, count, ttl = (
+            self.config.store_bytes,
+            self.config.store_responses,
+            self.config.response_ttl_ms,
         )
+        if self.directory is None:
+            self.store = MemoryStore(
+                self.random.randbytes(4), most_bytes=most, most_responses=count, ttl_ms=ttl
+            )
+        else:
+            self.store = DirectoryStore(
+                self.directory,
+                self.random.randbytes(8),
+                most_bytes=most,
+                most_responses=count,
+                ttl_ms=ttl,
+            )
+            self.others[self.store.owner] = self
         self.ready: dict[int, asyncio.Event] = {}
         self.service = Service(
             self.app,
@@ -69,12 +89,14 @@ class Site:
     def wipe(self) -> None:
         self.store.wipe(self.random.randbytes(4))
 
-    async def ask(self, redeemed: Redeemed) -> Answer:
-        """The answer, once it is not Pending any more."""
+    async def ask(self, redeemed: Redeemed) -> Said:
+        """The answer, once it is not Pending any more, from whoever gives it."""
         event = self.ready.setdefault(redeemed.incarnation, asyncio.Event())
         for _ in range(1000):
             event.clear()
             answer = self.service.answer(redeemed, self.clock())
+            if isinstance(answer, Forward):
+                return await self.others[answer.owner].ask(redeemed)
             if not isinstance(answer, Pending):
                 return answer
             await asyncio.wait_for(event.wait(), 5)
@@ -193,7 +215,6 @@ class Peer:
             elif isinstance(answer, Held):
                 self.progress = answer.progress
             else:
-                assert not isinstance(answer, Pending)
                 self.take(site, answer)
                 data, offset = b"", self.wanted
                 if hand_on and self.got:

@@ -97,6 +97,14 @@ from trickles_web.net.supervisor import Supervisor
     show_default=True,
     help="Event loop implementation.",
 )
+@click.option(
+    "--store",
+    default="auto",
+    show_default=True,
+    metavar="auto|memory|dir:PATH",
+    help="Where requests in progress, responses and the ledger of executed requests are kept. "
+    "auto: a directory that all workers of this machine share, and that outlives them.",
+)
 @click.option("--child", hidden=True, help="FD:COUNT from the supervisor: readiness, workers.")
 @click.version_option(trickles_web.__version__, prog_name="trickles-serve")
 def serve(
@@ -116,6 +124,7 @@ def serve(
     root_path: str,
     lifespan: str,
     loop: str,
+    store: str,
     child: str | None,
 ) -> int:
     """Serve the ASGI application APP (MODULE:ATTRIBUTE) over Trickles."""
@@ -134,6 +143,7 @@ def serve(
         root_path=root_path,
         lifespan=lifespan,
         loop=loop,
+        store=store,
         log_level=log_level,
         access_log=access_log,
         use_colors=use_colors,

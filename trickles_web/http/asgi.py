@@ -64,6 +64,7 @@ class Run(Growing):
         "_status",
         "_told",
         "allowed",
+        "announced",
         "expected",
         "gone",
         "heard",
@@ -105,6 +106,8 @@ class Run(Growing):
         """A re-run that must come out alike is held back until it is whole."""
         self.hopeless = False
         """It cannot come out alike any more."""
+        self.announced = False
+        """Other processes know of it."""
         self.stopping = False
         self.task: asyncio.Task[None] | None = None
 
@@ -350,6 +353,10 @@ class Calls:
     def soon(self, callback: Callable[[], None]) -> None:
         """Call back in the next turn of the event loop."""
         asyncio.get_running_loop().call_soon(callback)
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back after this long."""
+        asyncio.get_running_loop().call_later(seconds, callback)
 
     def start(self, run: Run, app: ASGIApp, done: Callable[[Run], None]) -> None:
         """Call the application in a task of its own: frameworks need `current_task()`."""

@@ -48,6 +48,7 @@ class Assembly:
         """
         limit = limit or start + most_request_bytes(self._config)
         spool = self._store.open_spool(key, start, now)
+        self._store.announce(key, now)
         self._store.write(key, spool, r.request_offset, r.request_bytes, limit)
         if spool.behind:
             self._enqueue(key)

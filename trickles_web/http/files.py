@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 from trickles_web.errors import ResponseGone
 from trickles_web.http.progress import Body, Phase, Progress, digest, edition_of, encode
+from trickles_web.state.store import Published
 
 _IDENTITY = struct.Struct(">QQ")
 
@@ -151,6 +152,10 @@ class FileResponse:
     @property
     def size(self) -> int:
         return len(self.progress) + len(self._p.path) + len(self._p.head)
+
+    def published(self) -> Published:
+        """The response for other processes: all of it is in the progress."""
+        return Published(self.progress, b"", b"", False, self.authorised_at)
 
     def is_same_file(self, p: Progress) -> bool:
         """True if `p` names the same bytes of body."""

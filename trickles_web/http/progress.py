@@ -2,10 +2,11 @@
 
 It rides in every burst, so the common cases stay under 64 bytes:
 
-    receiving   25 bytes: the request is not whole yet, or the application was never called for it
+    receiving   29 bytes: the request is not whole yet, or the application was never called for it
     responding  46 bytes, then by kind
-      pending    0: the application was called, nothing was answered yet
-      memory     8: edition, and the digest of the whole response where a re-run can be held to it
+      pending    4: the owner; the application was called, nothing was answered yet
+      memory    12: the owner, edition, and the digest of the whole response, where a re-run can
+                    be held to it
       file      16 and the path, and the response head for as long as the client may still need it
 
 Only servers of the service can make these bytes (they are sealed), yet decoding trusts none.
@@ -27,9 +28,10 @@ MOST_RERUNS = 3
 UNKNOWN = -1
 """An end that is not known yet."""
 
-_RECEIVING = struct.Struct(">BIQQII")
+_RECEIVING = struct.Struct(">BIQQIII")
 _RESPONDING = struct.Struct(">BBIQIQqI8s")
-_MEMORY = struct.Struct(">I4s")
+_PENDING = struct.Struct(">I")
+_MEMORY = struct.Struct(">II4s")
 _FILE = struct.Struct(">I8sHH")
 
 _PHASE = 1
@@ -79,6 +81,8 @@ class Progress:
     """Receiving: id of the store that this exchange began at; an unsafe request runs there only."""
     doubtful: bool = False
     """Receiving: the request may have been here long ago, when the continuation was young."""
+    owner: int = 0
+    """The process that spools the request, runs the application, or has the response; 0: none."""
 
     request_end: int = 0
     response_end: int = UNKNOWN
@@ -134,6 +138,7 @@ def encode(p: Progress) -> bytes:
             p.response_start,
             max(0, p.held - p.request_start),
             p.store,
+            p.owner,
         )
     fixed = _RESPONDING.pack(
         flags,
@@ -147,9 +152,9 @@ def encode(p: Progress) -> bytes:
         p.request_digest,
     )
     if p.kind is Body.PENDING:
-        return fixed
+        return fixed + _PENDING.pack(p.owner)
     if p.kind is Body.MEMORY:
-        return fixed + _MEMORY.pack(p.edition, p.response_check)
+        return fixed + _MEMORY.pack(p.owner, p.edition, p.response_check)
     if len(p.path) + len(p.head) > MOST_PROGRESS - len(fixed) - _FILE.size:
         raise ProgressError("path and head do not fit")
     tail = _FILE.pack(p.edition, p.validator, p.head_length, len(p.path))
@@ -175,11 +180,11 @@ def _decode(data: bytes) -> Progress:
     if not flags & _PHASE:
         if flags & ~(_UNSAFE | _DOUBTFUL):
             raise ProgressError("flags of another phase")
-        _, exchange, start, response, held, store = _RECEIVING.unpack(data)
+        _, exchange, start, response, held, store, owner = _RECEIVING.unpack(data)
         unsafe, doubtful = flags & _UNSAFE != 0, flags & _DOUBTFUL != 0
         received = start + held
         return Progress(
-            exchange, start, response, Phase.RECEIVING, unsafe, received, store, doubtful
+            exchange, start, response, Phase.RECEIVING, unsafe, received, store, doubtful, owner
         )
     kind = Body(flags >> _KIND_SHIFT)
     _, reruns, exchange, start, length, response, end, date, name = _RESPONDING.unpack_from(data)
@@ -192,6 +197,7 @@ def _decode(data: bytes) -> Progress:
         start + length,
         0,
         False,
+        0,
         start + length,
         end,
         reruns,
@@ -203,8 +209,11 @@ def _decode(data: bytes) -> Progress:
     at = _RESPONDING.size
     p.reproducible = flags & _REPRODUCIBLE != 0
     if kind is Body.MEMORY:
-        p.edition, p.response_check = _MEMORY.unpack_from(data, at)
+        p.owner, p.edition, p.response_check = _MEMORY.unpack_from(data, at)
         at += _MEMORY.size
+    elif kind is Body.PENDING:
+        (p.owner,) = _PENDING.unpack_from(data, at)
+        at += _PENDING.size
     elif kind is Body.FILE:
         p.edition, p.validator, p.head_length, path = _FILE.unpack_from(data, at)
         at += _FILE.size

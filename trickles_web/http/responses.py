@@ -1,4 +1,4 @@
-"""What `Service.answer` gives: responses that can be read, and the four other outcomes."""
+"""What `Service.answer` gives: responses that can be read, and the five other outcomes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from trickles_web.errors import ResponseGone
 from trickles_web.http.progress import UNKNOWN, Body, digest, edition_of, encode
+from trickles_web.state.store import Published
 
 if TYPE_CHECKING:
     from trickles_web.http.progress import Progress
@@ -46,6 +47,13 @@ class Need:
     """Ranges of the request stream that have to be sent again."""
 
     ranges: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Another process has this exchange: give it the datagram."""
+
+    owner: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,12 @@ class Finished:
         if start < self.base or stop > self.available:
             raise ResponseGone("bytes no longer held")
         return bytes(self.data[start - self.base : stop - self.base])
+
+    def published(self) -> Published | None:
+        """The response for other processes, unless its beginning is forgotten."""
+        if self.base != self.start:
+            return None
+        return Published(self.progress, self.data, self.name, self.failed, self.authorised_at)
 
     def trim(self, received: int) -> bool:
         """Forget what the client has; True if `size` changed."""

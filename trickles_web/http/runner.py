@@ -13,10 +13,11 @@ from trickles_web.http.asgi import Calls, Run
 from trickles_web.http.files import FileResponse, Files
 from trickles_web.http.framing import error_page
 from trickles_web.http.lifespan import Lifespan
-from trickles_web.http.progress import Body, Progress, digest, edition_of, encode
+from trickles_web.http.progress import Body, Progress, decode, digest, edition_of, encode
 from trickles_web.http.responses import (
     PENDING,
     Finished,
+    Forward,
     Held,
     Need,
     Pending,
@@ -32,11 +33,17 @@ if TYPE_CHECKING:
     from trickles_web.state import Key, Store
     from trickles_web.transport.server import Redeemed
 
-Answer = Run | Finished | FileResponse | Pending | Held | Need | Refuse
+Answer = Run | Finished | FileResponse | Pending | Held | Need | Forward | Refuse
 KeptResponse = Run | Finished | FileResponse
 
 SMALLEST_BUFFER = 65_536
 """What a running response may hold even when the store is full: it must be able to go on."""
+
+ANNOUNCE_AFTER_S = 0.010
+"""Half of what clients wait at least before they ask again."""
+
+FIRST_FLIGHT = 8_192
+"""Bytes: a safe response no larger, and done at once, is not worth telling others of."""
 
 OUTCOME_UNKNOWN = ((b"trickles-outcome", b"unknown"),)
 
@@ -83,12 +90,37 @@ class Runner:
     def kept(self, key: Key, now: int) -> KeptResponse | None:
         """The response of this exchange, unless it is lost or its client was given up."""
         kept = self.store.response(key, now)
+        if kept is None:
+            return self._published(key, now)
         if isinstance(kept, Run):
             if kept.gone and not kept.hopeless:
                 self.store.drop(key)
                 return None
             kept.heard = now
         return kept
+
+    def _published(self, key: Key, now: int) -> KeptResponse | None:
+        """What another process, perhaps a dead one, has left of this exchange."""
+        found = self.store.published(key, now)
+        if found is None:
+            return None
+        p = decode(found.progress)
+        response: Finished | FileResponse
+        if p.kind is Body.FILE:
+            response = FileResponse(p, found.progress, self.files, found.authorised_at, now)
+        else:
+            response = Finished(
+                key,
+                p,
+                found.progress,
+                found.data,
+                p.response_start,
+                found.authorised_at,
+                found.name,
+                found.failed,
+            )
+        self.store.keep(key, response, now)
+        return response
 
     def start(
         self,
@@ -103,11 +135,14 @@ class Runner:
         scope = build_scope(
             request, r.address, self.server, self.config.root_path, self.lifespan.state
         )
+        p.owner = self.store.owner
         run = Run(self, key, request, scope, p, now)
         run.expected = expected
         self.store.close_spool(key)
         self.store.keep(key, run, now)
         self.calls.start(run, self.app, self._done)
+        if self.store.owner and run in self.calls.runs:
+            self.calls.later(ANNOUNCE_AFTER_S, lambda: self._slow(run))
         kept = self.store.response(key, now)
         return self.serve(kept if kept is not None else run, r, now)
 
@@ -135,6 +170,7 @@ class Runner:
         )
         name = digest(data)
         p.kind, p.closes, p.reproducible = Body.MEMORY, closes, True
+        p.owner = self.store.owner
         p.edition, p.response_check = edition_of(name), name[4:]
         p.response_end = p.response_start + len(data)
         response = Finished(key, p, encode(p), data, p.response_start, now // 1000, name)
@@ -199,8 +235,19 @@ class Runner:
     def completed(self, run: Run, response: Finished | FileResponse) -> None:
         """Keep the response in place of the run, unless the store has lost that meanwhile."""
         now = self.now()
-        if self.store.response(run.key, now) is run:
-            self.store.keep(run.key, response, now)
+        if self.store.response(run.key, now) is not run:
+            return
+        self.store.keep(run.key, response, now)
+        if run.p.unsafe or run.announced or response.size > FIRST_FLIGHT:
+            published = response.published()
+            if published is not None:
+                self.store.publish(run.key, published, now)
+
+    def _slow(self, run: Run) -> None:
+        """The call takes its time: others should know of it before they start a second one."""
+        if run in self.calls.runs and not run.p.unsafe and not run.gone:  # unsafe: has its claim
+            run.announced = True
+            self.store.announce(run.key, self.now())
 
     def started(self, run: Run, status: int) -> None:
         """Write the access log, in uvicorn's format."""

@@ -35,7 +35,7 @@ from trickles_web.http.progress import (
     encode,
 )
 from trickles_web.http.request import Malformed, Reader, read_whole
-from trickles_web.http.responses import PENDING, Finished, Held, Need, Refuse
+from trickles_web.http.responses import PENDING, Finished, Forward, Held, Need, Refuse
 from trickles_web.http.runner import Answer, KeptResponse, Runner
 from trickles_web.state import Claim, Conflict
 from trickles_web.transport.wire import Code, Kind
@@ -104,19 +104,20 @@ class Service:
             following = self._following(p, redeemed, now)
             if following is None:
                 return self._respond(p, redeemed, now)
-            if isinstance(following, Refuse):
+            if not isinstance(following, Progress):
                 return following
             p = following
         elif not p.store:
             p.store = redeemed.store
         return self._receive(p, redeemed, now)
 
-    def cancel(self, redeemed: Redeemed) -> None:
-        """The client wants nothing more of this flow."""
+    def cancel(self, redeemed: Redeemed) -> Forward | None:
+        """The client wants nothing more of this flow. What runs elsewhere ends elsewhere."""
         try:
             p = decode(redeemed.progress)
         except ProgressError:
-            return
+            return None
+        owner = self.store.elsewhere((redeemed.incarnation, p.exchange), p.owner)
         now = self._clock()
         # The continuation may be from before the exchange that is running now.
         for exchange in (p.exchange, p.exchange + 1):
@@ -125,10 +126,11 @@ class Service:
             if isinstance(kept, Run):
                 kept.leave()
             self.store.drop(key)
+        return Forward(owner) if owner else None
 
     # Receiving
 
-    def _following(self, p: Progress, r: Redeemed, now: int) -> Progress | Refuse | None:
+    def _following(self, p: Progress, r: Redeemed, now: int) -> Progress | Refuse | Forward | None:
         """The exchange after `p`'s, or None if that one is not over."""
         if p.closes:
             return None
@@ -137,6 +139,9 @@ class Service:
             kept = self.runner.kept((r.incarnation, p.exchange), now)
             if kept is None:
                 # Nobody knows, so the client's word counts; but only if it can be true.
+                owner = self.store.elsewhere((r.incarnation, p.exchange), p.owner)
+                if owner:
+                    return Forward(owner)
                 if r.received >= MOST_RECEIVED:
                     return Refuse(Code.GONE)
                 end = max(r.received, p.response_start)
@@ -161,6 +166,9 @@ class Service:
         kept = self.runner.kept(key, now)
         if kept is not None:
             return self._repeat(kept, r, now)
+        owner = self.store.elsewhere(key, p.owner)
+        if owner:
+            return Forward(owner)
         if not r.fresh and (r.repeated or r.kind is Kind.UPLOAD):
             p.doubtful = True
         if not (r.may_run or self.open_to_strangers):
@@ -187,6 +195,7 @@ class Service:
         except Conflict:
             return Refuse(Code.CONFLICT)
         reader = self.assembly.read(key, spool)
+        p.owner = self.store.owner
         p.held = max(p.held, spool.held)
         if reader.outcome is None:
             if r.kind is Kind.REQUEST:
@@ -291,6 +300,9 @@ class Service:
             if r.handed_on and name and isinstance(kept, Finished) and kept.name != name:
                 return Refuse(Code.GONE)
             return self._repeat(kept, r, now)
+        owner = self.store.elsewhere(key, p.owner)
+        if owner:
+            return Forward(owner)
         if p.unsafe:
             if r.store != self.store.id:
                 return Refuse(Code.NOT_MINE)
@@ -314,6 +326,9 @@ class Service:
             self.store.drop(key)
             kept = None
         if kept is None:
+            owner = self.store.elsewhere(key, 0)
+            if owner:
+                return Forward(owner)
             return Refuse(Code.GONE) if p.unsafe else self._run_again(key, p, r, now, None)
         if isinstance(kept, Run):
             kept.parked = p.response_start
@@ -388,6 +403,9 @@ class Service:
         kept = self.runner.kept(key, now)
         if kept is not None:
             return self._repeat(kept, r, now)
+        owner = self.store.elsewhere(key, p.owner)
+        if owner:
+            return Forward(owner)
         lost = p.kind is not Body.FILE or not self._is_authorised(r.authorised_at, now)
         if p.unsafe or not lost or not r.validated or r.request_offset >= p.request_end:
             return Held(p.request_end, r.progress, complete=True)

@@ -5,7 +5,8 @@
                                                                 Pending     parked, WAIT after 10 ms
                                                                 Held        ACK, parked till whole
                                                                 Need        NEED, parked likewise
-                                                                Refuse      REFUSED
+                                                                Forward     given to its owner
+                                Refuse      REFUSED
     on_ready(incarnation), UPLOAD            the parked request is asked about again
 
 There is no connection here: a datagram brings all that is needed to answer it, and what is parked
@@ -21,9 +22,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from trickles_web.errors import ResponseGone
-from trickles_web.http.responses import Held, Need, Pending, Refuse
+from trickles_web.http.responses import Forward, Held, Need, Pending, Refuse
 from trickles_web.http.runner import Answer
 from trickles_web.http.service import Service
+from trickles_web.net.forwarding import Forwarding
 from trickles_web.net.parking import SHORTEST_WAIT_MS, Parked, Parking
 from trickles_web.net.udp import Peer, UdpSocket, host_and_port
 from trickles_web.transport.server import Redeemed, Refusal, Server
@@ -56,6 +58,7 @@ class Endpoint:
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], int] = wall_clock_ms,
         parking: Parking | None = None,
+        forwarding: Forwarding | None = None,
     ) -> None:
         self.handled: Counter[str] = Counter()
         self._server = server
@@ -63,7 +66,8 @@ class Endpoint:
         self._udp = udp
         self._loop = loop
         self._clock = clock
-        self._parking = parking or Parking()
+        self._parking = Parking() if parking is None else parking
+        self._forwarding = forwarding
         self._hellos: list[tuple[bytes, Peer]] = []
         self._full_drains = 0
         self._ready: dict[int, None] = {}
@@ -74,10 +78,14 @@ class Endpoint:
 
     def start(self) -> None:
         self._udp.start(self._deliver, self._drained)
+        if self._forwarding is not None:
+            self._forwarding.start(self._serve)
 
     def close(self) -> None:
         self._closed = True
         self._udp.close()
+        if self._forwarding is not None:
+            self._forwarding.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -90,6 +98,8 @@ class Endpoint:
         total: Counter[str] = Counter()
         for part in (self._udp.counters, self.handled, self._server.counters):
             total.update(part)
+        if self._forwarding is not None:
+            total.update(self._forwarding.counters)
         return total
 
     # -- datagrams in ---------------------------------------------------------------------------
@@ -123,7 +133,9 @@ class Endpoint:
         self.handled[kind.name] += 1
         if kind is Kind.CANCEL:
             self._parking.remove(redeemed.incarnation)
-            self._service.cancel(redeemed)
+            elsewhere = self._service.cancel(redeemed)
+            if elsewhere is not None:
+                self._reply(elsewhere, redeemed, peer, now)
         elif kind is Kind.HELLO and self._full_drains >= LOADED_AFTER:
             self.handled["short reply under load"] += 1
             self._send(self._server.acknowledge(redeemed, 0, b"", now), peer)
@@ -146,6 +158,9 @@ class Endpoint:
             self._send(reply, peer)
         elif isinstance(answer, Need):
             self._send(self._server.need(redeemed, answer.ranges), peer)
+        elif isinstance(answer, Forward):
+            if self._forwarding is not None:
+                self._forwarding.forward(answer.owner, redeemed.datagram, peer)
         elif isinstance(answer, Refuse):
             self._send(self._server.refuse(redeemed, answer.code), peer)
         elif not isinstance(answer, Pending):

@@ -22,15 +22,14 @@ from typing import Any
 
 from trickles_web.config import HttpConfig, TransportConfig
 from trickles_web.errors import LifespanFailed, UsageError
-from trickles_web.http.runner import KeptResponse
 from trickles_web.http.service import Service
-from trickles_web.net import logs, steering
+from trickles_web.net import logs, steering, stores
 from trickles_web.net.application import import_application, static_application, static_root
 from trickles_web.net.endpoint import Endpoint, wall_clock_ms
 from trickles_web.net.secret import load_secret
 from trickles_web.net.sockets import bind_udp, endpoint_name, inherited_udp
 from trickles_web.net.udp import UdpSocket
-from trickles_web.state.memory import MemoryStore
+from trickles_web.state import DirectoryStore
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server as TransportServer
@@ -65,6 +64,8 @@ class Config:
     root_path: str = ""
     lifespan: str = "auto"
     loop: str = "auto"
+    store: str = "auto"
+    """Where soft state is kept: `auto`, `memory` or `dir:PATH`."""
     log_level: str = "info"
     access_log: bool = True
     use_colors: bool | None = None
@@ -83,6 +84,7 @@ class Config:
             raise UsageError("give an application (MODULE:ATTRIBUTE) or --static DIR, one of them")
         if self.workers < 1:
             raise UsageError("--workers: at least 1")
+        stores.check(self.store)
         if self.fd is not None and self.workers > 1:
             raise UsageError("--fd is one socket, for one worker; leave out --workers or --fd")
 
@@ -225,15 +227,26 @@ class Server:
         application: Any,
     ) -> None:
         logger.info("Started server process [%d]", os.getpid())
-        service, transport = self._layers(secret, application)
+        loop = asyncio.get_running_loop()
+        http = self.config.http()
+        store = stores.open_store(self.config.store, http, self.config.service_name, *self.address)
+        if isinstance(store, DirectoryStore):
+            stack.callback(store.close)
+        forwarding = stores.open_forwarding(store, loop)
+        if forwarding is not None:
+            stack.callback(forwarding.close)
+        service, transport = self._layers(secret, application, http, store)
         if not await self._startup(service):
             return
         sock = sock or self._bind(stack)
-        loop = asyncio.get_running_loop()
         udp = UdpSocket(sock, loop, segmentation=self.config.segmentation)
         self.address = udp.address
-        endpoint = self.endpoint = Endpoint(transport, service, udp, loop)
+        endpoint = self.endpoint = Endpoint(transport, service, udp, loop, forwarding=forwarding)
         endpoint.start()
+        upkeep = loop.create_task(
+            stores.keep_in_order(store, forwarding, wall_clock_ms, transport.renewed)
+        )
+        stack.callback(upkeep.cancel)
         self.started = True
         self._announce()
         await self._stop.wait()
@@ -243,15 +256,11 @@ class Server:
         logger.debug("Counters: %s", dict(sorted(endpoint.counters().items())))
         logger.info("Finished server process [%d]", os.getpid())
 
-    def _layers(self, secret: bytes, application: Any) -> tuple[Service, TransportServer]:
+    def _layers(
+        self, secret: bytes, application: Any, http_config: HttpConfig, store: stores.AnyStore
+    ) -> tuple[Service, TransportServer]:
         """All between the application and the socket."""
-        config, http_config = TransportConfig(), self.config.http()
-        store = MemoryStore[KeptResponse](
-            os.urandom(4),
-            most_bytes=http_config.store_bytes,
-            most_responses=http_config.store_responses,
-            ttl_ms=http_config.response_ttl_ms,
-        )
+        config = TransportConfig()
         transport = TransportServer(
             config,
             Keyring(secret, self.config.service_name, config.rotation_ms, os.urandom),

@@ -1,13 +1,27 @@
 """Soft state: whatever a server keeps that costs only time when it is lost.
 
-`Store` is the interface, `MemoryStore` the one for a single process.
+`Store` is the interface, `MemoryStore` the one for a single process, `DirectoryStore` the one for
+all processes of a machine.
 """
 
 from __future__ import annotations
 
+from trickles_web.state.directory import DirectoryStore
 from trickles_web.state.ledger import Claim, Entry, Ledger
 from trickles_web.state.memory import MemoryStore
 from trickles_web.state.spool import Conflict, Spool
-from trickles_web.state.store import Kept, Key, Store
+from trickles_web.state.store import Kept, Key, Published, Store
 
-__all__ = ["Claim", "Conflict", "Entry", "Kept", "Key", "Ledger", "MemoryStore", "Spool", "Store"]
+__all__ = [
+    "Claim",
+    "Conflict",
+    "DirectoryStore",
+    "Entry",
+    "Kept",
+    "Key",
+    "Ledger",
+    "MemoryStore",
+    "Published",
+    "Spool",
+    "Store",
+]

@@ -9,6 +9,7 @@ very late repeat is then still recognised.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from enum import IntEnum
 
 from trickles_web.state.store import Key
@@ -40,7 +41,7 @@ class Entry:
 class Ledger:
     """Entries by key, at most `capacity` of them, of which at most `lingering` past their life."""
 
-    __slots__ = ("_ends", "_entries", "_past", "capacity", "lingering")
+    __slots__ = ("_ends", "_entries", "_past", "capacity", "forgotten", "lingering")
 
     def __init__(self, capacity: int = 65_536, lingering: int = 8_192) -> None:
         self.capacity = capacity
@@ -48,6 +49,8 @@ class Ledger:
         self._entries: dict[Key, Entry] = {}
         self._ends: deque[tuple[Key, Entry]] = deque()
         self._past: OrderedDict[Key, None] = OrderedDict()
+        self.forgotten: Callable[[Key], None] | None = None
+        """Told of every entry that is dropped for its age."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -68,6 +71,10 @@ class Ledger:
             self._forget_oldest()
         self._entries[key] = Entry(digest, now)
         return Claim.GRANTED
+
+    def withdraw(self, key: Key) -> None:
+        """Take back a claim just granted: another process had it first, or none could be told."""
+        self._entries.pop(key, None)
 
     def ended(self, key: Key, now: int) -> None:
         """The execution is over, whatever came of it."""
@@ -97,3 +104,5 @@ class Ledger:
     def _forget_oldest(self) -> None:
         key, _ = self._past.popitem(last=False)
         del self._entries[key]
+        if self.forgotten is not None:
+            self.forgotten(key)

@@ -8,7 +8,7 @@ from typing import Any, Generic
 
 from trickles_web.state.ledger import Claim, Entry, Ledger
 from trickles_web.state.spool import Spool
-from trickles_web.state.store import Key, R
+from trickles_web.state.store import Key, Published, R
 
 ENTRY_OVERHEAD = 512
 """Bytes that a kept response costs beside its own: object, key, place in the table."""
@@ -49,17 +49,21 @@ class MemoryStore(Generic[R]):
         self._running: dict[Key, _Slot[R]] = {}
         self._finished: OrderedDict[Key, _Slot[R]] = OrderedDict()
         self._spools: OrderedDict[Key, tuple[Spool, int]] = OrderedDict()
-        self.id = 0
-        self.wipe(random)
+        self.owner = 0
+        """This process among those that share the store; 0: it shares nothing."""
+        self.id = int.from_bytes(random[:4], "big") or 1
 
     def wipe(self, random: bytes) -> None:
         """Lose everything and take a new id from `random` (at least 4 bytes)."""
+        self._clear()
+        self.ledger.clear()
+        self.id = int.from_bytes(random[:4], "big") or 1
+
+    def _clear(self) -> None:
         self._running.clear()
         self._finished.clear()
         self._spools.clear()
-        self.ledger.clear()
         self.used = 0
-        self.id = int.from_bytes(random[:4], "big") or 1
 
     @property
     def full(self) -> bool:
@@ -189,6 +193,22 @@ class MemoryStore(Generic[R]):
     def ended(self, key: Key, now: int) -> None:
         """An unsafe request's execution is over."""
         self.ledger.ended(key, now)
+
+    # What other processes would be told
+
+    def elsewhere(self, key: Key, sealed: int) -> int:
+        """Nobody else has anything."""
+        return 0
+
+    def announce(self, key: Key, now: int) -> None:
+        """There is nobody to tell."""
+
+    def publish(self, key: Key, response: Published, now: int) -> None:
+        """There is nobody to tell."""
+
+    def published(self, key: Key, now: int) -> Published | None:
+        """Nobody has told anything."""
+        return None
 
     # Eviction
 

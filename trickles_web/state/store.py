@@ -7,7 +7,7 @@ same: a wipe takes even those two, and then the id tells.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from trickles_web.state.ledger import Claim, Entry
@@ -29,11 +29,31 @@ class Kept(Protocol):
 R = TypeVar("R", bound=Kept)
 
 
+class Published(NamedTuple):
+    """A whole response, as processes hand it to each other."""
+
+    progress: bytes
+    """As sealed for it."""
+    data: bytes | bytearray
+    """Its bytes on the wire; empty where the progress says how to have them."""
+    name: bytes
+    """Digest of the data, where it is known."""
+    failed: bool
+    authorised_at: int
+    """Unix seconds."""
+
+
 class Store(Protocol, Generic[R]):
-    """Spools, responses and the ledger of one service. Times are wall-clock ms."""
+    """Spools, responses and the ledger of one service. Times are wall-clock ms.
+
+    Some stores are shared by several processes: each has its own spools and running responses
+    there, the ledger is one, and whole responses may be handed over.
+    """
 
     id: int
     """32-bit random name of these contents, never 0. A store that lost its ledger has a new one."""
+    owner: int
+    """32-bit random name of this process among those that share the store; 0: it is not shared."""
 
     @property
     def full(self) -> bool:
@@ -86,6 +106,25 @@ class Store(Protocol, Generic[R]):
 
     def ended(self, key: Key, now: int) -> None:
         """The execution of an unsafe request is over."""
+        ...
+
+    def elsewhere(self, key: Key, sealed: int) -> int:
+        """Another process that lives and has the exchange `key`, 0 if none is known.
+
+        sealed: the owner that the continuation names.
+        """
+        ...
+
+    def announce(self, key: Key, now: int) -> None:
+        """Tell the others that this process has the exchange: spools it, or runs it."""
+        ...
+
+    def publish(self, key: Key, response: Published, now: int) -> None:
+        """Keep a whole response where the others find it. Does nothing if there is no room."""
+        ...
+
+    def published(self, key: Key, now: int) -> Published | None:
+        """The whole response that some process has published."""
         ...
 
     def wipe(self, random: bytes) -> None:

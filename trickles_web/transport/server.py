@@ -79,6 +79,12 @@ class Server:
 
     # ---- step one
 
+    def renewed(self, store: int) -> None:
+        """What this service keeps has another name from now on: unsafe requests begun before
+        are refused.
+        """
+        self.store = store
+
     def redeem(self, datagram: bytes, address: Address, now: int) -> Redeemed | Refusal:
         """Check one datagram; `now` is wall-clock ms. Never raises, whatever the bytes."""
         try:

@@ -1,0 +1,292 @@
+"""Soft state that the processes of one machine share: a run directory on tmpfs.
+
+Beside the memory of each process, one exchange has up to three files here, named by its key:
+
+    KEY.c   claim     digest, owner, time; made by link(2), so exactly one process makes it
+    KEY.o   owner     whoever spools the request, or runs the application for it
+    KEY.r   response  whole, so that it outlives the process that produced it
+
+Files appear whole and are replaced whole. Times of modification say when they were last of use.
+What cannot be written (directory full, or gone) makes claims fail; all else goes on without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import struct
+from pathlib import Path
+
+from trickles_web.state import rundir
+from trickles_web.state.ledger import LIFE_MS, Claim, Entry, Ledger
+from trickles_web.state.memory import MemoryStore
+from trickles_web.state.store import Key, Published, R
+
+_CLAIM = struct.Struct(">8sIQ")
+_OWNER = struct.Struct(">I")
+_RESPONSE = struct.Struct(">BIHB")
+"""Failed, authorised_at, lengths of progress and name."""
+
+logger = logging.getLogger("trickles.error")
+
+
+class DirectoryStore(MemoryStore[R]):
+    """The store of one process among those that share `directory`. Call `sweep` now and then."""
+
+    def __init__(
+        self,
+        directory: Path,
+        random: bytes,
+        *,
+        most_bytes: int = 256 << 20,
+        most_responses: int = 4096,
+        ttl_ms: int = 60_000,
+        ledger: Ledger | None = None,
+    ) -> None:
+        """`random`: 8 bytes. `most_bytes` bounds this process's memory, and the directory too.
+
+        Raises UsageError.
+        """
+        super().__init__(
+            random,
+            most_bytes=most_bytes,
+            most_responses=most_responses,
+            ttl_ms=ttl_ms,
+            ledger=ledger,
+        )
+        self.directory = directory
+        rundir.open_directory(directory)
+        self.id = rundir.store_id(directory, random)
+        self.owner = int.from_bytes(random[4:8], "big") or 1
+        self._life = rundir.Life(directory, self.owner)
+        self._stored = 0
+        """Bytes of responses in the directory: as swept last, and what was written since."""
+        self._mine: dict[Key, int] = {}
+        """Wall-clock ms by which the directory was given files of this key from here."""
+        self._complained = False
+        self.lost = False
+        """The directory is not there any more."""
+        self.ledger.forgotten = self._unclaim
+
+    def close(self) -> None:
+        """Leave the directory: what this process ran has ended."""
+        self._life.end()
+
+    def renew(self, random: bytes) -> None:
+        """Begin anew in a directory that was taken away: `lost` said so. `random`: 4 bytes.
+
+        Claims went with it, so the id changes. Raises UsageError.
+        """
+        self._life.forget()
+        rundir.open_directory(self.directory)
+        self.id = rundir.store_id(self.directory, random)
+        self._life = rundir.Life(self.directory, self.owner)
+        self.ledger.clear()
+        self._stored = 0
+        self._complained = self.lost = False
+
+    def wipe(self, random: bytes) -> None:
+        """Lose what memory holds, but for the ledger. The directory outlives any process."""
+        self._clear()
+
+    def _path(self, key: Key, kind: str) -> str:
+        return f"{self.directory}/{key[0]:x}-{key[1]:x}.{kind}"
+
+    # Who has it
+
+    def elsewhere(self, key: Key, sealed: int) -> int:
+        """Another process that lives and has the exchange `key`, 0 if none."""
+        for owner in (sealed, self._written_owner(key)):
+            if owner == self.owner:
+                return 0
+            if owner and rundir.alive(self.directory, owner):
+                return owner
+        return 0
+
+    def _written_owner(self, key: Key) -> int:
+        claim = self._read(self._path(key, "c"), _CLAIM.size)
+        if claim is not None:
+            return int(_CLAIM.unpack(claim)[1])
+        owner = self._read(self._path(key, "o"), _OWNER.size)
+        return int(_OWNER.unpack(owner)[0]) if owner is not None else 0
+
+    def announce(self, key: Key, now: int) -> None:
+        """Tell the others that this process has the exchange."""
+        if key not in self._mine:
+            self._mine[key] = now
+            self._replace(key, "o", [_OWNER.pack(self.owner)], now)
+
+    # Responses
+
+    def publish(self, key: Key, response: Published, now: int) -> None:
+        """Put a whole response where the others find it."""
+        size = len(response.data) + len(response.progress)
+        if self._stored + size > self.most_bytes:
+            return
+        head = _RESPONSE.pack(
+            response.failed, response.authorised_at, len(response.progress), len(response.name)
+        )
+        if self._replace(key, "r", [head, response.progress, response.name, response.data], now):
+            self._mine[key] = now
+            self._stored += size
+
+    def published(self, key: Key, now: int) -> Published | None:
+        """The whole response to `key`, whoever produced it."""
+        path = self._path(key, "r")
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+            os.utime(path, ns=(now * 1_000_000, now * 1_000_000))
+        except OSError:
+            return None
+        failed, authorised_at, length, named = _RESPONSE.unpack_from(data)
+        at = _RESPONSE.size
+        return Published(
+            data[at : at + length],
+            data[at + length + named :],
+            data[at + length : at + length + named],
+            bool(failed),
+            authorised_at,
+        )
+
+    def drop(self, key: Key) -> None:
+        """Forget the response and the spool of `key`, here and in the directory."""
+        super().drop(key)
+        if self._mine.pop(key, None) is not None:  # what others made goes when its time is over
+            for kind in "ro":
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path(key, kind))
+
+    # The ledger
+
+    def claim(self, key: Key, digest: bytes, now: int) -> Claim:
+        """Reserve the one execution of an unsafe request, among all processes."""
+        granted = self.ledger.claim(key, digest, now)
+        if granted is not Claim.GRANTED:
+            return granted
+        content = _CLAIM.pack(digest, self.owner, now)
+        try:
+            made = rundir.create(self._path(key, "c"), content, now)
+        except OSError as error:
+            self._complain(error)
+            self.ledger.withdraw(key)
+            return Claim.FULL
+        if made:
+            return Claim.GRANTED
+        self.ledger.withdraw(key)
+        entry = self.claimed(key)
+        return Claim.CONFLICT if entry is not None and entry.digest != digest else Claim.KNOWN
+
+    def claimed(self, key: Key) -> Entry | None:
+        """The entry of an unsafe request that was started by any process."""
+        entry = self.ledger.find(key)
+        if entry is None:
+            content = self._read(self._path(key, "c"), _CLAIM.size)
+            if content is not None:
+                digest, _, claimed = _CLAIM.unpack(content)
+                entry = Entry(digest, claimed)
+        return entry
+
+    def _unclaim(self, key: Key) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._path(key, "c"))
+
+    # Upkeep
+
+    def sweep(self, now: int) -> None:
+        """Remove what has had its time; may be called from another thread. now: wall ms.
+
+        Of responses that are too many the oldest go first, but not those of live claims.
+        """
+        responses: list[tuple[int, int, str]] = []
+        claims: set[str] = set()
+        try:
+            with os.scandir(self.directory) as entries:
+                found = [(entry.name, entry.stat()) for entry in entries]
+        except OSError as error:
+            self.lost = isinstance(error, FileNotFoundError)
+            self._complain(error)
+            return
+        for name, status in found:
+            if name.endswith(".c"):
+                if self._is_live(name, status, now):
+                    claims.add(name[:-2])
+                else:
+                    self._remove(name)
+        for name, status in found:
+            touched = status.st_mtime_ns // 1_000_000
+            if name.startswith("w-"):
+                self._bury(name)
+            elif name != "id" and not name.endswith(".c"):
+                # Drafts of processes that died have a name of their own.
+                if name.partition(".")[0] not in claims and touched + self.ttl_ms < now:
+                    self._remove(name)
+                elif name.endswith(".r"):
+                    responses.append((touched, status.st_size, name))
+        used = sum(size for _, size, _ in responses)
+        for _, size, name in sorted(responses):
+            if used <= self.most_bytes:
+                break
+            if name[:-2] not in claims:
+                self._remove(name)
+                used -= size
+        self._stored = used
+        self._mine = {key: at for key, at in self._mine.copy().items() if at + 2 * LIFE_MS > now}
+
+    def _is_live(self, name: str, status: os.stat_result, now: int) -> bool:
+        """A claim goes with its process's ledger, or, if that process is dead, by its age."""
+        if status.st_mtime_ns // 1_000_000 + LIFE_MS > now:
+            return True
+        content = self._read(f"{self.directory}/{name}", _CLAIM.size)
+        if content is None:
+            return False
+        owner = _CLAIM.unpack(content)[1]
+        return owner == self.owner or rundir.alive(self.directory, owner)
+
+    def _bury(self, name: str) -> None:
+        try:
+            owner = int(name[2:10], 16)
+        except ValueError:
+            return
+        if owner != self.owner and not rundir.alive(self.directory, owner):
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self.directory}/{name}")
+
+    # Files
+
+    def _read(self, path: str, size: int) -> bytes | None:
+        """The file's bytes, None unless it is there with exactly `size` of them."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            content = os.read(fd, size + 1)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        return content if len(content) == size else None
+
+    def _replace(self, key: Key, kind: str, parts: list[bytes | bytearray], now: int) -> bool:
+        """Put a file in place of what was there; False if that cannot be done."""
+        path = self._path(key, kind)
+        try:
+            os.rename(rundir.write_draft(path, parts, now), path)
+        except OSError as error:
+            self._complain(error)
+            return False
+        return True
+
+    def _complain(self, error: OSError) -> None:
+        if not self._complained:
+            self._complained = True
+            logger.error(
+                "The store in %s cannot be written (%s): requests that change something get 503",
+                self.directory,
+                error.strerror or error,
+            )

@@ -1,0 +1,147 @@
+"""The run directory: where the processes of one service on one machine find each other.
+
+    id                4 random bytes, the name of the store; made once
+    w-OWNER           held locked by the process OWNER (8 hex digits) for as long as it lives
+    w-OWNER.sock      its datagram socket, for what others forward to it
+
+The kernel releases the lock when the process dies, however it dies, so nobody is ever taken for
+dead or alive by a clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+from trickles_web.errors import UsageError
+
+_LIVES: weakref.WeakSet[Life] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """After a fork: a child that kept the descriptor would make its parent immortal."""
+    for life in list(_LIVES):
+        life.forget()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def open_directory(path: Path) -> None:
+    """Make sure that `path` is a directory of ours that nobody else may use. Raises UsageError."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.stat()
+    except OSError as error:
+        raise UsageError(
+            f"--store dir:{path}: {error.strerror}; give a directory that this user can write to"
+        ) from None
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise UsageError(f"--store dir:{path}: not a directory of this user's; give another one")
+    if status.st_mode & 0o077:
+        raise UsageError(
+            f"--store dir:{path}: others may use it, and what is in it is trusted; "
+            f"run: chmod 700 {path}"
+        )
+
+
+def store_id(path: Path, random: bytes) -> int:
+    """The id of the store in this directory; `random` (4 bytes) becomes it if there is none."""
+    file = path / "id"
+    create(file, random[:4])
+    return int.from_bytes(file.read_bytes()[:4], "big") or 1
+
+
+def create(file: Path | str, content: bytes, now: int = 0) -> bool:
+    """Make `file`, whole from its first moment; False if it is there already. Raises OSError.
+
+    now: wall-clock ms, its time of modification where that matters.
+    """
+    draft = write_draft(file, [content], now)
+    try:
+        os.link(draft, file)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(draft)
+    return True
+
+
+def write_draft(file: Path | str, parts: Sequence[bytes | bytearray], now: int = 0) -> str:
+    """Write what `file` shall be to a name that no other process uses. Raises OSError."""
+    draft = f"{file}.{os.getpid():x}"
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        if os.writev(fd, parts) < sum(map(len, parts)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if now:
+            os.utime(fd, ns=(now * 1_000_000, now * 1_000_000))
+    except OSError:
+        os.unlink(draft)
+        raise
+    finally:
+        os.close(fd)
+    return draft
+
+
+def life_file(directory: Path, owner: int) -> str:
+    return f"{directory}/w-{owner:08x}"
+
+
+def socket_file(directory: Path, owner: int) -> str:
+    """Where the process `owner` takes datagrams from the others."""
+    return f"{directory}/w-{owner:08x}.sock"
+
+
+def alive(directory: Path, owner: int) -> bool:
+    """True while the process `owner` lives."""
+    try:
+        fd = os.open(life_file(directory, owner), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+class Life:
+    """This process's presence in a run directory, until `end` or its death."""
+
+    def __init__(self, directory: Path, owner: int) -> None:
+        """Raises OSError."""
+        self._path = life_file(directory, owner)
+        self._socket = socket_file(directory, owner)
+        while True:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # Waits only while somebody who found it just now looks whether its owner lives, and
+            # takes it away: then once more.
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(self._path), os.fstat(self._fd)):
+                    break
+            os.close(self._fd)
+        _LIVES.add(self)
+
+    def forget(self) -> None:
+        """Close the descriptor, in a process that is not the owner."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def end(self) -> None:
+        """Leave: what this process ran is ended."""
+        if self._fd >= 0:
+            for path in (self._socket, self._path):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        self.forget()
