@@ -13,7 +13,7 @@ from trickles_web.http.asgi import Calls, Run
 from trickles_web.http.files import FileResponse, Files
 from trickles_web.http.framing import error_page
 from trickles_web.http.lifespan import Lifespan
-from trickles_web.http.progress import Body, Progress, decode, digest, edition_of, encode
+from trickles_web.http.progress import Body, Progress, ProgressError, decode, digest, edition_of, encode
 from trickles_web.http.responses import (
     PENDING,
     Finished,
@@ -104,7 +104,10 @@ class Runner:
         found = self.store.published(key, now)
         if found is None:
             return None
-        p = decode(found.progress)
+        try:
+            p = decode(found.progress)
+        except ProgressError:  # of another version of this program
+            return None
         response: Finished | FileResponse
         if p.kind is Body.FILE:
             response = FileResponse(p, found.progress, self.files, found.authorised_at, now)

@@ -140,8 +140,10 @@ class DirectoryStore(MemoryStore[R]):
             os.utime(path, ns=(now * 1_000_000, now * 1_000_000))
         except OSError:
             return None
-        failed, authorised_at, length, named = _RESPONSE.unpack_from(data)
         at = _RESPONSE.size
+        if len(data) < at:
+            return None
+        failed, authorised_at, length, named = _RESPONSE.unpack_from(data)
         return Published(
             data[at : at + length],
             data[at + length + named :],

@@ -1,0 +1,278 @@
+"""Several processes with one run directory: one owner for each exchange, answers from any, and what
+outlives whom."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.http.apps import get, read_body
+from tests.http.peer import Clock, Peer, RefusedByServer, Site, body_of
+from trickles_web.http.responses import Forward, Held
+from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
+from trickles_web.state import DirectoryStore
+from trickles_web.transport.wire import Kind
+
+
+def post(name: str, body: bytes = b"abc") -> bytes:
+    return get(f"/{name}", f"Content-Length: {len(body)}", method="POST") + body
+
+
+class Group:
+    """Processes that share a directory. One can die, and another is started in its place."""
+
+    def __init__(self, app: ASGIApp, directory: Path, count: int = 3) -> None:
+        self.app = app
+        self.directory = directory
+        self.clock = Clock()
+        self.others: dict[int, Site] = {}
+        self.started = 0
+        self.sites = [self._start() for _ in range(count)]
+
+    def _start(self) -> Site:
+        self.started += 1
+        return Site(
+            self.app,
+            seed=self.started,
+            clock=self.clock,
+            directory=self.directory,
+            others=self.others,
+        )
+
+    def kill(self, site: Site) -> None:
+        """As SIGKILL: its lock is released, its calls go no further, nobody cleans up."""
+        assert isinstance(site.store, DirectoryStore)
+        site.store._life.forget()
+        for run in list(site.service.runner.calls.runs):
+            run.stopping = True
+            if run.task is not None:
+                run.task.cancel()
+        del self.others[site.store.owner]
+        self.sites[self.sites.index(site)] = self._start()
+
+    def peer(self, pick: Callable[[], Site] | Site, incarnation: int = 7) -> Peer:
+        peer = Peer((lambda: pick) if isinstance(pick, Site) else pick, incarnation)
+        peer.store = self.sites[0].store.id
+        return peer
+
+    async def end(self) -> None:
+        for site in self.sites:
+            await site.service.shutdown()
+            assert isinstance(site.store, DirectoryStore)
+            site.store.close()
+
+
+class Executions:
+    """Each execution takes a while and has an effect; the answer has its number and a token."""
+
+    def __init__(self, size: int = 0) -> None:
+        self.count: Counter[str] = Counter()
+        self.size = size
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(receive)
+        self.count[scope["path"]] += 1
+        await self.go_on.wait()
+        answer = b"%d %b " % (self.count[scope["path"]], body) + os.urandom(8 + self.size)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": answer})
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(5000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it never came")
+
+
+def test_an_answer_outlives_its_process(tmp_path: Path) -> None:
+    """A page with a random token, of several bursts, and an unsafe request's answer."""
+
+    async def main() -> None:
+        app = Executions(size=40_000)
+        group = Group(app, tmp_path / "run")
+        for number, request in enumerate((get("/page"), post("act"))):
+            producer = group.sites[0]
+            peer = group.peer(lambda: group.sites[0], number)
+            peer.piece = lambda: 1000
+            died = False
+
+            def die(producer: Site = producer, peer: Peer = peer) -> None:
+                nonlocal died
+                if not died and len(peer.got) >= 5000:
+                    died = True
+                    group.kill(producer)
+
+            response = await peer.exchange(request, between=die)
+            assert died
+            assert len(body_of(response)) >= 40_000
+        assert app.count == {"/page": 1, "/act": 1}
+        await group.end()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("request_bytes", [get("/slow"), post("slow")])
+def test_a_running_call_has_one_owner(tmp_path: Path, request_bytes: bytes) -> None:
+    async def main() -> None:
+        app = Executions()
+        app.go_on.clear()
+        group = Group(app, tmp_path / "run")
+        a, b, c = group.sites
+        first = asyncio.create_task(group.peer(a).exchange(request_bytes))
+        await until(lambda: b.store.elsewhere((7, 0), 0) != 0)
+        # The same request, as its client repeats it, elsewhere.
+        second, third = (
+            asyncio.create_task(group.peer(site).exchange(request_bytes)) for site in (b, c)
+        )
+        await asyncio.sleep(0)
+        app.go_on.set()
+        answers = {await first, await second, await third}
+        assert len(answers) == 1
+        assert sum(app.count.values()) == 1
+        await group.end()
+
+    asyncio.run(main())
+
+
+def test_an_unsafe_call_that_died_is_unknown_everywhere(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = Executions()
+        app.go_on.clear()
+        group = Group(app, tmp_path / "run")
+        a, b, c = group.sites
+        running = asyncio.create_task(group.peer(a).exchange(post("act")))
+        await until(lambda: app.count["/act"] == 1)
+        group.kill(a)
+        running.cancel()
+        app.go_on.set()
+        answers = set()
+        for site in (b, c):
+            answers.add(await group.peer(site).exchange(post("act")))
+        answer = answers.pop()
+        assert not answers
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert b"trickles-outcome: unknown\r\n" in answer
+        assert app.count == {"/act": 1}
+        await group.end()
+
+    asyncio.run(main())
+
+
+def test_a_safe_call_that_died_runs_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = Executions()
+        app.go_on.clear()
+        group = Group(app, tmp_path / "run")
+        a, b, _ = group.sites
+        running = asyncio.create_task(group.peer(a).exchange(get("/page")))
+        await until(lambda: b.store.elsewhere((7, 0), 0) != 0)
+        group.kill(a)
+        running.cancel()
+        app.go_on.set()
+        answer = await group.peer(b).exchange(get("/page"))
+        assert body_of(answer).startswith(b"2 ")
+        await group.end()
+
+    asyncio.run(main())
+
+
+def test_a_request_in_pieces_is_gathered_by_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = Executions()
+        group = Group(app, tmp_path / "run")
+        a, b, c = group.sites
+        request = post("big", bytes(range(256)) * 40)
+        peer = group.peer(a)
+        peer.begin(request)
+        await peer.upload([(0, 3000)])
+        for site, low, high in ((b, 3000, 6000), (c, 6000, 9000)):
+            piece = peer.redeemed(Kind.UPLOAD, low, request[low:high])
+            answer = site.service.answer(piece, group.clock())
+            assert answer == Forward(a.store.owner)
+            held = await site.ask(piece)
+            assert isinstance(held, Held)
+            assert held.held == high
+        # By what is written, where the continuation is too old to name the owner.
+        peer.progress = b""
+        piece = peer.redeemed(Kind.UPLOAD, 9000, request[9000:])
+        assert b.service.answer(piece, group.clock()) == Forward(a.store.owner)
+        await group.end()
+
+    asyncio.run(main())
+
+
+def test_cancelling_reaches_the_owner(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = Executions()
+        app.go_on.clear()
+        group = Group(app, tmp_path / "run")
+        a, b, _ = group.sites
+        peer = group.peer(a)
+        running = asyncio.create_task(peer.exchange(post("act")))
+        await until(lambda: app.count["/act"] == 1)
+        datagram = peer.redeemed(Kind.CANCEL)
+        assert b.service.cancel(datagram) == Forward(a.store.owner)
+        assert a.service.cancel(datagram) is None
+        assert all(run.gone for run in a.service.runner.calls.runs)
+        running.cancel()
+        app.go_on.set()
+        await group.end()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_killed_at_random(tmp_path: Path, seed: int) -> None:
+    """Any datagram at any process, processes die: right answers, or an unknown outcome."""
+    random = Random(seed)
+
+    async def main() -> None:
+        app = Executions(size=random.choice((0, 3000, 20_000)))
+        group = Group(app, tmp_path / "run")
+        outcomes: Counter[str] = Counter()
+
+        def disturb() -> None:
+            group.clock.ms += 100
+            if random.random() < 0.15:
+                group.kill(random.choice(group.sites))
+
+        for incarnation in range(10):
+            peer = group.peer(lambda: random.choice(group.sites), incarnation)
+            peer.piece = lambda: random.choice((100, 1500, 70_000))
+            for exchange in range(3):
+                name = f"{incarnation}-{exchange}"
+                body = random.randbytes(random.choice((3, 3, 4000)))
+                request = random.choice((post(name, body), get(f"/{name}")))
+                cuts = None
+                if len(request) > 1000:
+                    middle = random.randrange(1, len(request))
+                    cuts = [(0, middle), (middle, len(request))]
+                try:
+                    answer = await peer.exchange(request, cuts=cuts, between=disturb)
+                except RefusedByServer:
+                    outcomes["refused"] += 1
+                    assert request.startswith(b"GET"), "an unsafe answer is published"
+                    break
+                if answer.startswith(b"HTTP/1.1 500"):
+                    outcomes["unknown"] += 1
+                    assert b"trickles-outcome: unknown" in answer
+                    assert app.count[f"/{name}"] <= 1
+                    break
+                outcomes["right"] += 1
+                if request.startswith(b"POST"):
+                    assert body_of(answer).startswith(b"1 " + body)
+                    assert app.count[f"/{name}"] == 1
+        assert outcomes["right"] >= 10, outcomes
+        await group.end()
+
+    asyncio.run(main())

@@ -1,0 +1,245 @@
+"""The run directory: what its processes learn of each other, and what happens when it is lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trickles_web.errors import UsageError
+from trickles_web.state import Claim, DirectoryStore, Published, rundir
+from trickles_web.state.ledger import LIFE_MS
+
+NOW = 1_700_000_000_000
+KEY = (0x1234_5678_9ABC, 3)
+DIGEST = b"12345678"
+
+
+class Small:
+    """As a kept response."""
+
+    size = 10
+    running = False
+
+
+def member(directory: Path, owner: int, most_bytes: int = 1 << 20) -> DirectoryStore[Small]:
+    random = b"\0\0\0\7" + owner.to_bytes(4, "big")
+    return DirectoryStore(directory, random, most_bytes=most_bytes)
+
+
+def die(store: DirectoryStore[Small]) -> None:
+    """As SIGKILL: the kernel closes the descriptors."""
+    store._life.forget()
+
+
+def response(data: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> Published:
+    return Published(b"progress", data, b"12345678", False, 17)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def test_all_processes_know_the_store_by_one_id(directory: Path) -> None:
+    first, second = member(directory, 1), DirectoryStore[Small](directory, b"\0\0\0\x99\0\0\0\2")
+    assert first.id == second.id == 7
+    first.wipe(bytes(4))
+    assert first.id == 7
+
+
+def test_the_id_outlives_the_processes(directory: Path) -> None:
+    die(member(directory, 1))
+    assert DirectoryStore[Small](directory, b"\0\0\0\x99\0\0\0\2").id == 7
+
+
+def test_one_claim_is_granted_among_all(directory: Path) -> None:
+    a, b, c = (member(directory, n) for n in (1, 2, 3))
+    assert a.claim(KEY, DIGEST, NOW) is Claim.GRANTED
+    assert b.claim(KEY, DIGEST, NOW) is Claim.KNOWN
+    assert c.claim(KEY, b"87654321", NOW) is Claim.CONFLICT
+    entry = b.claimed(KEY)
+    assert entry is not None
+    assert (entry.digest, entry.claimed) == (DIGEST, NOW)
+    assert len(b.ledger) == len(c.ledger) == 0
+
+
+def test_the_claimant_is_the_owner_while_it_lives(directory: Path) -> None:
+    a, b = member(directory, 1), member(directory, 2)
+    a.claim(KEY, DIGEST, NOW)
+    assert (a.elsewhere(KEY, 0), b.elsewhere(KEY, 0)) == (0, 1)
+    die(a)
+    assert b.elsewhere(KEY, 0) == 0
+    assert b.elsewhere(KEY, 1) == 0
+    assert b.claim(KEY, DIGEST, NOW) is Claim.KNOWN, "dead, but perhaps executed"
+
+
+def test_who_announces_is_the_owner_until_somebody_else_does(directory: Path) -> None:
+    a, b, c = (member(directory, n) for n in (1, 2, 3))
+    a.announce(KEY, NOW)
+    assert c.elsewhere(KEY, 0) == 1
+    assert c.elsewhere(KEY, 2) == 2, "what is sealed is newer"
+    assert c.elsewhere(KEY, 3) == 0
+    die(a)
+    b.announce(KEY, NOW)
+    assert c.elsewhere(KEY, 0) == 2
+    b.drop(KEY)
+    assert c.elsewhere(KEY, 0) == 0
+
+
+def test_a_published_response_outlives_its_producer(directory: Path) -> None:
+    a, b = member(directory, 1), member(directory, 2)
+    assert b.published(KEY, NOW) is None
+    a.publish(KEY, response(), NOW)
+    die(a)
+    assert b.published(KEY, NOW) == response()
+    large = response(os.urandom(900_000))
+    b.publish(KEY, large, NOW)
+    assert b.published(KEY, NOW) == large
+    b.drop(KEY)
+    assert b.published(KEY, NOW) is None
+
+
+def test_there_is_no_room_for_more_than_the_bound(directory: Path) -> None:
+    a = member(directory, 1, most_bytes=100_000)
+    a.publish((1, 1), response(bytes(60_000)), NOW)
+    a.publish((2, 1), response(bytes(60_000)), NOW)
+    assert a.published((1, 1), NOW) is not None
+    assert a.published((2, 1), NOW) is None
+    a.drop((1, 1))
+    a.sweep(NOW)
+    a.publish((2, 1), response(bytes(60_000)), NOW)
+    assert a.published((2, 1), NOW) is not None
+
+
+def test_the_sweep_takes_the_oldest_but_never_those_of_live_claims(directory: Path) -> None:
+    a, b = member(directory, 1), member(directory, 2, most_bytes=100_000)
+    a.claim((1, 1), DIGEST, NOW)
+    for n in (1, 2, 3):
+        a.publish((n, 1), response(bytes(60_000)), NOW + n)
+    b.sweep(NOW + 4)
+    assert [a.published((n, 1), NOW) is not None for n in (1, 2, 3)] == [True, False, False]
+
+
+def test_the_sweep_removes_what_has_had_its_time(directory: Path) -> None:
+    a, b = member(directory, 1), member(directory, 2)
+    a.claim((1, 1), DIGEST, NOW)
+    a.publish((1, 1), response(), NOW)
+    a.publish((2, 1), response(), NOW)
+    a.announce((3, 1), NOW)
+    (directory / "2-1.r.77").write_bytes(b"a draft of a process that died")
+    os.utime(directory / "2-1.r.77", ns=(NOW * 1_000_000, NOW * 1_000_000))
+    b.sweep(NOW + b.ttl_ms)
+    assert b.published((2, 1), NOW) is not None
+    b.sweep(NOW + b.ttl_ms + 1)
+    names = sorted(path.name for path in directory.iterdir())
+    assert names == ["1-1.c", "1-1.r", "id", "w-00000001", "w-00000002"]
+    b.sweep(NOW + LIFE_MS + 1)
+    assert (directory / "1-1.c").exists(), "its process lives, and its ledger decides"
+    die(a)
+    b.sweep(NOW + LIFE_MS + 1)
+    names = sorted(path.name for path in directory.iterdir())
+    assert names in (["id", "w-00000002"], ["1-1.r", "id", "w-00000002"])
+    b.sweep(NOW + LIFE_MS + 1)
+    assert sorted(path.name for path in directory.iterdir()) == ["id", "w-00000002"]
+
+
+def test_reading_keeps_a_response(directory: Path) -> None:
+    a = member(directory, 1)
+    a.publish(KEY, response(), NOW)
+    assert a.published(KEY, NOW + a.ttl_ms) is not None
+    a.sweep(NOW + a.ttl_ms + 1)
+    assert a.published(KEY, NOW) is not None
+
+
+def test_the_ledger_removes_its_own_claims(directory: Path) -> None:
+    a = member(directory, 1)
+    a.ledger.capacity = 1
+    a.claim((1, 1), DIGEST, NOW)
+    a.ended((1, 1), NOW)
+    assert a.claim((2, 1), DIGEST, NOW) is Claim.FULL
+    assert a.claim((2, 1), DIGEST, NOW + LIFE_MS) is Claim.GRANTED
+    assert sorted(path.name for path in directory.glob("*.c")) == ["2-1.c"]
+
+
+def test_a_directory_that_is_gone_refuses_claims_and_is_made_anew(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    a = member(directory, 1)
+    for path in directory.iterdir():
+        path.unlink()
+    directory.rmdir()
+    assert a.claim(KEY, DIGEST, NOW) is Claim.FULL
+    a.publish(KEY, response(), NOW)
+    a.announce(KEY, NOW)
+    assert a.published(KEY, NOW) is None
+    assert a.claimed(KEY) is None
+    assert "503" in caplog.text
+    assert len(caplog.records) == 1, "said once"
+    a.sweep(NOW)
+    assert a.lost
+    a.renew(b"\0\0\0\x42")
+    assert a.id == 0x42
+    assert a.claim(KEY, DIGEST, NOW) is Claim.GRANTED
+    assert member(directory, 2).elsewhere(KEY, 0) == 1
+
+
+def test_a_stranger_in_the_directory_is_no_response(directory: Path) -> None:
+    a = member(directory, 1)
+    for name in ("c", "o", "r"):
+        (directory / f"{KEY[0]:x}-{KEY[1]:x}.{name}").write_bytes(b"?")
+    assert a.published(KEY, NOW) is None
+    assert a.claimed(KEY) is None
+    assert a.elsewhere(KEY, 0) == 0
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o777, 0o710])
+def test_a_directory_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+    with pytest.raises(UsageError, match="chmod 700"):
+        member(tmp_path, 1)
+
+
+def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match="File exists"):
+        member(tmp_path / "file", 1)
+
+
+CHILD = """
+import os, sys, time
+from pathlib import Path
+from trickles_web.state import rundir
+life = rundir.Life(Path(sys.argv[1]), 9)
+if sys.argv[2] == "alone" or not os.fork():
+    print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("fork", ["alone", "fork"])
+def test_a_killed_process_is_dead_at_once(directory: Path, fork: str) -> None:
+    """Also when a child that it forked lives on."""
+    rundir.open_directory(directory)
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(directory), fork],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert rundir.alive(directory, 9)
+        process.kill()
+        process.wait()
+        assert not rundir.alive(directory, 9)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def test_the_end_leaves_nothing(directory: Path) -> None:
+    a = member(directory, 1)
+    a.close()
+    assert [path.name for path in directory.iterdir()] == ["id"]
