@@ -62,6 +62,8 @@ class Stage:
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="trickles-loadtest-"))
+        self.environment: dict[str, str] = {}
+        """Variables for all processes, beside those of this one."""
         self._processes: list[Process] = []
 
     def __enter__(self) -> Stage:
@@ -86,6 +88,7 @@ class Stage:
         ours = {
             "PYTHONPATH": str(ROOT),
             "XDG_STATE_HOME": str(self.directory / "state"),
+            "XDG_RUNTIME_DIR": str(self.directory),
             "TRICKLES_TOKENS": "off",
         }
         log = self.directory / f"{name}.log"
@@ -97,7 +100,7 @@ class Stage:
                 stdout=output,
                 stderr=output,
                 cwd=self.directory,
-                env=inherited | ours,
+                env=inherited | ours | self.environment,
                 pass_fds=fds,
                 start_new_session=True,
             )

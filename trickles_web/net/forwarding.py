@@ -43,7 +43,7 @@ def unpack(message: bytes) -> tuple[bytes, Peer]:
         host, port, *rest = sockaddr
         control = [(int(level), int(kind), bytes.fromhex(data)) for level, kind, data in parts]
         return message[at:], ((str(host), int(port), *map(int, rest)), control)
-    except (struct.error, TypeError) as error:
+    except (struct.error, TypeError, OverflowError, RecursionError) as error:
         raise ValueError("not a forwarded datagram") from error
 
 

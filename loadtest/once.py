@@ -1,0 +1,164 @@
+"""Scenario: every unsafe request is executed at most once, and every success exactly once.
+
+python -m loadtest.once HOST PORT COUNT   the client: COUNT POSTs, a line of JSON at the end
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import sys
+import time
+from collections import Counter
+
+from loadtest import effects
+from loadtest.link import FAR_ADDRESS, Shape, link
+from loadtest.processes import Process, Replica, Stage
+from loadtest.report import Options, Report
+from loadtest.rtt import UDP_PORT
+from loadtest.spray import Worker
+from trickles_web.client.streams import open_connection
+from trickles_web.errors import FlowError
+
+POSTS, QUICK_POSTS = 2000, 300
+WORKERS = 3
+LOSS = 0.03
+KILL_EVERY_S = (0.2, 0.8)
+AT_ONCE = 20
+PER_FLOW = 5
+"""Requests on a flow, one after the other, if all goes well."""
+LONGEST_S = 600.0
+
+
+def run(options: Options) -> Report:
+    """Three workers with the directory store, any datagram to any of them, 3% loss, SIGKILLs."""
+    report = Report()
+    posts = QUICK_POSTS if options.quick else POSTS
+    chance = random.Random(options.seed)
+    shape = Shape(loss=LOSS, delay_ms=2, seed=options.seed)
+    with link(shape) as between, Stage() as stage:
+        file = str(stage.directory / "effects.sqlite")
+        effects.create(file)
+        stage.environment[effects.FILE_VARIABLE] = file
+        server = Replica(
+            stage,
+            "server",
+            "loadtest.effects:app",
+            *("--host", FAR_ADDRESS, "--port", str(UDP_PORT)),
+            *("--workers", str(WORKERS), "--steering", "random"),
+            *("--store", f"dir:{stage.directory}/run"),
+            netns=between.far,
+        )
+        server.ready()
+        arguments = (FAR_ADDRESS, str(UDP_PORT), str(posts))
+        client = stage.python("client", "loadtest.once", *arguments, netns=between.near)
+        workers = [Worker(server.process, number + 1) for number in range(WORKERS)]
+        _kill_while_it_runs(client, workers, chance)
+        result = json.loads(client.log.splitlines()[-1])
+        _judge(report, result, effects.executions(file), sum(w.kills for w in workers), posts)
+        tracebacks = len(re.findall(r"^Traceback", server.log, re.MULTILINE))
+        report.figures["tracebacks in the server's log"] = tracebacks
+        report.check(not tracebacks, "no traceback")
+    return report
+
+
+def _kill_while_it_runs(client: Process, workers: list[Worker], chance: random.Random) -> None:
+    deadline = time.monotonic() + LONGEST_S
+    while client.popen.poll() is None:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the client does not end: {client.log}")
+        time.sleep(chance.uniform(*KILL_EVERY_S))
+        chance.choice(workers).restart()
+    if client.popen.returncode:
+        raise RuntimeError(f"the client failed: {client.log}")
+
+
+def _judge(
+    report: Report, result: dict[str, list[str]], executed: list[str], kills: int, posts: int
+) -> None:
+    successes, unknown, refused = (set(result[k]) for k in ("success", "unknown", "refused"))
+    times = Counter(executed)
+    twice = [name for name, count in times.items() if count > 1]
+    report.add(
+        {
+            "POSTs": posts,
+            "kills": kills,
+            "successes": len(successes),
+            "unknown": len(unknown),
+            "refused (503)": len(refused),
+            "rows": len(executed),
+            "names twice": len(twice),
+            "successes without row": len(successes - set(times)),
+            "refused with a row": len(refused & set(times)),
+        }
+    )
+    report.check(len(successes) + len(unknown) + len(refused) == posts, "every POST has an outcome")
+    report.check(not twice, "no request is executed twice")
+    report.check(not successes - set(times), "every success has its row")
+    report.check(not refused & set(times), "what is refused is not executed")
+    report.check(len(executed) <= len(successes) + len(unknown), "rows <= successes + unknown")
+    report.check(len(successes) > 0.9 * posts, "nine in ten succeed")
+
+
+class Poster:
+    """The client: what came of each request, by its name."""
+
+    def __init__(self, host: str, port: int, count: int) -> None:
+        self.host, self.port = host, port
+        self.names = iter([f"request {number}" for number in range(count)])
+        self.outcomes: dict[str, list[str]] = {"success": [], "unknown": [], "refused": []}
+
+    async def flows(self) -> None:
+        """One flow after the other, as long as there are requests."""
+        while await self.flow():
+            pass
+
+    async def flow(self) -> bool:
+        """Some requests on one flow; False if there were none left."""
+        reader, writer = await open_connection(self.host, self.port)
+        try:
+            for _ in range(PER_FLOW):
+                name = next(self.names, "")
+                if not name:
+                    return False
+                try:
+                    outcome = await self.post(name, reader, writer)
+                except (FlowError, asyncio.IncompleteReadError) as error:
+                    print(name, repr(error))
+                    outcome = "unknown"
+                self.outcomes[outcome].append(name)
+                if outcome != "success":
+                    return True
+            return True
+        finally:
+            writer.close()
+
+    async def post(
+        self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> str:
+        body = name.encode()
+        head = f"POST / HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        status = int(answer.split(b" ", 2)[1])
+        if status == 200:
+            chunks = await reader.readuntil(b"\r\n0\r\n\r\n")
+            if b"done " + body not in chunks:
+                raise RuntimeError(f"{name} got the answer of another: {chunks!r}")
+            return "success"
+        print(name, status)
+        return "refused" if status == 503 else "unknown"
+
+
+async def main(host: str, port: int, count: int) -> None:
+    poster = Poster(host, port, count)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(poster.flows())
+    print(json.dumps(poster.outcomes))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
