@@ -129,6 +129,8 @@ class Peer:
     closed: bool = False
     piece: Callable[[], int] = lambda: 1 << 20
     answers: int = 0
+    repeated: bool = False
+    """What is sent was sent before."""
     patience: int = 0
     """How often NOT_MINE is taken for an invitation to try another server."""
 
@@ -158,6 +160,7 @@ class Peer:
             received=received,
             edition=self.edition,
             handed_on=self.handed_on,
+            repeated=self.repeated,
             validated=True,
             may_run=True,
             fresh=True,

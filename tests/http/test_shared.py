@@ -131,9 +131,10 @@ def test_a_running_call_has_one_owner(tmp_path: Path, request_bytes: bytes) -> N
         first = asyncio.create_task(group.peer(a).exchange(request_bytes))
         await until(lambda: b.store.elsewhere((7, 0), 0) != 0)
         # The same request, as its client repeats it, elsewhere.
-        second, third = (
-            asyncio.create_task(group.peer(site).exchange(request_bytes)) for site in (b, c)
-        )
+        repeats = [group.peer(site) for site in (b, c)]
+        for peer in repeats:
+            peer.repeated = True
+        second, third = (asyncio.create_task(peer.exchange(request_bytes)) for peer in repeats)
         await asyncio.sleep(0)
         app.go_on.set()
         answers = {await first, await second, await third}

@@ -172,7 +172,7 @@ def test_a_directory_that_is_gone_refuses_claims_and_is_made_anew(
     for path in directory.iterdir():
         path.unlink()
     directory.rmdir()
-    assert a.claim(KEY, DIGEST, NOW) is Claim.FULL
+    assert a.claim(KEY, DIGEST, NOW) is Claim.DOWN
     a.publish(KEY, response(), NOW)
     a.announce(KEY, NOW)
     assert a.published(KEY, NOW) is None

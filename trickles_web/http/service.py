@@ -34,8 +34,9 @@ from trickles_web.http.progress import (
     digest,
     encode,
 )
-from trickles_web.http.request import Malformed, Reader, read_whole
-from trickles_web.http.responses import PENDING, Finished, Forward, Held, Need, Refuse
+from trickles_web.http.request import Malformed, Reader
+from trickles_web.http.reruns import Reruns
+from trickles_web.http.responses import PENDING, Finished, Forward, Held, Need, Pending, Refuse
 from trickles_web.http.runner import Answer, KeptResponse, Runner
 from trickles_web.state import Claim, Conflict
 from trickles_web.transport.wire import Code, Kind
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from trickles_web.http.scope import ASGIApp
     from trickles_web.state import Key, Store
     from trickles_web.transport.server import Redeemed
+
+SAFE_STARTS = (b"GET ", b"HEAD ")
+"""How most safe requests begin."""
 
 logger = logging.getLogger("trickles.error")
 
@@ -77,6 +81,7 @@ class Service:
         self.assembly = Assembly(
             config, store, soon=self.runner.calls.soon, on_ready=on_ready, clock=clock
         )
+        self.reruns = Reruns(config, store, self.runner, self.assembly)
         self._clock = clock
 
     # What the endpoint calls
@@ -128,20 +133,37 @@ class Service:
             self.store.drop(key)
         return Forward(owner) if owner else None
 
+    def _find(self, key: Key, sealed: int, now: int) -> KeptResponse | Forward | Pending | None:
+        """The response to `key`, or who has it; PENDING while the store is asked.
+
+        sealed: the owner that the continuation names.
+        """
+        kept = self.runner.kept(key, now)
+        if kept is not None:
+            return kept
+        if not self.store.knows(key, now):
+            return PENDING
+        found = self.runner.published(key, now)
+        if found is not None:
+            return found
+        owner = self.store.elsewhere(key, sealed)
+        return Forward(owner) if owner else None
+
     # Receiving
 
-    def _following(self, p: Progress, r: Redeemed, now: int) -> Progress | Refuse | Forward | None:
+    def _following(
+        self, p: Progress, r: Redeemed, now: int
+    ) -> Progress | Refuse | Forward | Pending | None:
         """The exchange after `p`'s, or None if that one is not over."""
         if p.closes:
             return None
         end = p.response_end
         if end == UNKNOWN:
-            kept = self.runner.kept((r.incarnation, p.exchange), now)
+            kept = self._find((r.incarnation, p.exchange), p.owner, now)
+            if isinstance(kept, Forward | Pending):
+                return kept
             if kept is None:
                 # Nobody knows, so the client's word counts; but only if it can be true.
-                owner = self.store.elsewhere((r.incarnation, p.exchange), p.owner)
-                if owner:
-                    return Forward(owner)
                 if r.received >= MOST_RECEIVED:
                     return Refuse(Code.GONE)
                 end = max(r.received, p.response_start)
@@ -163,12 +185,15 @@ class Service:
 
     def _receive(self, p: Progress, r: Redeemed, now: int) -> Answer:
         key = (r.incarnation, p.exchange)
-        kept = self.runner.kept(key, now)
+        # Nobody else can have what is sent for the first time.
+        first = not (p.owner or r.repeated or r.attempt) and r.request_bytes.startswith(SAFE_STARTS)
+        kept = self.runner.kept(key, now) if first else self._find(key, p.owner, now)
+        if isinstance(kept, Pending) and r.kind is Kind.UPLOAD:
+            kept = None  # it would not wait, and gathering may begin anywhere
+        if isinstance(kept, Forward | Pending):
+            return kept
         if kept is not None:
             return self._repeat(kept, r, now)
-        owner = self.store.elsewhere(key, p.owner)
-        if owner:
-            return Forward(owner)
         if not r.fresh and (r.repeated or r.kind is Kind.UPLOAD):
             p.doubtful = True
         if not (r.may_run or self.open_to_strangers):
@@ -244,8 +269,14 @@ class Service:
             return self.runner.busy(key, following, outcome, r, now)
         if not outcome.safe:
             claim = self.store.claim(key, reader.name, now)
+            if claim is Claim.ASKED:
+                return PENDING
             if claim is Claim.FULL:
                 return self.runner.busy(key, following, outcome, r, now)
+            if claim is Claim.DOWN:
+                return self.runner.page(key, following, 503, r, now, closes=True, unknown=True)
+            if claim is Claim.KNOWN:
+                return self._unknown(key, following, r, now)
             if claim is not Claim.GRANTED:
                 return Refuse(Code.CONFLICT)
         reader.take(data)
@@ -278,6 +309,7 @@ class Service:
         if entry is not None:
             p.date = entry.claimed // 1000  # so that a page made twice is the same page
         p.reruns = 0
+        self.store.declare_unknown(key)
         answer = self.runner.page(key, p, 500, r, now, closes=True, unknown=True)
         if isinstance(answer, Refuse):  # bytes of another response were handed on
             self.store.drop(key)
@@ -294,15 +326,14 @@ class Service:
             if self._is_authorised(r.authorised_at, now):
                 return self.runner.serve(self._file(p, r, r.authorised_at, now), r, now)
             return self._authorise(key, p, r, now)
-        kept = self.runner.kept(key, now)
+        kept = self._find(key, p.owner, now)
+        if isinstance(kept, Forward | Pending):
+            return kept
         name = p.edition.to_bytes(4, "big") + p.response_check if p.reproducible else b""
         if kept is not None:
             if r.handed_on and name and isinstance(kept, Finished) and kept.name != name:
                 return Refuse(Code.GONE)
             return self._repeat(kept, r, now)
-        owner = self.store.elsewhere(key, p.owner)
-        if owner:
-            return Forward(owner)
         if p.unsafe:
             if r.store != self.store.id:
                 return Refuse(Code.NOT_MINE)
@@ -310,7 +341,7 @@ class Service:
         contradicts = r.handed_on and p.kind is Body.MEMORY and not p.reproducible
         if p.reruns >= MOST_RERUNS or contradicts:
             return Refuse(Code.GONE)
-        return self._run_again(key, p, r, now, name if r.handed_on else None)
+        return self.reruns.run(key, p, r, now, name if r.handed_on else None)
 
     def _is_authorised(self, at: int, now: int) -> bool:
         return not at or now - at * 1000 <= self.config.authorisation_ms
@@ -321,65 +352,20 @@ class Service:
 
     def _authorise(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
         """The app is asked again whether this file may be had, and must name the same one."""
-        kept = self.runner.kept(key, now)
+        kept = self._find(key, 0, now)
+        if isinstance(kept, Forward | Pending):
+            return kept
         if isinstance(kept, FileResponse) and not self._is_authorised(kept.authorised_at, now):
             self.store.drop(key)
             kept = None
         if kept is None:
-            owner = self.store.elsewhere(key, 0)
-            if owner:
-                return Forward(owner)
-            return Refuse(Code.GONE) if p.unsafe else self._run_again(key, p, r, now, None)
+            return Refuse(Code.GONE) if p.unsafe else self.reruns.run(key, p, r, now, None)
         if isinstance(kept, Run):
             kept.parked = p.response_start
             return PENDING
         if isinstance(kept, FileResponse) and kept.is_same_file(p):
             return self.runner.serve(self._file(p, r, kept.authorised_at, now), r, now)
         return Refuse(Code.GONE)
-
-    def _run_again(
-        self, key: Key, p: Progress, r: Redeemed, now: int, expected: bytes | None
-    ) -> Answer:
-        """Soft state is lost and the request is safe: run it again, once its bytes are here."""
-        if not r.may_run:
-            return Held(p.request_end, r.progress, complete=True)
-        if self.runner.full:
-            return Refuse(Code.BUSY)
-        skip = p.request_start - r.request_offset
-        length = p.request_end - p.request_start
-        data: bytes | bytearray
-        if r.request_bytes and skip >= 0 and len(r.request_bytes) - skip >= length:
-            data = r.request_bytes[skip : skip + length]
-            reader = read_whole(self.config, data)
-        else:
-            if not r.validated:
-                return Held(p.request_end, r.progress, complete=True)
-            try:
-                spool = self.assembly.write(key, p.request_start, r, now, p.request_end)
-            except Conflict:
-                return Refuse(Code.CONFLICT)
-            missing = spool.missing(p.request_end)
-            if missing:
-                return Need(missing)
-            # Read once all is here: what is malformed then ends where it ended the first time.
-            if spool.behind:
-                return PENDING
-            data, reader = spool.data, self.assembly.read(key, spool)
-            if reader.behind:
-                return PENDING
-        outcome = reader.outcome
-        if outcome is None or outcome.length != length or reader.name != p.request_digest:
-            same = digest(data[:length]) == p.request_digest
-            self.store.close_spool(key)
-            return Refuse(Code.UNKNOWN if same else Code.CONFLICT)  # same: another version's
-        again = called(p, p.request_end, p.request_digest, p.date)  # the date stays
-        again.reruns = min(p.reruns + 1, MOST_RERUNS)
-        if isinstance(outcome, Malformed):
-            return self.runner.page(key, again, outcome.status, r, now, closes=True)
-        if not outcome.safe:
-            return Refuse(Code.UNKNOWN)
-        reader.take(data)
-        return self.runner.start(key, again, outcome, r, now, expected)
 
     # Answers from what is kept
 
@@ -400,12 +386,11 @@ class Service:
 
     def _upload_again(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
         """Request bytes that were asked for again, or are late repeats."""
-        kept = self.runner.kept(key, now)
+        kept = self._find(key, p.owner, now)
+        if isinstance(kept, Forward | Pending):
+            return kept
         if kept is not None:
             return self._repeat(kept, r, now)
-        owner = self.store.elsewhere(key, p.owner)
-        if owner:
-            return Forward(owner)
         lost = p.kind is not Body.FILE or not self._is_authorised(r.authorised_at, now)
         if p.unsafe or not lost or not r.validated or r.request_offset >= p.request_end:
             return Held(p.request_end, r.progress, complete=True)

@@ -173,7 +173,7 @@ class DirectoryStore(MemoryStore[R]):
         except OSError as error:
             self._complain(error)
             self.ledger.withdraw(key)
-            return Claim.FULL
+            return Claim.DOWN if isinstance(error, FileNotFoundError) else Claim.FULL
         if made:
             return Claim.GRANTED
         self.ledger.withdraw(key)

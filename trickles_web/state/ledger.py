@@ -25,6 +25,11 @@ class Claim(IntEnum):
     KNOWN = 2
     CONFLICT = 3
     FULL = 4
+    """No room, so it was not granted to anybody."""
+    DOWN = 5
+    """The store cannot be asked: nobody knows whether it was granted before."""
+    ASKED = 6
+    """The answer comes later."""
 
 
 class Entry:

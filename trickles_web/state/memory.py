@@ -196,6 +196,13 @@ class MemoryStore(Generic[R]):
 
     # What other processes would be told
 
+    def knows(self, key: Key, now: int) -> bool:
+        """There is nobody to ask."""
+        return True
+
+    def declare_unknown(self, key: Key) -> None:
+        """There is nobody to tell: a claim without a response says it."""
+
     def elsewhere(self, key: Key, sealed: int) -> int:
         """Nobody else has anything."""
         return 0

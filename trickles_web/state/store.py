@@ -108,6 +108,14 @@ class Store(Protocol, Generic[R]):
         """The execution of an unsafe request is over."""
         ...
 
+    def knows(self, key: Key, now: int) -> bool:
+        """True if what others have of `key` can be told now; else the service is called later."""
+        ...
+
+    def declare_unknown(self, key: Key) -> None:
+        """What came of the unsafe request `key` is not known, and stays so."""
+        ...
+
     def elsewhere(self, key: Key, sealed: int) -> int:
         """Another process that lives and has the exchange `key`, 0 if none is known.
 

@@ -1,0 +1,402 @@
+"""Soft state that several machines share: a Redis server between them.
+
+    PREFIX:x:KEY    hash of one exchange: d digest, o owner, t time of its claim; a owner announced;
+                    r response, whole; u set when its outcome was declared unknown
+    PREFIX:id       the name of the store
+    PREFIX:owners   sorted set: until when (Redis's clock, ms) each process is taken to be alive
+    PREFIX:peers    hash: where each process takes datagrams from the others
+
+What Redis is asked takes a round trip, and nothing here waits for one: `knows` says whether the
+answer is here, and if not `found(incarnation)` is called when it is. A Redis that does not answer
+counts as one that knows nothing, but then no claim is granted either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import struct
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from trickles_web.state.ledger import LIFE_MS, Claim, Entry, Ledger
+from trickles_web.state.memory import MemoryStore
+from trickles_web.state.store import Key, Published, R
+
+LEASE_MS = 6_000
+RENEW_S = 2.0
+"""A process that missed two renewals in a row is still alive to the others."""
+TIMEOUT_S = 1.0
+"""For one question. Requests wait for it, so it is short."""
+LOOKED_UP_MS = 1_000
+"""How long what Redis said holds, and how long one that is down is left alone."""
+LONGEST_CLAIM_MS = 3_600_000
+"""A claim whose process died goes after this."""
+MOST_KNOWN = 8_192
+MOST_PUBLISHED = 16 << 20
+"""Bytes of one response: more would keep Redis, and whoever looks it up, too long."""
+
+_RESPONSE = struct.Struct(">BIHB")
+
+_NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+_FIND = (
+    _NOW
+    + """
+local x = redis.call('HMGET', KEYS[1], 'd', 'o', 'a', 'r', 't')
+local function alive(owner)
+  local till = owner and redis.call('ZSCORE', KEYS[2], owner)
+  return till and tonumber(till) > now and 1 or 0
+end
+return {x[1], x[2], alive(x[2]), x[3], alive(x[3]), x[4], x[5]}
+"""
+)
+_CLAIM_ONCE = """
+local digest = redis.call('HGET', KEYS[1], 'd')
+if digest then return digest end
+redis.call('HSET', KEYS[1], 'd', ARGV[1], 'o', ARGV[2], 't', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return false
+"""
+_PUBLISH = """
+if redis.call('HEXISTS', KEYS[1], 'u') == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'r', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], redis.call('HEXISTS', KEYS[1], 'd') == 1 and ARGV[3] or ARGV[2])
+return 1
+"""
+_ANNOUNCE = """
+redis.call('HSET', KEYS[1], 'a', ARGV[1])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+"""
+_DROP = """
+if redis.call('HEXISTS', KEYS[1], 'd') == 1 then redis.call('HDEL', KEYS[1], 'r', 'a')
+else redis.call('DEL', KEYS[1]) end
+"""
+_RENEW = (
+    _NOW
+    + """
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - 600000)) do
+  redis.call('ZREM', KEYS[1], dead)
+  redis.call('HDEL', KEYS[2], dead)
+end
+local answer = {}
+for _, owner in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')) do
+  answer[#answer + 1] = owner
+  answer[#answer + 1] = redis.call('HGET', KEYS[2], owner) or ''
+end
+redis.call('SET', KEYS[3], ARGV[4], 'NX')
+answer[#answer + 1] = redis.call('GET', KEYS[3])
+return answer
+"""
+)
+
+logger = logging.getLogger("trickles.error")
+
+
+class _Known:
+    """What Redis said of one exchange, at wall-clock ms `at`; None of it if it did not answer."""
+
+    __slots__ = ("announced", "at", "claimed", "digest", "failed", "owner", "response", "told")
+
+    def __init__(self, at: int, failed: bool = False) -> None:
+        self.at = at
+        self.failed = failed
+        self.digest = b""
+        self.claimed = 0
+        self.owner = 0
+        """The claimant, while it lives."""
+        self.announced = 0
+        self.response: bytes | None = None
+        self.told = False
+        """Redis was told something of it from here, or had something to tell."""
+
+
+class RedisStore(MemoryStore[R]):
+    """The store of one process, to be started. `found` and `renewed` are called in the loop."""
+
+    def __init__(
+        self,
+        url: str,
+        service: str,
+        random: bytes,
+        *,
+        clock: Callable[[], int],
+        most_bytes: int = 256 << 20,
+        most_responses: int = 4096,
+        ttl_ms: int = 60_000,
+        ledger: Ledger | None = None,
+    ) -> None:
+        """`random`: 8 bytes. clock: wall-clock ms. Raises ValueError for a bad URL."""
+        super().__init__(
+            random,
+            most_bytes=most_bytes,
+            most_responses=most_responses,
+            ttl_ms=ttl_ms,
+            ledger=ledger,
+        )
+        self.owner = int.from_bytes(random[4:8], "big") or 1
+        self.peer = ""
+        """Where this process takes datagrams from the others: host, blank, port."""
+        self.found: Callable[[int], None] = lambda incarnation: None
+        self.renewed: Callable[[int], None] = lambda ident: None
+        self._clock = clock
+        self._prefix = f"trickles:{service}"
+        self._redis = redis.asyncio.from_url(
+            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+        )
+        self._known: OrderedDict[Key, _Known] = OrderedDict()
+        self._asking: set[Key] = set()
+        self._claims: dict[Key, Claim] = {}
+        """What came of claims that were asked for."""
+        self._peers: dict[int, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._down_until = 0
+        self._down = False
+        find, claim, publish, announce, drop, renew = map(
+            self._redis.register_script,
+            (_FIND, _CLAIM_ONCE, _PUBLISH, _ANNOUNCE, _DROP, _RENEW),
+        )
+        self._find, self._claim, self._publish = find, claim, publish
+        self._announce, self._drop, self._renew = announce, drop, renew
+
+    # Life
+
+    async def start(self) -> None:
+        """Take a lease, and learn the store's id. Goes on without, if Redis does not answer."""
+        await self._renew_once()
+        self._do(self._keep_renewing())
+
+    async def close(self) -> None:
+        """Give the lease back: what this process ran has ended."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(RedisError, OSError):
+            await self._redis.zrem(f"{self._prefix}:owners", f"{self.owner:08x}")
+        await self._redis.aclose()
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            await self._renew_once()
+
+    async def _renew_once(self) -> None:
+        keys = [f"{self._prefix}:{name}" for name in ("owners", "peers", "id")]
+        arguments: list[Any] = [f"{self.owner:08x}", LEASE_MS, self.peer, self.id]
+        answer = await self._ask(lambda: self._renew(keys=keys, args=arguments))
+        if answer is None:
+            return
+        *pairs, ident = cast(list[bytes], answer)
+        owners = zip(pairs[::2], pairs[1::2], strict=True)
+        self._peers = {int(owner, 16): peer.decode() for owner, peer in owners}
+        if int(ident) != self.id:
+            self.id = int(ident)
+            self.renewed(self.id)
+
+    def address(self, owner: int) -> tuple[str, int] | None:
+        """Where another process takes datagrams."""
+        host, _, port = self._peers.get(owner, "").rpartition(" ")
+        return (host, int(port)) if host else None
+
+    def wipe(self, random: bytes) -> None:
+        """Lose what memory holds, but for the ledger. Redis outlives any process."""
+        self._clear()
+        self._known.clear()
+
+    # What Redis knows
+
+    def knows(self, key: Key, now: int) -> bool:
+        """True if what follows can be asked about `key`; else `found` will be called."""
+        known = self._known.get(key)
+        if known is not None and known.at + LOOKED_UP_MS > now:
+            return True
+        if now < self._down_until:
+            self._remember(key, _Known(now, failed=True))
+            return True
+        if key not in self._asking:
+            self._asking.add(key)
+            self._do(self._look_up(key))
+        return False
+
+    async def _look_up(self, key: Key) -> None:
+        try:
+            keys = [self._exchange(key), f"{self._prefix}:owners"]
+            answer = await self._ask(lambda: self._find(keys=keys))
+            known = _Known(self._clock(), failed=answer is None)
+            if answer is not None:
+                digest, owner, alive, announced, announcer_alive, response, at = cast(Any, answer)
+                known.digest, known.claimed = digest or b"", int(at or 0)
+                known.told = bool(digest or announced or response)
+                known.owner = int(owner, 16) if owner and alive else 0
+                known.announced = int(announced, 16) if announced and announcer_alive else 0
+                known.response = response
+            self._remember(key, known)
+        finally:
+            self._asking.discard(key)
+        self.found(key[0])
+
+    def _remember(self, key: Key, known: _Known) -> None:
+        self._known[key] = known
+        self._known.move_to_end(key)
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+
+    def elsewhere(self, key: Key, sealed: int) -> int:
+        """Another process that lives and has the exchange `key`, 0 if none."""
+        if sealed == self.owner:
+            return 0
+        if sealed in self._peers:
+            return sealed
+        known = self._known.get(key)
+        if known is None:
+            return 0
+        owner = known.owner or known.announced
+        return owner if owner != self.owner and owner in self._peers else 0
+
+    def published(self, key: Key, now: int) -> Published | None:
+        """The whole response to `key`, whoever produced it."""
+        known = self._known.get(key)
+        data = known.response if known is not None else None
+        if known is None or data is None or len(data) < _RESPONSE.size:
+            return None
+        known.response = None  # it is kept in memory from here on
+        failed, authorised_at, length, named = _RESPONSE.unpack_from(data)
+        at = _RESPONSE.size
+        return Published(
+            data[at : at + length],
+            data[at + length + named :],
+            data[at + length : at + length + named],
+            bool(failed),
+            authorised_at,
+        )
+
+    # What Redis is told
+
+    def announce(self, key: Key, now: int) -> None:
+        """Tell the others that this process has the exchange."""
+        known = self._telling(key, now)
+        if known.announced != self.owner:
+            known.announced = self.owner
+            arguments: list[Any] = [f"{self.owner:08x}", LONGEST_CLAIM_MS]
+            self._tell(lambda: self._announce(keys=[self._exchange(key)], args=arguments))
+
+    def _telling(self, key: Key, now: int) -> _Known:
+        known = self._known.get(key)
+        if known is None:
+            known = _Known(now)
+            self._remember(key, known)
+        known.told = True
+        return known
+
+    def publish(self, key: Key, response: Published, now: int) -> None:
+        """Put a whole response where the others find it."""
+        if len(response.data) > MOST_PUBLISHED:
+            return
+        self._telling(key, now)
+        head = _RESPONSE.pack(
+            response.failed, response.authorised_at, len(response.progress), len(response.name)
+        )
+        data = b"".join((head, response.progress, response.name, response.data))
+        arguments: list[Any] = [data, self.ttl_ms, LIFE_MS]
+        self._tell(lambda: self._publish(keys=[self._exchange(key)], args=arguments))
+
+    def drop(self, key: Key) -> None:
+        """Forget the response and the spool of `key`, here and in Redis."""
+        super().drop(key)
+        known = self._known.pop(key, None)
+        if known is not None and known.told:
+            self._tell(lambda: self._drop(keys=[self._exchange(key)]))
+
+    # The ledger
+
+    def claim(self, key: Key, digest: bytes, now: int) -> Claim:
+        """Reserve the one execution of an unsafe request; ASKED until Redis has said."""
+        answer = self._claims.pop(key, None)
+        if answer is not None:
+            if answer is Claim.GRANTED:
+                return self.ledger.claim(key, digest, now)
+            return answer
+        known = self._known.get(key)
+        if known is None or known.failed or now < self._down_until:
+            return Claim.DOWN
+        if key not in self._asking:
+            self._asking.add(key)
+            self._do(self._claim_it(key, digest, now))
+        return Claim.ASKED
+
+    async def _claim_it(self, key: Key, digest: bytes, now: int) -> None:
+        keys = [self._exchange(key)]
+        arguments: list[Any] = [digest, f"{self.owner:08x}", LONGEST_CLAIM_MS, now]
+        self._telling(key, now)
+        try:
+            answer = await self._ask(lambda: self._claim(keys=keys, args=arguments), nothing=b"")
+        except RedisError as error:  # out of memory: it answers, and has no room
+            logger.error("Redis refuses claims: %s", error)
+            self._claims[key] = Claim.FULL
+        else:
+            if answer == b"":
+                self._claims[key] = Claim.DOWN
+            elif answer is None:
+                self._claims[key] = Claim.GRANTED
+            else:
+                self._claims[key] = Claim.KNOWN if answer == digest else Claim.CONFLICT
+        finally:
+            self._asking.discard(key)
+        self.found(key[0])
+
+    def claimed(self, key: Key) -> Entry | None:
+        """The entry of an unsafe request that was started by any process."""
+        entry = self.ledger.find(key)
+        known = self._known.get(key)
+        if entry is None and known is not None and known.digest:
+            entry = Entry(known.digest, known.claimed)
+        return entry
+
+    def ended(self, key: Key, now: int) -> None:
+        """An unsafe request's execution is over."""
+        super().ended(key, now)
+        self._tell(lambda: self._redis.pexpire(self._exchange(key), LIFE_MS))
+
+    def declare_unknown(self, key: Key) -> None:
+        """From now on no process publishes a response to `key`."""
+        self._tell(lambda: self._redis.hset(self._exchange(key), "u", 1))
+
+    # Redis
+
+    def _exchange(self, key: Key) -> str:
+        return f"{self._prefix}:x:{key[0]:x}-{key[1]:x}"
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tell(self, command: Callable[[], Awaitable[Any]]) -> None:
+        """Send, and do not wait: what is not heard is only soft state that is missing."""
+
+        async def send() -> None:
+            with contextlib.suppress(RedisError):
+                await self._ask(command)
+
+        self._do(send())
+
+    async def _ask(self, command: Callable[[], Awaitable[Any]], nothing: Any = None) -> Any:
+        """Redis's answer; `nothing` if it does not answer. Raises RedisError if it refuses."""
+        try:
+            answer = await asyncio.wait_for(command(), TIMEOUT_S)
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+            self._down_until = self._clock() + LOOKED_UP_MS
+            if not self._down:
+                self._down = True
+                logger.error("Redis does not answer (%s): unsafe requests get 503", error)
+            return nothing
+        if self._down:
+            self._down = False
+            logger.warning("Redis answers again")
+        return answer
