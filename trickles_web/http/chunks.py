@@ -23,8 +23,8 @@ MOST_LINE = 256
 """Bytes of a size line with its extensions, which nobody uses."""
 
 MOST_TRAILERS = 128
-MOST_TRAILER = 8192
-"""Lines, and bytes of a line."""
+MOST_TRAILER_BYTES = 8192
+"""Trailer lines, and bytes of all of them."""
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t -~\x80-\xff]*)?\r\n").match
 _TRAILER = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+:[\t -~\x80-\xff]*\r\n").match
@@ -41,7 +41,7 @@ class ChunkError(Exception):
 class Chunks:
     """One chunked body. `at` is how far the data was read, `body` what it said so far."""
 
-    __slots__ = ("_count", "_last", "_left", "_most", "_trailers", "at", "body", "done")
+    __slots__ = ("_count", "_last", "_left", "_most", "_room", "_trailers", "at", "body", "done")
 
     def __init__(self, at: int, most: int) -> None:
         """The body begins at `at`; it may hold `most` bytes."""
@@ -54,6 +54,8 @@ class Chunks:
         self._count = 0
         self._last = False
         self._trailers = 0
+        self._room = MOST_TRAILER_BYTES
+        """Bytes that trailer lines may still have."""
 
     def read(self, data: bytes | bytearray, stop: int) -> None:
         """Go on towards `stop`, not much beyond, and not over many chunks. Raises ChunkError."""
@@ -86,7 +88,7 @@ class Chunks:
             return self._trailer(data)
         found = _SIZE(data, self.at, self.at + MOST_LINE)
         if found is None:
-            self._check(data, MOST_LINE)
+            self._check(data, self.at + MOST_LINE, 400)
             return False
         size = int(found[1], 16)
         self.at = found.end()
@@ -108,17 +110,23 @@ class Chunks:
             self.at = at + 2
             self.done = True
             return True
-        found = _TRAILER(data, at, at + MOST_TRAILER)
+        found = _TRAILER(data, at, at + self._room)
         if found is None:
-            self._check(data, MOST_TRAILER)
+            self._check(data, at + self._room, 431)
             return False
         self._trailers += 1
         if self._trailers > MOST_TRAILERS:
             raise ChunkError(431, "too many trailer lines")
         self.at = found.end()
+        self._room -= self.at - at
         return True
 
-    def _check(self, data: bytes | bytearray, most: int) -> None:
-        """A line that does not match must be one that has not ended."""
-        if len(data) - self.at >= most or data.find(b"\n", self.at, self.at + most) >= 0:
+    def _check(self, data: bytes | bytearray, most: int, status: int) -> None:
+        """A line that does not match must be one that has not ended, before offset `most`.
+
+        Two bytes more may be an empty line instead.
+        """
+        if data.find(b"\n", self.at, most) >= 0:
             raise ChunkError(400, "bad chunk size or trailer line")
+        if len(data) >= most + 2:
+            raise ChunkError(status, "chunk size or trailer line too long")

@@ -1,22 +1,21 @@
 """Reading one HTTP/1.1 request from the bytes assembled so far (RFC 9112). No I/O.
 
-h11 parses; before and after it stand checks of our own, because parsers differ on what they
-tolerate, and a request that two of them read differently is how smuggling works (RFC 9112 §11.2).
-Whatever is ambiguous is an error, and the flow ends with it.
+A head is checked (`heads`), parsed by h11 or httptools (`parsers`), and checked again for what it
+says. Whatever is ambiguous is an error, and the flow ends with it.
 
-h11 parses heads only. The end of a body with Content-Length is arithmetic; chunked bodies have a
+Parsers get heads only. The end of a body with Content-Length is arithmetic; chunked bodies have a
 decoder of their own, whose cost is bounded for each call, whatever the chunks.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import TYPE_CHECKING
 
-import h11
-
+from trickles_web.http import heads
 from trickles_web.http.chunks import ChunkError, Chunks
+from trickles_web.http.heads import CHUNKED, LINE_ROOM, MOST_HEADERS, RequestError
+from trickles_web.http.parsers import Head, parser
 from trickles_web.http.progress import digest
 
 if TYPE_CHECKING:
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 """RFC 9110 §9.2.1. Every other method may change something, so it runs at most once."""
 
-MOST_HEADERS = 128
-"""Header lines: parsing takes 2 us for each, and each takes more memory than it has bytes."""
-
-MOST_BLANKS = 1024
-"""Spaces and tabs in a head: h11 takes 0.3 us for each word of a value."""
-
 MOST_STEP = 65_536
 """Bytes of body looked at in one call: about 80 us for their digest."""
 
@@ -38,14 +31,7 @@ HEADER_OVERHEAD = 136
 REQUEST_OVERHEAD = 512
 """Bytes that a header line, and a request without any, cost in memory beside their own."""
 
-_LINE_ROOM = 64
-"""Bytes of a request line beside its target: the method, two spaces, the version."""
-
-_VERSION = re.compile(rb" HTTP/[0-9]\.[0-9]").fullmatch
-_NUMBER = re.compile(rb"[0-9]{1,18}").fullmatch
-_LENGTH_LINE = b"\r\ncontent-length:"
-_ONCE = (b"\r\nhost:", _LENGTH_LINE, b"\r\ntransfer-encoding:")
-_LOOKED_AT = frozenset((b"content-length", b"transfer-encoding", b"host", b"connection"))
+_LOOKED_AT = frozenset((b"host", b"connection", b"expect"))
 
 
 class Malformed:
@@ -61,6 +47,8 @@ class Malformed:
 
 class Request:
     """A whole request of `length` bytes on the wire. Header names are lower-case.
+
+    `target` is in origin-form, or `*`; of one in absolute-form the authority has become the Host.
 
     `size`: bytes of memory without the body. `body` is there once `Reader.take` was called.
     """
@@ -98,15 +86,6 @@ class Request:
             self.size += HEADER_OVERHEAD + len(name) + len(value)
 
 
-class _Bad(Exception):
-    """Carries status and reason to the one place that answers."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-
-
 class Reader:
     """Reads one request. Call `read` with all its contiguous bytes, whenever there are more.
 
@@ -120,8 +99,10 @@ class Reader:
         "_body_length",
         "_chunks",
         "_config",
+        "_expects_continue",
         "_hash",
         "_lines",
+        "_parse",
         "_request",
         "_seen",
         "behind",
@@ -130,7 +111,9 @@ class Reader:
     )
 
     def __init__(self, config: HttpConfig) -> None:
+        """Raises UsageError if the configuration's parser is not there."""
         self._config = config
+        self._parse = parser(config.http)
         self._request: Request | None = None
         self._body_at = 0
         self._body_length = 0
@@ -141,6 +124,7 @@ class Reader:
         self._seen = 0
         """How much of it was there at the last call."""
         self._lines = 0
+        self._expects_continue = False
         self.behind = False
         self.outcome: Request | Malformed | None = None
         self.name = b""
@@ -151,6 +135,11 @@ class Reader:
         """Bytes of memory that hang on the reader."""
         size = self._request.size if self._request is not None else 0
         return size if self._chunks is None else size + len(self._chunks.body)
+
+    @property
+    def expects_continue(self) -> bool:
+        """The head is here and all right, the body is not, and the client waits for a 100."""
+        return self._expects_continue and self.outcome is None
 
     def read(self, data: bytes | bytearray) -> Request | Malformed | None:
         """The request that `data` begins with, what is wrong with it, or None: more is needed."""
@@ -163,7 +152,7 @@ class Reader:
             if self._request is not None and self._read_body(data):
                 self._request.length = self._at
                 self.outcome = self._request
-        except (_Bad, ChunkError) as bad:
+        except (RequestError, ChunkError) as bad:
             self._absorb(data, min(len(data), self._at + MOST_STEP))
             self.outcome = Malformed(bad.status, str(bad), self._at)
         self._seen = len(data)
@@ -179,7 +168,10 @@ class Reader:
         return name == (self.name if stop == self.outcome.length else digest(data[:stop]))
 
     def take(self, data: bytes | bytearray) -> None:
-        """Give the request its body, once it is whole; a bytearray becomes that body."""
+        """Give the request its body, once it is whole.
+
+        A bytearray becomes that body, and what followed the request in it is gone.
+        """
         request = self._request
         assert request is not None
         end = self._body_at + self._body_length
@@ -211,17 +203,12 @@ class Reader:
             self._check_unfinished(data, begin)
             return
         head = bytes(data[begin : stop + 4])
-        self._check_before(head)
-        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=self._config.max_head_bytes)
-        try:
-            parser.receive_data(head)
-            event = parser.next_event()
-        except h11.RemoteProtocolError as error:
-            raise _Bad(error.error_status_hint, str(error)) from None
-        if not isinstance(event, h11.Request):
-            raise _Bad(400, "no request")
-        request = self._check_after(event, stop + 4)
+        length = heads.check(head, self._config)
+        request = self._check_after(self._parse(head))
         self._absorb(data, stop + 4)
+        self._body_at, self._body_length = stop + 4, max(0, length)
+        if length == CHUNKED:
+            self._chunks = Chunks(stop + 4, self._config.max_body_bytes)
         self._request = request
 
     def _check_unfinished(self, data: bytes | bytearray, begin: int) -> None:
@@ -230,85 +217,39 @@ class Reader:
         seen = self._seen
         lines = data.count(b"\n", seen)
         if lines != data.count(b"\r\n", max(0, seen - 1)):
-            raise _Bad(400, "bare LF")
+            raise RequestError(400, "bare LF")
         self._lines += lines
         if self._lines > MOST_HEADERS + 2:
-            raise _Bad(431, "too many header lines")
-        if len(data) > self._config.max_target_bytes + _LINE_ROOM and data.find(b"\r\n", begin) < 0:
-            raise _Bad(414, "request target too long")
+            raise RequestError(431, "too many header lines")
+        if len(data) > self._config.max_target_bytes + LINE_ROOM and data.find(b"\r\n", begin) < 0:
+            raise RequestError(414, "request target too long")
 
     def _too_long(self, data: bytes | bytearray, begin: int) -> None:
         line = data.find(b"\r\n", begin)
-        if line < 0 or line - begin > self._config.max_target_bytes + _LINE_ROOM:
-            raise _Bad(414, "request target too long")
-        raise _Bad(431, "request head too long")
+        if line < 0 or line - begin > self._config.max_target_bytes + LINE_ROOM:
+            raise RequestError(414, "request target too long")
+        raise RequestError(431, "request head too long")
 
-    def _check_before(self, head: bytes) -> None:
-        """What h11 would let pass, httptools not, or the other way round."""
-        lines = head.count(b"\r\n")
-        if lines > MOST_HEADERS + 2:
-            raise _Bad(431, "too many header lines")
-        if head.count(b" ") + head.count(b"\t") > MOST_BLANKS:
-            raise _Bad(431, "too many words in header lines")
-        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
-            raise _Bad(400, "bare CR, bare LF or NUL")
-        if b"\r\n " in head or b"\r\n\t" in head:
-            raise _Bad(400, "folded header line")
-        line = head[: head.find(b"\r\n")]
-        version = line[-9:]
-        if version not in (b" HTTP/1.1", b" HTTP/1.0"):
-            raise _Bad(505 if _VERSION(version) else 400, "unknown HTTP version")
-        # h11 merges equal lengths and "0, 0" into one number.
-        folded = head.lower()
-        for name in _ONCE:
-            if folded.count(name) > 1:
-                raise _Bad(400, "repeated " + name[2:-1].decode())
-        at = folded.find(_LENGTH_LINE)
-        if at >= 0:
-            value = folded[at + len(_LENGTH_LINE) : folded.find(b"\r\n", at + 2)]
-            if not _NUMBER(value.strip(b" \t")):
-                raise _Bad(400, "bad Content-Length")
-
-    def _check_after(self, event: h11.Request, body_at: int) -> Request:
-        headers = list(event.headers)
+    def _check_after(self, head: Head) -> Request:
+        """What the head says, as far as it concerns a server."""
         found: dict[bytes, bytes] = {}
-        for name, value in headers:
+        for name, value in head.headers:
             if name in _LOOKED_AT:
-                # Only Connection can be there twice here.
                 found[name] = found[name] + b"," + value if name in found else value
-        if len(event.target) > self._config.max_target_bytes:
-            raise _Bad(414, "request target too long")
-        old = event.http_version == b"1.0"
-        if not old and b"host" not in found:
-            raise _Bad(400, "no Host")
-        length = self._announced(found, old)
-        self._body_at, self._body_length = body_at, max(0, length)
-        if length < 0:
-            self._chunks = Chunks(body_at, self._config.max_body_bytes)
+        old = head.version == "1.0"
+        host = found.get(b"host")
+        # RFC 9112 §3.2. The empty one is right where the target has no authority.
+        if host and not heads.is_authority(host):
+            raise RequestError(400, "bad Host")
+        expects = heads.expects_continue(found[b"expect"]) if b"expect" in found else False
+        self._expects_continue = expects and not old  # RFC 9110 §10.1.1
+        target, headers = head.target, head.headers
+        if not target.startswith((b"/", b"*")):
+            target, authority = heads.resolve(head.method, target)
+            headers = _with_host(headers, authority)
         options = [o.strip() for o in found.get(b"connection", b"").lower().split(b",")]
-        return Request(
-            event.method.decode("ascii"),
-            event.target,
-            "1.0" if old else "1.1",
-            headers,
-            old or b"close" in options,
-        )
-
-    def _announced(self, found: dict[bytes, bytes], old: bool) -> int:
-        """Bytes of body that the head announces; -1 if chunked."""
-        coding = found.get(b"transfer-encoding")
-        length = found.get(b"content-length")
-        if coding is not None:
-            if length is not None or old:
-                raise _Bad(400, "Transfer-Encoding beside Content-Length or in HTTP/1.0")
-            if coding.lower() != b"chunked":
-                raise _Bad(501, "unknown transfer coding")
-            return -1
-        if length is None:
-            return 0
-        if int(length) > self._config.max_body_bytes:
-            raise _Bad(413, "body too large")
-        return int(length)
+        closes = old or b"close" in options
+        return Request(head.method, target, head.version, headers, closes)
 
     # The body
 
@@ -326,7 +267,7 @@ class Reader:
         # More than that no spool holds: what is not whole by then never will be.
         full = len(data) >= most_request_bytes(self._config)
         if full and not done and self._at in (before, len(data)):
-            raise _Bad(413, "body too large")
+            raise RequestError(413, "body too large")
         return done
 
 
@@ -337,6 +278,13 @@ def read_whole(config: HttpConfig, data: bytes) -> Reader:
     while reader.behind:
         reader.read(data)
     return reader
+
+
+def _with_host(headers: list[tuple[bytes, bytes]], authority: bytes) -> list[tuple[bytes, bytes]]:
+    """The target's authority in place of Host (RFC 9112 §3.2.2)."""
+    if not any(name == b"host" for name, _ in headers):
+        return [(b"host", authority), *headers]
+    return [(name, authority if name == b"host" else value) for name, value in headers]
 
 
 def most_request_bytes(config: HttpConfig) -> int:

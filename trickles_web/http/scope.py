@@ -6,7 +6,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from trickles_web.http.proxy_headers import apply, trusted
+
 if TYPE_CHECKING:
+    from trickles_web.config import HttpConfig
     from trickles_web.http.request import Request
 
 Message = MutableMapping[str, Any]
@@ -20,15 +23,16 @@ def build_scope(
     request: Request,
     client: tuple[str, int],
     server: tuple[str, int] | None,
-    root_path: str,
+    config: HttpConfig,
     state: dict[str, Any],
 ) -> Scope:
-    """The scope that uvicorn would build, and the pathsend extension."""
+    """The scope that uvicorn would build, and the pathsend extension. client: who sent this."""
+    root_path = config.root_path
     raw_path, _, query = request.target.partition(b"?")
     path = raw_path.decode("ascii")
     if "%" in path:
-        path = unquote(path)
-    return {
+        path = unquote(path)  # bytes that are no UTF-8 become U+FFFD
+    scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": request.version,
@@ -44,6 +48,9 @@ def build_scope(
         "state": state.copy(),
         "extensions": {"http.response.pathsend": {}},
     }
+    if config.proxy_headers:
+        apply(scope, trusted(config.forwarded_allow_ips))
+    return scope
 
 
 def full_path(scope: Scope) -> str:

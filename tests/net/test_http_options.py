@@ -1,0 +1,91 @@
+"""Options that reach the HTTP layer: by argument, by environment, and in the children."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.net.processes import serving
+from tests.net.test_serve import exchange
+from trickles_web.errors import UsageError
+from trickles_web.http.parsers import parser
+from trickles_web.net.server import Config
+
+APP = """
+import sys
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise RuntimeError("not supported")
+    parser = "httptools" if "httptools" in sys.modules else "h11"
+    body = "{scheme} {client[0]} {parser}".format(**scope, parser=parser).encode()
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+"""
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    b"X-Forwarded-Proto: https\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n"
+)
+
+
+def test_trusted_proxies_by_option_and_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    assert Config(app="a:b").http_config().forwarded_allow_ips == "127.0.0.1"
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.0/8")
+    assert Config(app="a:b").http_config().forwarded_allow_ips == "10.0.0.0/8"
+    config = Config(app="a:b", forwarded_allow_ips="", proxy_headers=False, http="h11")
+    http = config.http_config()
+    assert (http.forwarded_allow_ips, http.proxy_headers, http.http) == ("", False, "h11")
+
+
+def test_a_parser_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="--http nginx"):
+        Config(app="a:b", http="nginx")
+    monkeypatch.setitem(sys.modules, "httptools", None)  # what `import` takes for not installed
+    parser.cache_clear()
+    try:
+        Config(app="a:b")
+        with pytest.raises(UsageError, match="--http httptools: pip install"):
+            Config(app="a:b", http="httptools")
+    finally:
+        parser.cache_clear()
+
+
+def test_a_root_path_that_no_scope_can_hold() -> None:
+    with pytest.raises(UsageError, match="--root-path"):
+        Config(app="a:b", root_path="/ä")
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        ((), {}, b"https 192.0.2.9 httptools"),
+        (("--http", "h11", "--no-proxy-headers"), {}, b"http 127.0.0.1 h11"),
+        (("--forwarded-allow-ips", "192.0.2.1"), {}, b"http 127.0.0.1 httptools"),
+        ((), {"FORWARDED_ALLOW_IPS": "192.0.2.1"}, b"http 127.0.0.1 httptools"),
+        (
+            (),
+            {"TRICKLES_HTTP": "h11", "TRICKLES_FORWARDED_ALLOW_IPS": "192.0.2.1"},
+            b"http 127.0.0.1 h11",
+        ),
+        ((), {"TRICKLES_PROXY_HEADERS": "0"}, b"http 127.0.0.1 httptools"),
+    ],
+)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_options_reach_the_application(
+    tmp_path: Path,
+    workers: str,
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    expected: bytes,
+) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    environment = {"FORWARDED_ALLOW_IPS": "127.0.0.1", **environment}
+    options = ("app:app", "--port", "0", "--workers", workers, *arguments)
+    with serving(tmp_path, *options, environment=environment) as server:
+        answer = asyncio.run(exchange(server.port(), REQUEST))
+        assert answer.rpartition(b"\r\n\r\n")[2] == expected
