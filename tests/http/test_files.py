@@ -19,11 +19,14 @@ from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
 from trickles_web.transport.wire import Code
 
 
-def sender(path: Path, *headers: tuple[bytes, bytes], status: int = 200) -> ASGIApp:
+def sender(path: Path, *headers: tuple[bytes, bytes], status: int = 200, **more: int) -> ASGIApp:
+    """Sends the file; `offset` and `length` say which part."""
+    keys = {f"trickles.{name}": value for name, value in more.items()}
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert "http.response.pathsend" in scope["extensions"]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.pathsend", "path": str(path)})
+        await send({"type": "http.response.pathsend", "path": str(path), **keys})
 
     return app
 
@@ -225,3 +228,85 @@ def test_descriptors_are_bounded_swept_and_closed(tmp_path: Path) -> None:
     assert len(files) == 2
     files.close()
     assert open_descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "start", "stop"),
+    [
+        ({"offset": 5}, 5, 300_000),
+        ({"length": 7}, 0, 7),
+        ({"offset": 100_000, "length": 150_000}, 100_000, 250_000),
+        ({"offset": 300_000}, 300_000, 300_000),
+        ({"offset": 9, "length": 0}, 9, 9),
+    ],
+)
+@pytest.mark.parametrize("header", [b"", b"y" * 700])
+def test_a_part_of_a_file(
+    file: Path, more: dict[str, int], start: int, stop: int, header: bytes
+) -> None:
+    async def main() -> None:
+        site = Site(sender(file, (b"x", header), **more))
+        peer = Peer(lambda: site, piece=lambda: 50_000)
+        answer = await peer.exchange(get(), between=site.wipe if not header else lambda: None)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert body == file.read_bytes()[start:stop]
+        assert b"content-length: %d" % (stop - start) in head
+        await site.service.shutdown()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"offset": -1},
+        {"offset": 300_001},
+        {"length": 300_001},
+        {"offset": 1, "length": 300_000},
+        {"offset": 5, "length": -1},
+        {"offset": 2**70, "length": 1},
+    ],
+)
+def test_no_part_of_a_file_is_a_500(
+    file: Path, more: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        site = Site(sender(file, **more))
+        assert (await Peer(lambda: site).exchange(get())).startswith(b"HTTP/1.1 500 ")
+        await site.service.shutdown()
+
+    asyncio.run(main())
+    assert "outside of the file" in caplog.text
+
+
+def test_two_parts_have_two_editions(file: Path) -> None:
+    async def main() -> None:
+        editions = set()
+        for offset in (0, 1, 2):
+            site = Site(sender(file, offset=offset, length=10))
+            peer = Peer(lambda site=site: site)  # type: ignore[misc]
+            await peer.exchange(get())
+            editions.add(peer.edition)
+            await site.service.shutdown()
+        assert len(editions) == 3
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("header", [b"", b"y" * 700])
+def test_any_application_by_content(file: Path, header: bytes) -> None:
+    config = replace(QUIET, file_identity="content")
+
+    async def main() -> None:
+        site = Site(sender(file, (b"x", header)), config=config)
+        peer = Peer(lambda: site, piece=lambda: 50_000)
+        turns = iter(range(1000))
+
+        def touch() -> None:
+            os.utime(file, ns=(10**18, 10**18 + next(turns)))
+
+        answer = await peer.exchange(get(), between=touch)
+        assert answer.endswith(file.read_bytes())
+        await site.service.shutdown()
+
+    asyncio.run(main())

@@ -53,6 +53,7 @@ def responding(draw: st.DrawFn) -> Progress:
         head = draw(st.binary(min_size=1, max_size=320))
         p.head_length = len(head)
         p.head = draw(st.sampled_from((head, b"")))
+        p.offset = draw(st.sampled_from((0, 1, 2**40)))
         p.response_end = response + len(head) + draw(st.integers(0, 2**40))
     return p
 
@@ -108,3 +109,29 @@ def test_a_path_too_long_for_a_continuation_is_an_error() -> None:
 def test_editions_are_never_zero() -> None:
     assert edition_of(b"\0" * 8) == 1
     assert edition_of(digest(b"")) != 0
+
+
+def test_an_offset_costs_bytes_only_where_there_is_one() -> None:
+    p = Progress(phase=Phase.RESPONDING, kind=Body.FILE, edition=1, request_digest=b"12345678")
+    p.path, p.response_end = b"/path", 100
+    assert len(encode(p)) == 46 + 16 + 5
+    p.offset = 1
+    assert len(encode(p)) == 46 + 16 + 5 + 8
+    assert decode(encode(p)).offset == 1
+
+
+@pytest.mark.parametrize("offset", [0, 2**62 - 100, 2**64 - 1])
+def test_offsets_that_no_server_seals(offset: int) -> None:
+    p = Progress(phase=Phase.RESPONDING, kind=Body.FILE, edition=1, request_digest=b"12345678")
+    p.path, p.response_end, p.offset = b"/path", 100, 1
+    at = 46 + 16
+    data = encode(p)
+    with pytest.raises(ProgressError):
+        decode(data[:at] + offset.to_bytes(8, "big") + data[at + 8 :])
+
+
+def test_the_mark_of_an_offset_belongs_to_files() -> None:
+    p = Progress(phase=Phase.RESPONDING, kind=Body.PENDING, request_digest=b"12345678")
+    data = encode(p)
+    with pytest.raises(ProgressError):
+        decode(bytes([data[0] | 64]) + data[1:])

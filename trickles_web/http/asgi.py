@@ -210,7 +210,7 @@ class Run(Growing):
                 else:
                     self._write_last(chunk)
             elif kind == "http.response.pathsend":
-                await self._send_file(os.fsencode(message["path"]))
+                await self._send_file(message)
             else:
                 raise RuntimeError(f"Expected ASGI message 'http.response.body', but got '{kind}'.")
         elif self.stage is Stage.EXPECTED:
@@ -298,25 +298,34 @@ class Run(Growing):
 
     # Files
 
-    async def _send_file(self, path: bytes) -> None:
+    async def _send_file(self, message: Message) -> None:
+        """`path`, and of it the `trickles.length` bytes from `trickles.offset` on, if given."""
         if not self._head:
             raise RuntimeError("http.response.pathsend after http.response.body.")
-        size, valid = self._host.files.look(path)
+        path, files = os.fsencode(message["path"]), self._host.files
+        await files.examined(path)
+        if self.gone:
+            return
+        size, valid = files.look(path)
         if self._framing.bodiless:
             self._write_last(b"")
             return
+        offset = message.get("trickles.offset", 0)
+        part = range(offset, offset + message.get("trickles.length", size - offset))
+        if not 0 <= part.start <= part.stop <= size:
+            raise RuntimeError("http.response.pathsend outside of the file.")
         head, encoded = self._head, self._is_encoded()
         if not encoded:
             self._framing = framing_of(self._host.config, self._request, self.p.date)
-            head = self._framing.head(self._status, self._headers, size)
-        p = file_progress(self.p, path, valid, head, size, self._framing.closes)
+            head = self._framing.head(self._status, self._headers, len(part))
+        p = file_progress(self.p, path, valid, head, part, self._framing.closes)
         try:
             if encoded:
                 raise ProgressError("the application chose its own framing")
-            response = FileResponse(p, encode(p), self._host.files, self.authorised_at, self.heard)
+            response = FileResponse(p, encode(p), files, self.authorised_at, self.heard)
         except ProgressError:
             self._head = head
-            await self._stream_file(path, valid, size)
+            await self._stream_file(path, valid, part)
             return
         self.p = p
         self.end = p.response_end
@@ -325,14 +334,13 @@ class Run(Growing):
     def _is_encoded(self) -> bool:
         return any(name.lower() == b"transfer-encoding" for name, _ in self._headers)
 
-    async def _stream_file(self, path: bytes, valid: bytes, size: int) -> None:
+    async def _stream_file(self, path: bytes, valid: bytes, part: range) -> None:
         """A file whose path and head are too long to seal goes through memory, in pieces."""
-        at = 0
-        while at < size and not self.gone:
-            length = min(BODY_CHUNK, size - at)
-            self._write(
-                self._framing.body(self._host.files.read(path, valid, at, length, self._host.now()))
-            )
+        files, at = self._host.files, part.start
+        while at < part.stop and not self.gone:
+            length = min(BODY_CHUNK, part.stop - at)
+            await files.examined(path, valid)
+            self._write(self._framing.body(files.read(path, valid, at, length, self._host.now())))
             at += length
             await self._wait_for_room()
         if not self.gone:

@@ -7,7 +7,8 @@ It rides in every burst, so the common cases stay under 64 bytes:
       pending    4: the owner; the application was called, nothing was answered yet
       memory    12: the owner, edition, and the digest of the whole response, where a re-run can
                     be held to it
-      file      16 and the path, and the response head for as long as the client may still need it
+      file      16 and the path, and the response head for as long as the client may still need it;
+                8 more for the offset in the file, where that is not 0
 
 Only servers of the service can make these bytes (they are sealed), yet decoding trusts none.
 """
@@ -33,6 +34,7 @@ _RESPONDING = struct.Struct(">BBIQIQqI8s")
 _PENDING = struct.Struct(">I")
 _MEMORY = struct.Struct(">II4s")
 _FILE = struct.Struct(">I8sHH")
+_OFFSET = struct.Struct(">Q")
 
 _PHASE = 1
 _UNSAFE = 2
@@ -41,7 +43,8 @@ _DOUBTFUL = 4
 """The same bit, while receiving."""
 _REPRODUCIBLE = 8
 _KIND_SHIFT = 4
-_FLAGS = _PHASE | _UNSAFE | _CLOSES | _REPRODUCIBLE | 3 << _KIND_SHIFT
+_PART = 64
+_FLAGS = _PHASE | _UNSAFE | _CLOSES | _REPRODUCIBLE | 3 << _KIND_SHIFT | _PART
 
 _MOST_OFFSET = 1 << 62
 
@@ -100,6 +103,8 @@ class Progress:
     """The other 4."""
     validator: bytes = b"\0" * 8
     head_length: int = 0
+    offset: int = 0
+    """Of the file's first byte that is served."""
     path: bytes = b""
     head: bytes = b""
 
@@ -141,7 +146,7 @@ def encode(p: Progress) -> bytes:
             p.owner,
         )
     fixed = _RESPONDING.pack(
-        flags,
+        flags | _PART * (p.offset > 0),
         p.reruns,
         p.exchange,
         p.request_start,
@@ -155,9 +160,11 @@ def encode(p: Progress) -> bytes:
         return fixed + _PENDING.pack(p.owner)
     if p.kind is Body.MEMORY:
         return fixed + _MEMORY.pack(p.owner, p.edition, p.response_check)
-    if len(p.path) + len(p.head) > MOST_PROGRESS - len(fixed) - _FILE.size:
-        raise ProgressError("path and head do not fit")
     tail = _FILE.pack(p.edition, p.validator, p.head_length, len(p.path))
+    if p.offset:
+        tail += _OFFSET.pack(p.offset)
+    if len(p.path) + len(p.head) > MOST_PROGRESS - len(fixed) - len(tail):
+        raise ProgressError("path and head do not fit")
     return b"".join((fixed, tail, p.path, p.head))
 
 
@@ -186,7 +193,7 @@ def _decode(data: bytes) -> Progress:
         return Progress(
             exchange, start, response, Phase.RECEIVING, unsafe, received, store, doubtful, owner
         )
-    kind = Body(flags >> _KIND_SHIFT)
+    kind = Body(flags >> _KIND_SHIFT & 3)
     _, reruns, exchange, start, length, response, end, date, name = _RESPONDING.unpack_from(data)
     p = Progress(
         exchange,
@@ -217,13 +224,18 @@ def _decode(data: bytes) -> Progress:
     elif kind is Body.FILE:
         p.edition, p.validator, p.head_length, path = _FILE.unpack_from(data, at)
         at += _FILE.size
+        if flags & _PART:
+            (p.offset,) = _OFFSET.unpack_from(data, at)
+            at += _OFFSET.size
+            if not p.offset:
+                raise ProgressError("a part that begins with the file")
         p.path = data[at : at + path]
         p.head = data[at + path :]
         if len(p.path) != path or len(p.head) not in (0, p.head_length):
             raise ProgressError("truncated path or head")
         return p
-    if at != len(data):
-        raise ProgressError("trailing bytes")
+    if at != len(data) or flags & _PART:
+        raise ProgressError("trailing bytes, or the flag of a file")
     return p
 
 
@@ -240,5 +252,7 @@ def _validate(p: Progress) -> None:
         raise ProgressError("a digest of nothing")
     if p.kind is Body.FILE:
         file_length = p.response_end - p.response_start - p.head_length
+        if p.offset + max(0, file_length) >= _MOST_OFFSET:
+            raise ProgressError("offset out of range")
         if p.response_end == UNKNOWN or file_length < 0 or b"\0" in p.path or not p.path:
             raise ProgressError("a file that is none")
