@@ -10,24 +10,48 @@ from typing import Any
 
 from trickles_web.errors import AppImportError, UsageError
 from trickles_web.http import importer
-from trickles_web.http.importer import import_app
+from trickles_web.http.importer import from_asgi2, import_app, interface_of, made_by_factory
+from trickles_web.http.scope import ASGIApp
+from trickles_web.http.static import StaticFiles
 
 logger = logging.getLogger("trickles.error")
 
 
-def import_application(name: str, app_dir: str = "") -> Any:
+def import_application(name: str, app_dir: str = "", factory: bool = False) -> Any:
     """The object that `name` stands for, with `app_dir` (default: here) first on the path.
+    With `factory`, what that returns.
 
     Raises AppImportError, in one line: what is missing, or where the module's own code failed.
     """
     if app_dir not in sys.path:
         sys.path.insert(0, app_dir)
     try:
-        return import_app(name)
+        return made_by_factory(import_app(name), factory)
     except AppImportError:
         raise
     except (Exception, SystemExit) as error:
         raise AppImportError(_blame(name, error)) from None
+
+
+def hosted(app: Any, interface: str, threads: int) -> ASGIApp:
+    """The application behind the interface that the server calls. `threads`: calls of a WSGI
+    application at a time.
+
+    Raises UsageError.
+    """
+    match interface_of(app) if interface == "auto" else interface:
+        case "wsgi":
+            try:
+                from trickles_web.http import wsgi
+            except ModuleNotFoundError:
+                raise UsageError(
+                    "a WSGI application needs a2wsgi: pip install 'trickles-web[wsgi]'"
+                ) from None
+            return wsgi.Hosted(app, threads)
+        case "asgi2":
+            return from_asgi2(app)
+    found: ASGIApp = app
+    return found
 
 
 def _blame(name: str, error: BaseException) -> str:
@@ -54,14 +78,6 @@ def static_root(directory: str) -> str:
     return root
 
 
-def static_application(directory: str) -> Any:
-    """Starlette's StaticFiles, with index.html for directories. Raises UsageError."""
-    root = static_root(directory)
-    try:
-        from starlette.applications import Starlette
-        from starlette.routing import Mount
-        from starlette.staticfiles import StaticFiles
-    except ImportError:
-        raise UsageError("--static needs Starlette: pip install 'trickles-web[static]'") from None
-    # Inside of an application, because StaticFiles alone raises its 404s.
-    return Starlette(routes=[Mount("/", app=StaticFiles(directory=root, html=True))])
+def static_application(directory: str, *, by_content: bool = False) -> ASGIApp:
+    """The files below a directory, with index.html for directories. Raises UsageError."""
+    return StaticFiles(static_root(directory), by_content=by_content)
