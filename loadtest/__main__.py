@@ -13,6 +13,7 @@ SCENARIOS = {
     "kill": "downloads while the only server is SIGKILLed and restarted",
     "spray": "downloads from 3 servers, each packet to any of them, one killed every second",
     "once": "POSTs to 3 workers, 3% loss, SIGKILLs: each executed at most once (root)",
+    "upload": "peak memory of client, gateway and server while 1 GB goes up",
     "memory": "resident memory of a server between its 20,000th and 120,000th open idle flow",
     "hostile": "random, mutated and replayed datagrams at a server with a real client",
     "rtt": "round trips to the first response byte of a new flow, beside TCP (root)",

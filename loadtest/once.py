@@ -33,8 +33,14 @@ LONGEST_S = 600.0
 
 
 def run(options: Options) -> Report:
-    """Three workers with the directory store, any datagram to any of them, 3% loss, SIGKILLs."""
+    """Three workers, any datagram to any of them, 3% loss, SIGKILLs; with each shared store."""
     report = Report()
+    for store in ("directory", "Redis"):
+        _run(report, options, store)
+    return report
+
+
+def _run(report: Report, options: Options, store: str) -> None:
     posts = QUICK_POSTS if options.quick else POSTS
     chance = random.Random(options.seed)
     shape = Shape(loss=LOSS, delay_ms=2, seed=options.seed)
@@ -42,13 +48,16 @@ def run(options: Options) -> Report:
         file = str(stage.directory / "effects.sqlite")
         effects.create(file)
         stage.environment[effects.FILE_VARIABLE] = file
+        name = f"dir:{stage.directory}/run"
+        if store == "Redis":
+            name = _redis(stage)
         server = Replica(
             stage,
             "server",
             "loadtest.effects:app",
             *("--host", FAR_ADDRESS, "--port", str(UDP_PORT)),
             *("--workers", str(WORKERS), "--steering", "random"),
-            *("--store", f"dir:{stage.directory}/run"),
+            *("--store", name),
             netns=between.far,
         )
         server.ready()
@@ -57,11 +66,18 @@ def run(options: Options) -> Report:
         workers = [Worker(server.process, number + 1) for number in range(WORKERS)]
         _kill_while_it_runs(client, workers, chance)
         result = json.loads(client.log.splitlines()[-1])
-        _judge(report, result, effects.executions(file), sum(w.kills for w in workers), posts)
         tracebacks = len(re.findall(r"^Traceback", server.log, re.MULTILINE))
-        report.figures["tracebacks in the server's log"] = tracebacks
         report.check(not tracebacks, "no traceback")
-    return report
+        head = {"store": store, "POSTs": posts, "kills": sum(worker.kills for worker in workers)}
+        _judge(report, head, result, effects.executions(file), posts)
+
+
+def _redis(stage: Stage) -> str:
+    """Start a Redis of the scenario's own; its URL."""
+    path = f"{stage.directory}/redis.sock"
+    options = ("--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no")
+    stage.start("redis", "redis-server", *options).says("accept connections")
+    return f"unix://{path}"
 
 
 def _kill_while_it_runs(client: Process, workers: list[Worker], chance: random.Random) -> None:
@@ -76,15 +92,18 @@ def _kill_while_it_runs(client: Process, workers: list[Worker], chance: random.R
 
 
 def _judge(
-    report: Report, result: dict[str, list[str]], executed: list[str], kills: int, posts: int
+    report: Report,
+    head: dict[str, object],
+    result: dict[str, list[str]],
+    executed: list[str],
+    posts: int,
 ) -> None:
     successes, unknown, refused = (set(result[k]) for k in ("success", "unknown", "refused"))
     times = Counter(executed)
     twice = [name for name, count in times.items() if count > 1]
     report.add(
         {
-            "POSTs": posts,
-            "kills": kills,
+            **head,
             "successes": len(successes),
             "unknown": len(unknown),
             "refused (503)": len(refused),

@@ -115,13 +115,17 @@ class Stage:
 
     def gateway(self, port: int) -> int:
         """Start a gateway to the server on this UDP port; the TCP port where it listens."""
+        return self.start_gateway(port)[1]
+
+    def start_gateway(self, port: int) -> tuple[Process, int]:
+        """The same, with its process."""
         gateway = self.python(
             "gateway",
             "trickles_web.cli.gateway",
             "--listen=127.0.0.1:0",
             f"trickles://127.0.0.1:{port}",
         )
-        return int(gateway.says(r"http://127\.0\.0\.1:(\d+) ->")[1])
+        return gateway, int(gateway.says(r"http://127\.0\.0\.1:(\d+) ->")[1])
 
 
 class Replica:

@@ -54,8 +54,8 @@ SANS_IO_COUSINS = {
 }
 """Other doors to the same things."""
 
-ASYNCIO_IN_HTTP = {"asgi.py", "lifespan.py", "wsgi.py"}
-"""The ASGI host; parsers, framing and progress are asyncio-free."""
+ASYNCIO_IN_HTTP = {"asgi.py", "digests.py", "lifespan.py", "wsgi.py"}
+"""The ASGI host, and hashing in threads; parsers, framing and progress are asyncio-free."""
 
 
 def imported_names(tree: ast.Module, package: str) -> Iterator[str]:

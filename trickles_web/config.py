@@ -72,8 +72,16 @@ class HttpConfig:
     """Application calls in progress."""
     authorisation_ms: int = 3_600_000
     """After this long the application is asked again whether a file may be served."""
+    file_identity: str = "stat"
+    """What names a file's version: size and mtime (`stat`), or its `content`, if mtimes differ."""
+    http: str = "auto"
+    """What parses request heads: `h11`, `httptools`, or the latter where it is installed."""
     lifespan: str = "auto"
     root_path: str = ""
+    proxy_headers: bool = True
+    """X-Forwarded-Proto and X-Forwarded-For change scheme and client, if the client is trusted."""
+    forwarded_allow_ips: str = "127.0.0.1"
+    """Which clients are: addresses, networks and names with commas between, or `*`."""
     server_header: bool = True
     date_header: bool = True
     access_log: bool = True

@@ -4,10 +4,10 @@ without sockets, clocks or sealing. Bytes are asserted on, never calls."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
+from typing import Any
 
 from trickles_web.config import HttpConfig
 from trickles_web.http.progress import digest
@@ -15,7 +15,7 @@ from trickles_web.http.responses import Forward, Held, Need, Pending, Refuse
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
 from trickles_web.http.service import Service
-from trickles_web.state import DirectoryStore, MemoryStore
+from trickles_web.state import MemoryStore
 from trickles_web.transport.redeemed import Redeemed
 from trickles_web.transport.wire import OPEN_END, Code, Kind
 
@@ -37,6 +37,19 @@ class Clock:
         return self.ms
 
 
+def limits(site: Site) -> Any:
+    """What every store is made with."""
+    return {
+        "most_bytes": site.config.store_bytes,
+        "most_responses": site.config.store_responses,
+        "ttl_ms": site.config.response_ttl_ms,
+    }
+
+
+def in_memory(site: Site) -> MemoryStore[KeptResponse]:
+    return MemoryStore(site.random.randbytes(4), **limits(site))
+
+
 @dataclass
 class Site:
     """A service with its store, and the events that its `on_ready` sets."""
@@ -46,44 +59,28 @@ class Site:
     clock: Clock = field(default_factory=Clock)
     seed: int = 1
     open_to_strangers: bool = False
-    directory: Path | None = None
-    """Of a store that is shared with `others`, by owner."""
+    open: Callable[[Site], MemoryStore[KeptResponse]] = in_memory
     others: dict[int, Site] = field(default_factory=dict)
+    """Those that the store is shared with, by owner."""
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
-        self.store: MemoryStore[KeptResponse]
-        most, count, ttl = (
-            self.config.store_bytes,
-            self.config.store_responses,
-            self.config.response_ttl_ms,
-        )
-        if self.directory is None:
-            self.store = MemoryStore(
-                self.random.randbytes(4), most_bytes=most, most_responses=count, ttl_ms=ttl
-            )
-        else:
-            self.store = DirectoryStore(
-                self.directory,
-                self.random.randbytes(8),
-                most_bytes=most,
-                most_responses=count,
-                ttl_ms=ttl,
-            )
+        self.store = self.open(self)
+        if self.store.owner:
             self.others[self.store.owner] = self
         self.ready: dict[int, asyncio.Event] = {}
         self.service = Service(
             self.app,
             self.config,
             self.store,
-            on_ready=self._on_ready,
+            on_ready=self.on_ready,
             clock=self.clock,
             random=self.random.randbytes,
             server=("192.0.2.1", 8000),
             open_to_strangers=self.open_to_strangers,
         )
 
-    def _on_ready(self, incarnation: int) -> None:
+    def on_ready(self, incarnation: int) -> None:
         self.ready.setdefault(incarnation, asyncio.Event()).set()
 
     def wipe(self) -> None:
@@ -129,8 +126,9 @@ class Peer:
     closed: bool = False
     piece: Callable[[], int] = lambda: 1 << 20
     answers: int = 0
-    repeated: bool = False
-    """What is sent was sent before."""
+    repeats: bool = False
+    """What is sent first was sent before, to somebody else."""
+    sent: bool = False
     patience: int = 0
     """How often NOT_MINE is taken for an invitation to try another server."""
 
@@ -160,7 +158,7 @@ class Peer:
             received=received,
             edition=self.edition,
             handed_on=self.handed_on,
-            repeated=self.repeated,
+            repeated=self.repeats or self.sent,
             validated=True,
             may_run=True,
             fresh=True,
@@ -177,6 +175,7 @@ class Peer:
         self.stream += request
         self.start += len(self.got)
         self.got, self.edition, self.end, self.handed_on = b"", 0, None, False
+        self.sent = False
         self.store = self.store or self.pick().store.id
 
     async def upload(self, cuts: list[tuple[int, int]]) -> None:
@@ -197,7 +196,7 @@ class Peer:
         *,
         cuts: list[tuple[int, int]] | None = None,
         hand_on: bool = True,
-        between: Callable[[], None] = lambda: None,
+        between: Callable[[], Awaitable[None] | None] = lambda: None,
     ) -> bytes:
         """The whole response. Raises RefusedByServer."""
         self.begin(request)
@@ -209,6 +208,7 @@ class Peer:
             site = self.pick()
             answer = await site.ask(self.redeemed(Kind.REQUEST, offset, data, whole=True))
             self.answers += 1
+            self.sent = True
             if isinstance(answer, Refuse):
                 if answer.code is not Code.NOT_MINE or not self.patience:
                     raise RefusedByServer(answer.code)
@@ -224,7 +224,9 @@ class Peer:
                     self.handed_on = True
                 if self.end == self.start + len(self.got):
                     return self.got
-            between()
+            disturbed = between()
+            if disturbed is not None:
+                await disturbed
         raise AssertionError("no end of the exchange")
 
     def take(self, site: Site, response: KeptResponse) -> None:

@@ -1,22 +1,26 @@
-"""Several processes with one run directory: one owner for each exchange, answers from any, and what
-outlives whom."""
+"""Several processes with one store, a run directory or Redis: one owner for each exchange, answers
+from any, and what outlives whom."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from tests.http.apps import get, read_body
-from tests.http.peer import Clock, Peer, RefusedByServer, Site, body_of
+from tests.http.peer import Clock, Peer, RefusedByServer, Site, body_of, limits
+from tests.state.redis_server import RedisServer, redis_server
+from trickles_web.http.progress import Progress, encode
 from trickles_web.http.responses import Forward, Held
+from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
-from trickles_web.state import DirectoryStore
+from trickles_web.state import DirectoryStore, MemoryStore
+from trickles_web.state.redis import RedisStore
 from trickles_web.transport.wire import Kind
 
 
@@ -25,47 +29,96 @@ def post(name: str, body: bytes = b"abc") -> bytes:
 
 
 class Group:
-    """Processes that share a directory. One can die, and another is started in its place."""
+    """Processes that share a store. One can die, and another is started in its place."""
 
-    def __init__(self, app: ASGIApp, directory: Path, count: int = 3) -> None:
+    def __init__(self, app: ASGIApp, where: Path | RedisServer, count: int = 3) -> None:
         self.app = app
-        self.directory = directory
+        self.where = where
         self.clock = Clock()
         self.others: dict[int, Site] = {}
         self.started = 0
-        self.sites = [self._start() for _ in range(count)]
+        self.count = count
+        self.sites: list[Site] = []
 
-    def _start(self) -> Site:
+    async def __aenter__(self) -> list[Site]:
+        for _ in range(self.count):
+            self.sites.append(await self._start())
+        await self._acquaint()
+        return self.sites
+
+    async def __aexit__(self, *_: object) -> None:
+        for site in self.sites:
+            await site.service.shutdown()
+            if isinstance(site.store, RedisStore):
+                await site.store.close()
+            elif isinstance(site.store, DirectoryStore):
+                site.store.close()
+
+    def _open(self, site: Site) -> MemoryStore[KeptResponse]:
+        random = site.random.randbytes(8)
+        if isinstance(self.where, Path):
+            return DirectoryStore(self.where, random, **limits(site))
+        return RedisStore(self.where.url, "test", random, clock=self.clock, **limits(site))
+
+    async def _start(self) -> Site:
         self.started += 1
-        return Site(
-            self.app,
-            seed=self.started,
-            clock=self.clock,
-            directory=self.directory,
-            others=self.others,
+        site = Site(
+            self.app, seed=self.started, clock=self.clock, open=self._open, others=self.others
         )
+        if isinstance(site.store, RedisStore):
+            site.store.found = site.on_ready
+            site.store.peer = "192.0.2.1 8001"
+            await site.store.start()
+        return site
 
-    def kill(self, site: Site) -> None:
-        """As SIGKILL: its lock is released, its calls go no further, nobody cleans up."""
-        assert isinstance(site.store, DirectoryStore)
-        site.store._life.forget()
+    async def _acquaint(self) -> None:
+        for site in self.sites:
+            if isinstance(site.store, RedisStore):
+                await site.store._renew_once()
+
+    async def kill(self, site: Site) -> None:
+        """As SIGKILL, and until that is known: its lock is released, or its lease has run out; its
+        calls go no further, nobody cleans up.
+        """
         for run in list(site.service.runner.calls.runs):
             run.stopping = True
             if run.task is not None:
                 run.task.cancel()
+        if isinstance(site.store, DirectoryStore):
+            site.store._life.forget()
+        elif isinstance(site.store, RedisStore):
+            await site.store.close()
         del self.others[site.store.owner]
-        self.sites[self.sites.index(site)] = self._start()
+        self.sites[self.sites.index(site)] = await self._start()
+        await self._acquaint()
+
+    def sees_an_owner(self, site: Site) -> bool:
+        """Of exchange (7, 0); as of some moments ago."""
+        seen = site.store.elsewhere((7, 0)) != 0
+        self.clock.ms += 600  # answers of Redis hold for a second
+        site.store.knows((7, 0), self.clock())
+        return seen
 
     def peer(self, pick: Callable[[], Site] | Site, incarnation: int = 7) -> Peer:
         peer = Peer((lambda: pick) if isinstance(pick, Site) else pick, incarnation)
         peer.store = self.sites[0].store.id
         return peer
 
-    async def end(self) -> None:
-        for site in self.sites:
-            await site.service.shutdown()
-            assert isinstance(site.store, DirectoryStore)
-            site.store.close()
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["directory", "redis"])
+def where(
+    request: pytest.FixtureRequest, tmp_path: Path, server: RedisServer
+) -> Path | RedisServer:
+    if request.param == "directory":
+        return tmp_path / "run"
+    server.flush()
+    return server
 
 
 class Executions:
@@ -94,186 +147,178 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never came")
 
 
-def test_an_answer_outlives_its_process(tmp_path: Path) -> None:
+def test_an_answer_outlives_its_process(where: Path | RedisServer) -> None:
     """A page with a random token, of several bursts, and an unsafe request's answer."""
 
     async def main() -> None:
         app = Executions(size=40_000)
-        group = Group(app, tmp_path / "run")
-        for number, request in enumerate((get("/page"), post("act"))):
-            producer = group.sites[0]
-            peer = group.peer(lambda: group.sites[0], number)
-            peer.piece = lambda: 1000
-            died = False
+        group = Group(app, where)
+        async with group:
+            for number, request in enumerate((get("/page"), post("act"))):
+                producer = group.sites[0]
+                peer = group.peer(lambda: group.sites[0], number)
+                peer.piece = lambda: 1000
+                died = False
 
-            def die(producer: Site = producer, peer: Peer = peer) -> None:
-                nonlocal died
-                if not died and len(peer.got) >= 5000:
-                    died = True
-                    group.kill(producer)
+                async def die(producer: Site = producer, peer: Peer = peer) -> None:
+                    nonlocal died
+                    if not died and len(peer.got) >= 5000:
+                        died = True
+                        await group.kill(producer)
 
-            response = await peer.exchange(request, between=die)
-            assert died
-            assert len(body_of(response)) >= 40_000
-        assert app.count == {"/page": 1, "/act": 1}
-        await group.end()
+                response = await peer.exchange(request, between=die)
+                assert died
+                assert len(body_of(response)) >= 40_000
+            assert app.count == {"/page": 1, "/act": 1}
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("request_bytes", [get("/slow"), post("slow")])
-def test_a_running_call_has_one_owner(tmp_path: Path, request_bytes: bytes) -> None:
+def test_a_running_call_has_one_owner(where: Path | RedisServer, request_bytes: bytes) -> None:
     async def main() -> None:
         app = Executions()
         app.go_on.clear()
-        group = Group(app, tmp_path / "run")
-        a, b, c = group.sites
-        first = asyncio.create_task(group.peer(a).exchange(request_bytes))
-        await until(lambda: b.store.elsewhere((7, 0), 0) != 0)
-        # The same request, as its client repeats it, elsewhere.
-        repeats = [group.peer(site) for site in (b, c)]
-        for peer in repeats:
-            peer.repeated = True
-        second, third = (asyncio.create_task(peer.exchange(request_bytes)) for peer in repeats)
-        await asyncio.sleep(0)
-        app.go_on.set()
-        answers = {await first, await second, await third}
-        assert len(answers) == 1
-        assert sum(app.count.values()) == 1
-        await group.end()
+        group = Group(app, where)
+        async with group as (a, b, c):
+            first = asyncio.create_task(group.peer(a).exchange(request_bytes))
+            await until(lambda: group.sees_an_owner(b))
+            # The same request, as its client repeats it, elsewhere.
+            repeats = [group.peer(site) for site in (b, c)]
+            for peer in repeats:
+                peer.repeats = True
+            second, third = (asyncio.create_task(peer.exchange(request_bytes)) for peer in repeats)
+            await asyncio.sleep(0)
+            app.go_on.set()
+            answers = {await first, await second, await third}
+            assert len(answers) == 1
+            assert sum(app.count.values()) == 1
 
     asyncio.run(main())
 
 
-def test_an_unsafe_call_that_died_is_unknown_everywhere(tmp_path: Path) -> None:
+def test_an_unsafe_call_that_died_is_unknown_everywhere(where: Path | RedisServer) -> None:
     async def main() -> None:
         app = Executions()
         app.go_on.clear()
-        group = Group(app, tmp_path / "run")
-        a, b, c = group.sites
-        running = asyncio.create_task(group.peer(a).exchange(post("act")))
-        await until(lambda: app.count["/act"] == 1)
-        group.kill(a)
-        running.cancel()
-        app.go_on.set()
-        answers = set()
-        for site in (b, c):
-            answers.add(await group.peer(site).exchange(post("act")))
-        answer = answers.pop()
-        assert not answers
-        assert answer.startswith(b"HTTP/1.1 500 ")
-        assert b"trickles-outcome: unknown\r\n" in answer
-        assert app.count == {"/act": 1}
-        await group.end()
+        group = Group(app, where)
+        async with group as (a, b, c):
+            running = asyncio.create_task(group.peer(a).exchange(post("act")))
+            await until(lambda: app.count["/act"] == 1)
+            await group.kill(a)
+            running.cancel()
+            app.go_on.set()
+            answers = set()
+            for site in (b, c):
+                answers.add(await group.peer(site).exchange(post("act")))
+            answer = answers.pop()
+            assert not answers
+            assert answer.startswith(b"HTTP/1.1 500 ")
+            assert b"trickles-outcome: unknown\r\n" in answer
+            assert app.count == {"/act": 1}
 
     asyncio.run(main())
 
 
-def test_a_safe_call_that_died_runs_again(tmp_path: Path) -> None:
+def test_a_safe_call_that_died_runs_again(where: Path | RedisServer) -> None:
     async def main() -> None:
         app = Executions()
         app.go_on.clear()
-        group = Group(app, tmp_path / "run")
-        a, b, _ = group.sites
-        running = asyncio.create_task(group.peer(a).exchange(get("/page")))
-        await until(lambda: b.store.elsewhere((7, 0), 0) != 0)
-        group.kill(a)
-        running.cancel()
-        app.go_on.set()
-        answer = await group.peer(b).exchange(get("/page"))
-        assert body_of(answer).startswith(b"2 ")
-        await group.end()
+        group = Group(app, where)
+        async with group as (a, b, _):
+            running = asyncio.create_task(group.peer(a).exchange(get("/page")))
+            await until(lambda: group.sees_an_owner(b))
+            await group.kill(a)
+            running.cancel()
+            app.go_on.set()
+            answer = await group.peer(b).exchange(get("/page"))
+            assert body_of(answer).startswith(b"2 ")
 
     asyncio.run(main())
 
 
-def test_a_request_in_pieces_is_gathered_by_one(tmp_path: Path) -> None:
+def test_a_request_in_pieces_is_gathered_by_one(where: Path | RedisServer) -> None:
     async def main() -> None:
         app = Executions()
-        group = Group(app, tmp_path / "run")
-        a, b, c = group.sites
-        request = post("big", bytes(range(256)) * 40)
-        peer = group.peer(a)
-        peer.begin(request)
-        await peer.upload([(0, 3000)])
-        for site, low, high in ((b, 3000, 6000), (c, 6000, 9000)):
-            piece = peer.redeemed(Kind.UPLOAD, low, request[low:high])
-            answer = site.service.answer(piece, group.clock())
-            assert answer == Forward(a.store.owner)
-            held = await site.ask(piece)
-            assert isinstance(held, Held)
-            assert held.held == high
-        # By what is written, where the continuation is too old to name the owner.
-        peer.progress = b""
-        piece = peer.redeemed(Kind.UPLOAD, 9000, request[9000:])
-        assert b.service.answer(piece, group.clock()) == Forward(a.store.owner)
-        await group.end()
+        group = Group(app, where)
+        async with group as (a, b, c):
+            request = post("big", bytes(range(256)) * 40)
+            peer = group.peer(a)
+            peer.begin(request)
+            await peer.upload([(0, 3000)])
+            for site, low, high in ((b, 3000, 6000), (c, 6000, 9000)):
+                piece = peer.redeemed(Kind.UPLOAD, low, request[low:high])
+                answer = site.service.answer(piece, group.clock())
+                assert answer == Forward(a.store.owner)
+                held = await site.ask(piece)
+                assert isinstance(held, Held)
+                assert held.held == high
 
     asyncio.run(main())
 
 
-def test_cancelling_reaches_the_owner(tmp_path: Path) -> None:
+def test_cancelling_reaches_the_owner(where: Path | RedisServer) -> None:
     async def main() -> None:
         app = Executions()
         app.go_on.clear()
-        group = Group(app, tmp_path / "run")
-        a, b, _ = group.sites
-        peer = group.peer(a)
-        running = asyncio.create_task(peer.exchange(post("act")))
-        await until(lambda: app.count["/act"] == 1)
-        datagram = peer.redeemed(Kind.CANCEL)
-        assert b.service.cancel(datagram) == Forward(a.store.owner)
-        assert a.service.cancel(datagram) is None
-        assert all(run.gone for run in a.service.runner.calls.runs)
-        running.cancel()
-        app.go_on.set()
-        await group.end()
+        group = Group(app, where)
+        async with group as (a, b, _):
+            peer = group.peer(a)
+            running = asyncio.create_task(peer.exchange(post("act")))
+            await until(lambda: app.count["/act"] == 1)
+            peer.progress = encode(Progress(owner=a.store.owner))
+            datagram = peer.redeemed(Kind.CANCEL)
+            assert b.service.cancel(datagram) == Forward(a.store.owner)
+            assert a.service.cancel(datagram) is None
+            assert all(run.gone for run in a.service.runner.calls.runs)
+            running.cancel()
+            app.go_on.set()
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_killed_at_random(tmp_path: Path, seed: int) -> None:
+def test_killed_at_random(where: Path | RedisServer, seed: int) -> None:
     """Any datagram at any process, processes die: right answers, or an unknown outcome."""
     random = Random(seed)
 
     async def main() -> None:
         app = Executions(size=random.choice((0, 3000, 20_000)))
-        group = Group(app, tmp_path / "run")
-        outcomes: Counter[str] = Counter()
+        group = Group(app, where)
+        async with group:
+            outcomes: Counter[str] = Counter()
 
-        def disturb() -> None:
-            group.clock.ms += 100
-            if random.random() < 0.15:
-                group.kill(random.choice(group.sites))
+            async def disturb() -> None:
+                group.clock.ms += 100
+                if random.random() < 0.15:
+                    await group.kill(random.choice(group.sites))
 
-        for incarnation in range(10):
-            peer = group.peer(lambda: random.choice(group.sites), incarnation)
-            peer.piece = lambda: random.choice((100, 1500, 70_000))
-            for exchange in range(3):
-                name = f"{incarnation}-{exchange}"
-                body = random.randbytes(random.choice((3, 3, 4000)))
-                request = random.choice((post(name, body), get(f"/{name}")))
-                cuts = None
-                if len(request) > 1000:
-                    middle = random.randrange(1, len(request))
-                    cuts = [(0, middle), (middle, len(request))]
-                try:
-                    answer = await peer.exchange(request, cuts=cuts, between=disturb)
-                except RefusedByServer:
-                    outcomes["refused"] += 1
-                    assert request.startswith(b"GET"), "an unsafe answer is published"
-                    break
-                if answer.startswith(b"HTTP/1.1 500"):
-                    outcomes["unknown"] += 1
-                    assert b"trickles-outcome: unknown" in answer
-                    assert app.count[f"/{name}"] <= 1
-                    break
-                outcomes["right"] += 1
-                if request.startswith(b"POST"):
-                    assert body_of(answer).startswith(b"1 " + body)
-                    assert app.count[f"/{name}"] == 1
-        assert outcomes["right"] >= 10, outcomes
-        await group.end()
+            for incarnation in range(10):
+                peer = group.peer(lambda: random.choice(group.sites), incarnation)
+                peer.piece = lambda: random.choice((100, 1500, 70_000))
+                for exchange in range(3):
+                    name = f"{incarnation}-{exchange}"
+                    body = random.randbytes(random.choice((3, 3, 4000)))
+                    request = random.choice((post(name, body), get(f"/{name}")))
+                    cuts = None
+                    if len(request) > 1000:
+                        middle = random.randrange(1, len(request))
+                        cuts = [(0, middle), (middle, len(request))]
+                    try:
+                        answer = await peer.exchange(request, cuts=cuts, between=disturb)
+                    except RefusedByServer:
+                        outcomes["refused"] += 1
+                        assert request.startswith(b"GET"), "an unsafe answer is published"
+                        break
+                    if answer.startswith(b"HTTP/1.1 500"):
+                        outcomes["unknown"] += 1
+                        assert b"trickles-outcome: unknown" in answer
+                        assert app.count[f"/{name}"] <= 1
+                        break
+                    outcomes["right"] += 1
+                    if request.startswith(b"POST"):
+                        assert body_of(answer).startswith(b"1 " + body)
+                        assert app.count[f"/{name}"] == 1
+            assert outcomes["right"] >= 10, outcomes
 
     asyncio.run(main())

@@ -15,8 +15,8 @@ from trickles_web.net.udp import Peer
 from trickles_web.state.rundir import socket_file
 
 PEERS: list[Peer] = [
-    (("192.0.2.1", 1), []),
-    (("2001:db8::1", 65_535, 0, 3), [(41, 50, bytes(range(20)))]),
+    Peer(("192.0.2.1", 1), []),
+    Peer(("2001:db8::1", 65_535, 0, 3), [(41, 50, bytes(range(20)))]),
 ]
 
 
@@ -28,7 +28,7 @@ def test_nothing_is_lost_on_the_way(peer: Peer) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_a_value_error(message: bytes) -> None:
     try:
-        _, (sockaddr, control) = unpack(message)
+        _, (sockaddr, control, _) = unpack(message)
     except ValueError:
         return
     assert len(sockaddr) >= 2
@@ -40,7 +40,7 @@ def test_from_one_process_to_another(tmp_path: Path) -> None:
         loop = asyncio.get_running_loop()
         one, two = Forwarding(tmp_path, 1, loop), Forwarding(tmp_path, 2, loop)
         arrived: asyncio.Queue[tuple[bytes, Peer]] = asyncio.Queue()
-        two.start(lambda datagram, peer: arrived.put_nowait((datagram, peer)))
+        two.start(lambda datagram, peer: arrived.put_nowait((datagram, peer)), lambda *_: None)
         one.forward(2, bytes(16_384), PEERS[1])
         assert await asyncio.wait_for(arrived.get(), 5) == (bytes(16_384), PEERS[1])
 

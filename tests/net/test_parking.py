@@ -26,7 +26,7 @@ def request(incarnation: int, host: str = "127.0.0.1", wanted: int = 0) -> Redee
     )
 
 
-PEER: Peer = (("127.0.0.1", 4000), [])
+PEER = Peer(("127.0.0.1", 4000), [])
 
 
 def test_the_newest_request_of_an_incarnation_wins() -> None:

@@ -10,8 +10,7 @@ import pytest
 
 import trickles_web
 from tests.net.processes import ROOT, Running, serving
-from trickles_web.net.sockets import bind_udp
-from trickles_web.net.supervisor import parse_listen
+from trickles_web.net.sockets import bind_udp, parse_listen
 
 pytestmark = pytest.mark.live
 
@@ -121,6 +120,6 @@ def test_help_and_version() -> None:
 
 
 def test_listening_addresses() -> None:
-    assert parse_listen("127.0.0.1:8080") == ("127.0.0.1", 8080)
-    assert parse_listen("[::1]:0") == ("::1", 0)
-    assert parse_listen("localhost:65535") == ("localhost", 65535)
+    assert parse_listen("--gateway", "127.0.0.1:8080") == ("127.0.0.1", 8080)
+    assert parse_listen("--gateway", "[::1]:0") == ("::1", 0)
+    assert parse_listen("--gateway", "localhost:65535") == ("localhost", 65535)

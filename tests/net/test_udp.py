@@ -198,7 +198,7 @@ def test_a_train_arrives_as_its_datagrams(
         async with opened(host, segmentation=segmentation) as (udp, _, _):
             with receiver(host) as client:
                 datagrams = numbered(count, size, last)
-                udp.send_trains([train_of(datagrams)], (client.getsockname(), []))
+                udp.send_trains([train_of(datagrams)], Peer(client.getsockname(), []))
                 assert received(client) == datagrams
                 assert udp.counters["sent"] == count
 
@@ -211,7 +211,7 @@ def test_a_train_beyond_one_segmented_send_is_split(count: int, size: int) -> No
         async with opened() as (udp, _, _):
             with receiver() as client:
                 datagrams = numbered(count, size, 3)
-                udp.send_trains([train_of(datagrams)], (client.getsockname(), []))
+                udp.send_trains([train_of(datagrams)], Peer(client.getsockname(), []))
                 assert received(client) == datagrams
                 assert udp.segmentation
 
@@ -224,7 +224,7 @@ def test_a_large_answer_leaves_in_slices_and_whole() -> None:
             with receiver() as client:
                 datagrams = numbered(300, 1200)
                 trains = [train_of(datagrams[i : i + 46]) for i in range(0, 300, 46)]
-                udp.send_trains(trains, (client.getsockname(), []))
+                udp.send_trains(trains, Peer(client.getsockname(), []))
                 got = received(client)
                 assert got == datagrams[:46]  # 92 would be more than a slice
                 while len(got) < 300:
@@ -252,7 +252,7 @@ def test_bytes_that_wait_are_copied() -> None:
                     Train(100, 50, [memoryview(memory)[:5000]]),
                     Train(100, 50, [memoryview(memory)[5000:]]),
                 ]
-                udp.send_trains(trains, (client.getsockname(), []))
+                udp.send_trains(trains, Peer(client.getsockname(), []))
                 memory[:] = b"b" * len(memory)
                 got: list[bytes] = []
                 while len(got) < 100:
@@ -273,10 +273,10 @@ def test_where_the_kernel_cannot_segment_all_datagrams_still_arrive() -> None:
         assert udp.segmentation
         with receiver() as client:
             datagrams = numbered(20, 1200, 5)
-            udp.send_trains([train_of(datagrams)], (client.getsockname(), []))
+            udp.send_trains([train_of(datagrams)], Peer(client.getsockname(), []))
             assert received(client) == datagrams
             assert not udp.segmentation  # and from then on it does not try
-            udp.send_trains([train_of(datagrams)], (client.getsockname(), []))
+            udp.send_trains([train_of(datagrams)], Peer(client.getsockname(), []))
             assert received(client) == datagrams
         udp.close()
 
@@ -287,9 +287,9 @@ def test_what_is_too_large_for_the_path_is_counted_as_lost() -> None:
     async def main() -> None:
         async with opened() as (udp, _, _):
             with receiver() as client:
-                udp.send(bytes(65_600), (client.getsockname(), []))
+                udp.send(bytes(65_600), Peer(client.getsockname(), []))
                 assert udp.counters["send: EMSGSIZE"] == 1
-                udp.send(b"goes on", (client.getsockname(), []))
+                udp.send(b"goes on", Peer(client.getsockname(), []))
                 assert received(client) == [b"goes on"]
 
     run(main())
@@ -298,9 +298,9 @@ def test_what_is_too_large_for_the_path_is_counted_as_lost() -> None:
 def test_errors_of_the_network_stay_below() -> None:
     async def main() -> None:
         async with opened() as (udp, recorded, address):
-            udp.send(b"nobody listens", (("127.0.0.1", 9), []))
-            udp.send(b"no route", (("255.255.255.255", 9), []))
-            udp.send(b"wrong family", (("127.0.0.1", 9), [(41, 50, bytes(20))]))
+            udp.send(b"nobody listens", Peer(("127.0.0.1", 9), []))
+            udp.send(b"no route", Peer(("255.255.255.255", 9), []))
+            udp.send(b"wrong family", Peer(("127.0.0.1", 9), [(41, 50, bytes(20))]))
             assert sum(n for reason, n in udp.counters.items() if reason.startswith("send: E")) >= 1
             with receiver() as client:
                 client.sendto(b"still there", address)
@@ -320,7 +320,7 @@ def test_a_full_socket_buffer_postpones_and_loses_only_beyond_the_bound() -> Non
             sock.bind(f"\0trickles-{os.getpid()}-{name}")
         ours.connect(theirs.getsockname())
         udp = UdpSocket(ours, asyncio.get_running_loop(), segmentation=False)
-        peer: Peer = (theirs.getsockname(), [])
+        peer = Peer(theirs.getsockname(), [])
         size = 60_000
         count = 3 * module.BACKLOG_BYTES // size
         for number in range(count):
@@ -398,5 +398,5 @@ def test_an_inherited_socket_must_be_bound_udp() -> None:
 
 
 def test_mapped_addresses_are_known_by_their_ipv4_form() -> None:
-    assert host_and_port((("::ffff:10.0.0.1", 5, 0, 0), [])) == ("10.0.0.1", 5)
-    assert host_and_port((("::ffff:1", 5, 0, 0), [])) == ("::ffff:1", 5)
+    assert host_and_port(Peer(("::ffff:10.0.0.1", 5, 0, 0), [])) == ("10.0.0.1", 5)
+    assert host_and_port(Peer(("::ffff:1", 5, 0, 0), [])) == ("::ffff:1", 5)

@@ -70,24 +70,23 @@ def test_one_claim_is_granted_among_all(directory: Path) -> None:
 def test_the_claimant_is_the_owner_while_it_lives(directory: Path) -> None:
     a, b = member(directory, 1), member(directory, 2)
     a.claim(KEY, DIGEST, NOW)
-    assert (a.elsewhere(KEY, 0), b.elsewhere(KEY, 0)) == (0, 1)
+    assert (a.elsewhere(KEY), b.elsewhere(KEY)) == (0, 1)
     die(a)
-    assert b.elsewhere(KEY, 0) == 0
-    assert b.elsewhere(KEY, 1) == 0
+    assert b.elsewhere(KEY) == 0
+    assert not b.alive(1)
     assert b.claim(KEY, DIGEST, NOW) is Claim.KNOWN, "dead, but perhaps executed"
 
 
 def test_who_announces_is_the_owner_until_somebody_else_does(directory: Path) -> None:
     a, b, c = (member(directory, n) for n in (1, 2, 3))
     a.announce(KEY, NOW)
-    assert c.elsewhere(KEY, 0) == 1
-    assert c.elsewhere(KEY, 2) == 2, "what is sealed is newer"
-    assert c.elsewhere(KEY, 3) == 0
+    assert c.elsewhere(KEY) == 1
+    assert [c.alive(n) for n in (0, 1, 2, 3, 4)] == [False, True, True, False, False]
     die(a)
     b.announce(KEY, NOW)
-    assert c.elsewhere(KEY, 0) == 2
+    assert c.elsewhere(KEY) == 2
     b.drop(KEY)
-    assert c.elsewhere(KEY, 0) == 0
+    assert c.elsewhere(KEY) == 0
 
 
 def test_a_published_response_outlives_its_producer(directory: Path) -> None:
@@ -184,7 +183,7 @@ def test_a_directory_that_is_gone_refuses_claims_and_is_made_anew(
     a.renew(b"\0\0\0\x42")
     assert a.id == 0x42
     assert a.claim(KEY, DIGEST, NOW) is Claim.GRANTED
-    assert member(directory, 2).elsewhere(KEY, 0) == 1
+    assert member(directory, 2).elsewhere(KEY) == 1
 
 
 def test_a_stranger_in_the_directory_is_no_response(directory: Path) -> None:
@@ -193,7 +192,7 @@ def test_a_stranger_in_the_directory_is_no_response(directory: Path) -> None:
         (directory / f"{KEY[0]:x}-{KEY[1]:x}.{name}").write_bytes(b"?")
     assert a.published(KEY, NOW) is None
     assert a.claimed(KEY) is None
-    assert a.elsewhere(KEY, 0) == 0
+    assert a.elsewhere(KEY) == 0
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o777, 0o710])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,16 @@ from trickles_web.errors import UsageError
 from trickles_web.net import logs
 from trickles_web.net.server import Config, Server
 from trickles_web.net.supervisor import Supervisor
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _bytes(context: click.Context, option: click.Parameter, text: str) -> int:
+    """`16M` and the like, multiples of 1024."""
+    match = re.fullmatch(r"([0-9]{1,15})([KMG]?)", text.strip().upper())
+    if match is None:
+        raise click.BadParameter(f"{text!r}: give bytes, such as 500000, 16M or 2G")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 @click.command(
@@ -98,12 +109,68 @@ from trickles_web.net.supervisor import Supervisor
     help="Event loop implementation.",
 )
 @click.option(
+    "--interface",
+    type=click.Choice(["auto", "asgi3", "asgi2", "wsgi"]),
+    default="auto",
+    show_default=True,
+    help="Application interface.",
+)
+@click.option("--factory", is_flag=True, help="Treat APP as an application factory.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    default=10,
+    show_default=True,
+    help="Calls of a WSGI application at a time, in each worker.",
+)
+@click.option(
+    "--http",
+    type=click.Choice(["auto", "h11", "httptools"]),
+    default="auto",
+    show_default=True,
+    help="HTTP parser implementation.",
+)
+@click.option(
+    "--proxy-headers/--no-proxy-headers",
+    default=True,
+    show_default=True,
+    help="Take scheme and client address from X-Forwarded-Proto and X-Forwarded-For.",
+)
+@click.option(
+    "--forwarded-allow-ips",
+    metavar="LIST",
+    help="Addresses, networks or names of proxies whose headers are believed, with commas between; "
+    "'*' for all.  [default: $FORWARDED_ALLOW_IPS, or 127.0.0.1]",
+)
+@click.option(
     "--store",
     default="auto",
     show_default=True,
-    metavar="auto|memory|dir:PATH",
+    metavar="auto|memory|dir:PATH|redis://HOST",
     help="Where requests in progress, responses and the ledger of executed requests are kept. "
     "auto: a directory that all workers of this machine share, and that outlives them.",
+)
+@click.option(
+    "--peer",
+    metavar="HOST:PORT",
+    help="Where replicas on other machines reach this one over UDP, with --store redis://…  "
+    "[default: any port of the address that leads to Redis]",
+)
+@click.option(
+    "--limit-request-body",
+    default="16M",
+    show_default=True,
+    metavar="BYTES",
+    callback=_bytes,
+    help="Largest request body, in bytes or with K, M or G; larger ones are answered with 413.",
+)
+@click.option(
+    "--file-identity",
+    type=click.Choice(["stat", "content"]),
+    default="stat",
+    show_default=True,
+    help="What names a file's version while it is served: its size and modification time, "
+    "or its content, for replicas whose copies have other times.",
 )
 @click.option("--child", hidden=True, help="FD:COUNT from the supervisor: readiness, workers.")
 @click.version_option(trickles_web.__version__, prog_name="trickles-serve")
@@ -124,10 +191,19 @@ def serve(
     root_path: str,
     lifespan: str,
     loop: str,
+    interface: str,
+    factory: bool,
+    threads: int,
+    http: str,
+    proxy_headers: bool,
+    forwarded_allow_ips: str | None,
     store: str,
+    peer: str | None,
+    limit_request_body: int,
+    file_identity: str,
     child: str | None,
 ) -> int:
-    """Serve the ASGI application APP (MODULE:ATTRIBUTE) over Trickles."""
+    """Serve the ASGI or WSGI application APP (MODULE:ATTRIBUTE) over Trickles."""
     ready, _, steered = (child or "").partition(":")
     config = Config(
         app=app,
@@ -143,7 +219,16 @@ def serve(
         root_path=root_path,
         lifespan=lifespan,
         loop=loop,
+        interface=interface,
+        factory=factory,
+        threads=threads,
+        http=http,
+        proxy_headers=proxy_headers,
+        forwarded_allow_ips=forwarded_allow_ips,
         store=store,
+        peer=peer,
+        limit_request_body=limit_request_body,
+        file_identity=file_identity,
         log_level=log_level,
         access_log=access_log,
         use_colors=use_colors,

@@ -13,7 +13,15 @@ from trickles_web.http.asgi import Calls, Run
 from trickles_web.http.files import FileResponse, Files
 from trickles_web.http.framing import error_page
 from trickles_web.http.lifespan import Lifespan
-from trickles_web.http.progress import Body, Progress, ProgressError, decode, digest, edition_of, encode
+from trickles_web.http.progress import (
+    Body,
+    Progress,
+    ProgressError,
+    decode,
+    digest,
+    edition_of,
+    encode,
+)
 from trickles_web.http.responses import (
     PENDING,
     Finished,
@@ -68,7 +76,7 @@ class Runner:
         self.app = app
         self.config = config
         self.store = store
-        self.files = Files()
+        self.files = Files(config.file_identity)
         self.calls = Calls(self._tick)
         self.lifespan = Lifespan(app, config.lifespan)
         self.server = server
@@ -90,8 +98,6 @@ class Runner:
     def kept(self, key: Key, now: int) -> KeptResponse | None:
         """The response of this exchange, unless it is lost or its client was given up."""
         kept = self.store.response(key, now)
-        if kept is None:
-            return self._published(key, now)
         if isinstance(kept, Run):
             if kept.gone and not kept.hopeless:
                 self.store.drop(key)
@@ -99,7 +105,7 @@ class Runner:
             kept.heard = now
         return kept
 
-    def _published(self, key: Key, now: int) -> KeptResponse | None:
+    def published(self, key: Key, now: int) -> KeptResponse | None:
         """What another process, perhaps a dead one, has left of this exchange."""
         found = self.store.published(key, now)
         if found is None:
@@ -135,9 +141,7 @@ class Runner:
         expected: bytes | None = None,
     ) -> Answer:
         """Call the application. `expected`: see `Run.expected`."""
-        scope = build_scope(
-            request, r.address, self.server, self.config.root_path, self.lifespan.state
-        )
+        scope = build_scope(request, r.address, self.server, self.config, self.lifespan.state)
         p.owner = self.store.owner
         run = Run(self, key, request, scope, p, now)
         run.expected = expected
@@ -190,6 +194,11 @@ class Runner:
     def serve(self, kept: KeptResponse, r: Redeemed, now: int) -> Answer:
         """The response if it can be read where the client wants it, else wait or refuse."""
         first = r.wants[0][0] if r.wants else kept.start
+        if isinstance(kept, Finished) and not self.store.settled(kept.key):
+            return PENDING  # its outcome must not be lost once it was told
+        if isinstance(kept, FileResponse) and not kept.is_known:
+            kept.examine(r.incarnation, self._on_ready)
+            return PENDING
         if isinstance(kept, Run):
             if kept.hopeless:
                 return Refuse(Code.GONE)

@@ -122,7 +122,9 @@ class Service:
             p = decode(redeemed.progress)
         except ProgressError:
             return None
-        owner = self.store.elsewhere((redeemed.incarnation, p.exchange), p.owner)
+        owner = self.store.elsewhere((redeemed.incarnation, p.exchange))
+        if self.store.alive(p.owner):
+            owner = p.owner
         now = self._clock()
         # The continuation may be from before the exchange that is running now.
         for exchange in (p.exchange, p.exchange + 1):
@@ -141,12 +143,14 @@ class Service:
         kept = self.runner.kept(key, now)
         if kept is not None:
             return kept
+        if sealed and self.store.alive(sealed):
+            return Forward(sealed)
         if not self.store.knows(key, now):
             return PENDING
         found = self.runner.published(key, now)
         if found is not None:
             return found
-        owner = self.store.elsewhere(key, sealed)
+        owner = self.store.elsewhere(key)
         return Forward(owner) if owner else None
 
     # Receiving

@@ -25,9 +25,10 @@ from trickles_web.errors import ResponseGone
 from trickles_web.http.responses import Forward, Held, Need, Pending, Refuse
 from trickles_web.http.runner import Answer
 from trickles_web.http.service import Service
-from trickles_web.net.forwarding import Forwarding
+from trickles_web.net.forwarding import Relay
 from trickles_web.net.parking import SHORTEST_WAIT_MS, Parked, Parking
 from trickles_web.net.udp import Peer, UdpSocket, host_and_port
+from trickles_web.transport.redeemed import Train
 from trickles_web.transport.server import Redeemed, Refusal, Server
 from trickles_web.transport.wire import VERSION, Code, Kind
 
@@ -58,7 +59,7 @@ class Endpoint:
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], int] = wall_clock_ms,
         parking: Parking | None = None,
-        forwarding: Forwarding | None = None,
+        forwarding: Relay | None = None,
     ) -> None:
         self.handled: Counter[str] = Counter()
         self._server = server
@@ -79,7 +80,7 @@ class Endpoint:
     def start(self) -> None:
         self._udp.start(self._deliver, self._drained)
         if self._forwarding is not None:
-            self._forwarding.start(self._serve)
+            self._forwarding.start(self._serve, self._udp.send)
 
     def close(self) -> None:
         self._closed = True
@@ -169,12 +170,17 @@ class Endpoint:
             except ResponseGone:
                 self._send(self._server.refuse(redeemed, Code.GONE), peer)
             else:
-                self._udp.send_trains(trains, peer)
+                if peer.via is not None:
+                    peer.via(trains)
+                else:
+                    self._udp.send_trains(trains, peer)
                 if not trains and redeemed.starved:
                     self._send(self._server.come_back(redeemed, now), peer)
 
     def _send(self, reply: bytes | None, peer: Peer) -> None:
-        if reply is not None:
+        if reply is not None and peer.via is not None:
+            peer.via([Train(len(reply), 1, [reply])])
+        elif reply is not None:
             self._udp.send(reply, peer)
 
     def _failed(self, error: Exception) -> None:

@@ -16,6 +16,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from trickles_web.net.udp import MAX_DATAGRAM, Peer
 from trickles_web.state.rundir import socket_file
@@ -28,7 +29,7 @@ DRAIN_DATAGRAMS = 64
 
 def pack(datagram: bytes, peer: Peer) -> bytes:
     """One message: length of what follows, the peer as JSON, the datagram."""
-    sockaddr, control = peer
+    sockaddr, control, _ = peer
     parts = [(level, kind, data.hex()) for level, kind, data in control]
     text = json.dumps((sockaddr, parts), separators=(",", ":")).encode()
     return _LENGTH.pack(len(text)) + text + datagram
@@ -42,9 +43,26 @@ def unpack(message: bytes) -> tuple[bytes, Peer]:
         sockaddr, parts = json.loads(message[_LENGTH.size : at])
         host, port, *rest = sockaddr
         control = [(int(level), int(kind), bytes.fromhex(data)) for level, kind, data in parts]
-        return message[at:], ((str(host), int(port), *map(int, rest)), control)
+        return message[at:], Peer((str(host), int(port), *map(int, rest)), control)
     except (struct.error, TypeError, OverflowError, RecursionError) as error:
         raise ValueError("not a forwarded datagram") from error
+
+
+class Relay(Protocol):
+    """The way to the other processes."""
+
+    counters: Counter[str]
+
+    def start(
+        self, deliver: Callable[[bytes, Peer], None], send: Callable[[bytes, Peer], None]
+    ) -> None:
+        """deliver(datagram, peer): one that others forward. send(datagram, peer): to a client."""
+
+    def forward(self, owner: int, datagram: bytes, peer: Peer) -> None:
+        """Give a datagram to the process `owner`, or drop it."""
+
+    def close(self) -> None:
+        """Take no more."""
 
 
 class Forwarding:
@@ -57,6 +75,7 @@ class Forwarding:
         self._owner = owner
         self._loop = loop
         self._deliver: Callable[[bytes, Peer], None] = lambda datagram, peer: None
+        self._send: Callable[[bytes, Peer], None] = self._deliver
         self._socket = self._open()
 
     def _open(self) -> socket.socket:
@@ -73,16 +92,21 @@ class Forwarding:
             raise
         return sock
 
-    def start(self, deliver: Callable[[bytes, Peer], None]) -> None:
-        """From now on `deliver(datagram, peer)` gets what others forward; it must not raise."""
-        self._deliver = deliver
+    def start(
+        self, deliver: Callable[[bytes, Peer], None], send: Callable[[bytes, Peer], None]
+    ) -> None:
+        """From now on `deliver(datagram, peer)` gets what others forward; it must not raise.
+
+        `send` is not needed, since answers leave from the port that all share.
+        """
+        self._deliver, self._send = deliver, send
         self._loop.add_reader(self._socket.fileno(), self._drain)
 
     def reopen(self) -> None:
         """The run directory was made anew: take a place in it again. Raises OSError."""
         self.close()
         self._socket = self._open()
-        self.start(self._deliver)
+        self.start(self._deliver, self._send)
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:

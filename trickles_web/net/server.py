@@ -22,14 +22,16 @@ from typing import Any
 
 from trickles_web.config import HttpConfig, TransportConfig
 from trickles_web.errors import LifespanFailed, UsageError
+from trickles_web.http.importer import made_by_factory
+from trickles_web.http.parsers import parser
 from trickles_web.http.service import Service
 from trickles_web.net import logs, steering, stores
-from trickles_web.net.application import import_application, static_application, static_root
+from trickles_web.net.application import hosted, import_application, static_application, static_root
 from trickles_web.net.endpoint import Endpoint, wall_clock_ms
+from trickles_web.net.forwarding import Relay
 from trickles_web.net.secret import load_secret
 from trickles_web.net.sockets import bind_udp, endpoint_name, inherited_udp
 from trickles_web.net.udp import UdpSocket
-from trickles_web.state import DirectoryStore
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server as TransportServer
@@ -46,7 +48,13 @@ class Config:
     """What `trickles-serve` can be told. Exactly one of `app` and `static` is given."""
 
     app: Any = None
-    """An ASGI application, or its name `module:attribute`."""
+    """An ASGI or WSGI application, or its name `module:attribute`."""
+    interface: str = "auto"
+    """`asgi3`, `asgi2` or `wsgi`; `auto` looks at it."""
+    factory: bool = False
+    """`app` is called, without arguments, to make the application."""
+    threads: int = 10
+    """Calls of a WSGI application at a time, in each worker."""
     static: str | None = None
     """A directory to serve instead."""
     host: str = "127.0.0.1"
@@ -64,8 +72,18 @@ class Config:
     root_path: str = ""
     lifespan: str = "auto"
     loop: str = "auto"
+    http: str = "auto"
+    proxy_headers: bool = True
+    forwarded_allow_ips: str | None = None
+    """Proxies that are believed; by default those of $FORWARDED_ALLOW_IPS, as uvicorn's."""
     store: str = "auto"
-    """Where soft state is kept: `auto`, `memory` or `dir:PATH`."""
+    """Where soft state is kept: `auto`, `memory`, `dir:PATH` or `redis://HOST:PORT/DATABASE`."""
+    peer: str | None = None
+    """HOST:PORT where replicas on other machines reach this one, with a store in Redis."""
+    limit_request_body: int = HttpConfig().max_body_bytes
+    """Bytes of the largest request body."""
+    file_identity: str = "stat"
+    """What names a file's version: size and mtime (`stat`), or its `content`."""
     log_level: str = "info"
     access_log: bool = True
     use_colors: bool | None = None
@@ -85,6 +103,11 @@ class Config:
         if self.workers < 1:
             raise UsageError("--workers: at least 1")
         stores.check(self.store)
+        if self.peer and self.workers > 1 and not self.peer.endswith(":0"):
+            raise UsageError("--peer: several workers need a port each; give HOST:0")
+        parser(self.http)
+        if not self.root_path.isascii():
+            raise UsageError("--root-path: percent-encode what is not ASCII")
         if self.fd is not None and self.workers > 1:
             raise UsageError("--fd is one socket, for one worker; leave out --workers or --fd")
 
@@ -110,10 +133,12 @@ class Config:
 
     def load_application(self) -> Any:
         if self.static is not None:
-            return static_application(self.static)
+            return static_application(self.static, by_content=self.file_identity == "content")
         if isinstance(self.app, str):
-            return import_application(self.app, self.app_dir)
-        return self.app
+            app = import_application(self.app, self.app_dir, self.factory)
+        else:
+            app = made_by_factory(self.app, self.factory)
+        return hosted(app, self.interface, self.threads)
 
     def bind(self) -> socket.socket:
         if self.fd is not None:
@@ -124,9 +149,19 @@ class Config:
             steering.attach(sock, program)
         return sock
 
-    def http(self) -> HttpConfig:
+    def http_config(self) -> HttpConfig:
+        allowed = self.forwarded_allow_ips
+        if allowed is None:
+            allowed = os.environ.get("FORWARDED_ALLOW_IPS", HttpConfig().forwarded_allow_ips)
         return HttpConfig(
-            lifespan=self.lifespan, root_path=self.root_path, access_log=self.access_log
+            http=self.http,
+            proxy_headers=self.proxy_headers,
+            forwarded_allow_ips=allowed,
+            max_body_bytes=self.limit_request_body,
+            file_identity=self.file_identity,
+            lifespan=self.lifespan,
+            root_path=self.root_path,
+            access_log=self.access_log,
         )
 
 
@@ -227,26 +262,37 @@ class Server:
         application: Any,
     ) -> None:
         logger.info("Started server process [%d]", os.getpid())
+        http = self.config.http_config()
+        opened = stores.open_store(
+            self.config.store,
+            http,
+            self.config.service_name,
+            self.address,
+            secret=secret,
+            peer=self.config.peer,
+            clock=wall_clock_ms,
+        )
+        service, transport = self._layers(secret, application, http, opened.store)
+        await opened.start(self._on_ready, transport.renewed)
+        try:
+            if await self._startup(service):
+                await self._answer(service, transport, sock or self._bind(stack), opened.relay)
+        finally:
+            await opened.close()
+
+    async def _answer(
+        self,
+        service: Service,
+        transport: TransportServer,
+        sock: socket.socket,
+        relay: Relay | None,
+    ) -> None:
+        """Serve until told to end."""
         loop = asyncio.get_running_loop()
-        http = self.config.http()
-        store = stores.open_store(self.config.store, http, self.config.service_name, *self.address)
-        if isinstance(store, DirectoryStore):
-            stack.callback(store.close)
-        forwarding = stores.open_forwarding(store, loop)
-        if forwarding is not None:
-            stack.callback(forwarding.close)
-        service, transport = self._layers(secret, application, http, store)
-        if not await self._startup(service):
-            return
-        sock = sock or self._bind(stack)
         udp = UdpSocket(sock, loop, segmentation=self.config.segmentation)
         self.address = udp.address
-        endpoint = self.endpoint = Endpoint(transport, service, udp, loop, forwarding=forwarding)
+        endpoint = self.endpoint = Endpoint(transport, service, udp, loop, forwarding=relay)
         endpoint.start()
-        upkeep = loop.create_task(
-            stores.keep_in_order(store, forwarding, wall_clock_ms, transport.renewed)
-        )
-        stack.callback(upkeep.cancel)
         self.started = True
         self._announce()
         await self._stop.wait()

@@ -6,13 +6,14 @@ import errno
 import logging
 import socket
 
-from trickles_web.errors import BindError
+from trickles_web.errors import BindError, UsageError
 
 logger = logging.getLogger("trickles.error")
 
 # <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>: `socket` lacks them.
 IP_MTU_DISCOVER = 10
 IPV6_MTU_DISCOVER = 23
+PMTUDISC_DONT = 0
 PMTUDISC_PROBE = 3
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
@@ -24,6 +25,16 @@ BUFFER_BYTES = 8 << 20
 def endpoint_name(host: str, port: int) -> str:
     """`host:port`, an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_listen(option: str, text: str) -> tuple[str, int]:
+    """HOST:PORT, an IPv6 host in brackets. Raises UsageError."""
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not host or not port.isascii() or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"{option} {text}: give HOST:PORT, for example 127.0.0.1:8080")
+    return host, int(port)
 
 
 def bind_udp(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:

@@ -11,17 +11,26 @@ import asyncio
 import hashlib
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from trickles_web.config import HttpConfig
 from trickles_web.errors import UsageError
 from trickles_web.http.runner import KeptResponse
-from trickles_web.net.forwarding import Forwarding
+from trickles_web.net.forwarding import Forwarding, Relay
+from trickles_web.net.peering import Peering
+from trickles_web.net.sockets import bind_udp, parse_listen
 from trickles_web.state import DirectoryStore, MemoryStore
 from trickles_web.state.rundir import open_directory
 
+if TYPE_CHECKING:
+    from trickles_web.state.redis import RedisStore
+
+REDIS = ("redis://", "rediss://", "unix://")
 SWEEP_S = 10.0
 """How often the directory is looked through for what has had its time."""
 
@@ -34,7 +43,17 @@ def check(name: str) -> str:
     """The value of --store, if it is one. Raises UsageError."""
     if name in ("auto", "memory") or (name.startswith("dir:") and len(name) > 4):
         return name
-    raise UsageError(f"--store {name}: give auto, memory, or dir:PATH")
+    if name.startswith(REDIS):
+        try:
+            from redis.connection import parse_url
+        except ImportError:
+            raise UsageError("--store redis://: pip install 'trickles-web[redis]'") from None
+        try:
+            parse_url(name)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise UsageError(f"--store {name}: {error}") from None
+        return name
+    raise UsageError(f"--store {name}: give auto, memory, dir:PATH, or redis://HOST:PORT/DATABASE")
 
 
 def run_directory(
@@ -56,67 +75,146 @@ def run_directory(
     return ours / hashlib.blake2b(name, digest_size=12).hexdigest()
 
 
-def open_store(name: str, config: HttpConfig, service: str, host: str, port: int) -> AnyStore:
-    """The store that --store `name` asks for. Raises UsageError."""
-    if name.startswith("dir:"):
-        return _directory(Path(name[4:]).absolute(), config)
-    if name == "auto":
+class Opened:
+    """A store in use: what `start` began, `close` ends."""
+
+    relay: Relay | None = None
+
+    def __init__(self, store: AnyStore) -> None:
+        self.store = store
+
+    async def start(self, found: Callable[[int], None], renewed: Callable[[int], None]) -> None:
+        """found(incarnation): an answer that was waited for is here.
+
+        renewed(id): the contents were lost, or are known by another name from now on.
+        """
+
+    async def close(self) -> None:
+        """Leave: what this process ran has ended."""
+
+
+class _OpenedDirectory(Opened):
+    """Beside it a task that removes what has had its time."""
+
+    def __init__(self, store: DirectoryStore[KeptResponse], clock: Callable[[], int]) -> None:
+        super().__init__(store)
+        self._store, self._clock = store, clock
+        loop = asyncio.get_running_loop()
         try:
-            return _directory(run_directory(service, host, port), config)
-        except UsageError as error:
-            logger.warning("%s. Going on with --store memory", error)
-    return MemoryStore(
-        os.urandom(4),
-        most_bytes=config.store_bytes,
-        most_responses=config.store_responses,
-        ttl_ms=config.response_ttl_ms,
-    )
+            self.relay = self._forwarding = Forwarding(store.directory, store.owner, loop)
+        except OSError as error:
+            store.close()
+            raise UsageError(
+                f"--store dir:{store.directory}: no socket can be made there "
+                f"({error.strerror or error}); give a shorter path on a local file system"
+            ) from None
+
+    async def start(self, found: Callable[[int], None], renewed: Callable[[int], None]) -> None:
+        self._upkeep = asyncio.get_running_loop().create_task(self._keep_in_order(renewed))
+
+    async def close(self) -> None:
+        self._upkeep.cancel()
+        self._forwarding.close()
+        self._store.close()
+
+    async def _keep_in_order(self, renewed: Callable[[int], None]) -> None:
+        store = self._store
+        while True:
+            await asyncio.to_thread(store.sweep, self._clock())
+            if store.lost:
+                try:
+                    store.renew(os.urandom(4))
+                    self._forwarding.reopen()
+                except (UsageError, OSError) as error:
+                    logger.debug("The store cannot be made again: %s", error)
+                else:
+                    logger.warning("The store in %s was gone; it was made again", store.directory)
+                    renewed(store.id)
+            await asyncio.sleep(SWEEP_S)
 
 
-def _directory(path: Path, config: HttpConfig) -> DirectoryStore[KeptResponse]:
+class _OpenedRedis(Opened):
+    """Beside it a socket, by which the replicas of other machines reach this one."""
+
+    def __init__(
+        self, store: RedisStore[KeptResponse], url: str, peer: str | None, secret: bytes, name: str
+    ) -> None:
+        """name: of the service. Raises UsageError."""
+        super().__init__(store)
+        self._store = store
+        host, port = parse_listen("--peer", peer) if peer else (_own_address(url), 0)
+        sock = bind_udp(host, port)
+        store.peer = "{} {}".format(*sock.getsockname()[:2])
+        loop = asyncio.get_running_loop()
+        self.relay = self._peering = Peering(sock, secret, name, store.address, loop)
+
+    async def start(self, found: Callable[[int], None], renewed: Callable[[int], None]) -> None:
+        self._store.found, self._store.renewed = found, renewed
+        await self._store.start()
+
+    async def close(self) -> None:
+        self._peering.close()
+        await self._store.close()
+
+
+def _own_address(url: str) -> str:
+    """The address of this machine that packets to the Redis of this URL leave from."""
+    parts = urlsplit(url)
     try:
-        return DirectoryStore(
-            path,
-            os.urandom(8),
-            most_bytes=config.store_bytes,
-            most_responses=config.store_responses,
-            ttl_ms=config.response_ttl_ms,
-        )
+        family, kind, _, _, address = socket.getaddrinfo(
+            parts.hostname or "127.0.0.1", parts.port or 6379, type=socket.SOCK_DGRAM
+        )[0]
+        with socket.socket(family, kind) as sock:
+            sock.connect(address)
+            host: str = sock.getsockname()[0]
+            return host
+    except OSError as error:
+        raise UsageError(
+            f"--store {parts.scheme}://{parts.hostname}: {error.strerror}; "
+            "give --peer HOST:PORT, where other replicas reach this one"
+        ) from None
+
+
+def open_store(
+    name: str,
+    config: HttpConfig,
+    service: str,
+    address: tuple[str, int],
+    *,
+    secret: bytes,
+    peer: str | None,
+    clock: Callable[[], int],
+) -> Opened:
+    """What --store `name` asks for; to be started. In the loop. Raises UsageError.
+
+    peer: HOST:PORT for other machines, where --store is a Redis server.
+    """
+    limits: Any = {
+        "most_bytes": config.store_bytes,
+        "most_responses": config.store_responses,
+        "ttl_ms": config.response_ttl_ms,
+    }
+    if name.startswith(REDIS):
+        from trickles_web.state.redis import RedisStore  # an extra
+
+        shared = RedisStore[KeptResponse](name, service, os.urandom(8), clock=clock, **limits)
+        return _OpenedRedis(shared, name, peer, secret, service)
+    try:
+        if name.startswith("dir:"):
+            return _open_directory(Path(name[4:]).absolute(), limits, clock)
+        if name == "auto":
+            return _open_directory(run_directory(service, *address), limits, clock)
+    except UsageError as error:
+        if name != "auto":
+            raise
+        logger.warning("%s. Going on with --store memory", error)
+    return Opened(MemoryStore(os.urandom(4), **limits))
+
+
+def _open_directory(path: Path, limits: Any, clock: Callable[[], int]) -> Opened:
+    try:
+        return _OpenedDirectory(DirectoryStore(path, os.urandom(8), **limits), clock)
     except OSError as error:
         raise UsageError(
             f"--store dir:{path}: {error.strerror}; give a directory on a local file system"
         ) from None
-
-
-def open_forwarding(store: AnyStore, loop: asyncio.AbstractEventLoop) -> Forwarding | None:
-    """The way to the other processes of a shared store. Raises UsageError."""
-    if not isinstance(store, DirectoryStore):
-        return None
-    try:
-        return Forwarding(store.directory, store.owner, loop)
-    except OSError as error:
-        raise UsageError(
-            f"--store dir:{store.directory}: no socket can be made there "
-            f"({error.strerror or error}); give a shorter path on a local file system"
-        ) from None
-
-
-async def keep_in_order(
-    store: AnyStore,
-    forwarding: Forwarding | None,
-    clock: Callable[[], int],
-    renewed: Callable[[int], None],
-) -> None:
-    """Sweep a shared store until cancelled. renewed(id): its contents were lost, and begin anew."""
-    while isinstance(store, DirectoryStore) and forwarding is not None:
-        await asyncio.to_thread(store.sweep, clock())
-        if store.lost:
-            try:
-                store.renew(os.urandom(4))
-                forwarding.reopen()
-            except (UsageError, OSError) as error:
-                logger.debug("The store cannot be made again: %s", error)
-            else:
-                logger.warning("The store in %s was gone; it was made again", store.directory)
-                renewed(store.id)
-        await asyncio.sleep(SWEEP_S)

@@ -30,7 +30,7 @@ from dataclasses import replace
 from trickles_web.errors import BindError, UsageError
 from trickles_web.net.secret import ENVIRONMENT, load_secret
 from trickles_web.net.server import Config
-from trickles_web.net.sockets import bind_udp, endpoint_name, inherited_udp
+from trickles_web.net.sockets import bind_udp, endpoint_name, inherited_udp, parse_listen
 
 logger = logging.getLogger("trickles.error")
 
@@ -52,7 +52,16 @@ _OPTION_VARIABLES = [
             "USE_COLORS",
             "LIFESPAN",
             "LOOP",
+            "INTERFACE",
+            "FACTORY",
+            "THREADS",
+            "HTTP",
+            "PROXY_HEADERS",
+            "FORWARDED_ALLOW_IPS",
             "STORE",
+            "PEER",
+            "LIMIT_REQUEST_BODY",
+            "FILE_IDENTITY",
             "ROOT_PATH",
             "STEERING",
             "CHILD",
@@ -60,16 +69,6 @@ _OPTION_VARIABLES = [
     )
 ]
 """Not for the children: they get all as arguments, and TRICKLES_WORKERS would make supervisors."""
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """HOST:PORT, an IPv6 host in brackets. Raises UsageError."""
-    host, _, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    if not host or not port.isascii() or not port.isdecimal() or int(port) > 65535:
-        raise UsageError(f"--gateway {text}: give HOST:PORT, for example 127.0.0.1:8080")
-    return host, int(port)
 
 
 def free_tcp_port(host: str, port: int) -> int:
@@ -167,7 +166,7 @@ class Supervisor:
             with bind_udp(config.host, config.port) as probe:
                 host, port = config.host, probe.getsockname()[1]
         if config.gateway is not None:
-            gateway_host, gateway_port = parse_listen(config.gateway)
+            gateway_host, gateway_port = parse_listen("--gateway", config.gateway)
             gateway_port = free_tcp_port(gateway_host, gateway_port)
             gateway = endpoint_name(gateway_host, gateway_port)
         else:
@@ -195,7 +194,14 @@ class Supervisor:
             "--root-path": config.root_path or None,
             "--lifespan": config.lifespan,
             "--loop": config.loop,
+            "--interface": config.interface,
+            "--threads": str(config.threads),
+            "--http": config.http,
+            "--forwarded-allow-ips": config.forwarded_allow_ips,
             "--store": config.store,
+            "--peer": config.peer,
+            "--limit-request-body": str(config.limit_request_body),
+            "--file-identity": config.file_identity,
             "--log-level": config.log_level,
             "--steering": config.steering,
             "--child": f"{ready}:{steered}",
@@ -203,6 +209,10 @@ class Supervisor:
         command = [sys.executable, "-m", "trickles_web.cli.serve"]
         command += [f"{name}={value}" for name, value in options.items() if value is not None]
         command.append("--access-log" if config.access_log else "--no-access-log")
+        if config.factory:
+            command.append("--factory")
+        if not config.proxy_headers:
+            command.append("--no-proxy-headers")
         if config.use_colors is not None:
             command.append("--use-colors" if config.use_colors else "--no-use-colors")
         return command + ([] if config.static is not None else ["--", config.app])

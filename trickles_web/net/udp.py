@@ -20,7 +20,7 @@ import struct
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from trickles_web.net.sockets import set_option, tune
 from trickles_web.transport.server import Train
@@ -54,8 +54,16 @@ _SEGMENT = struct.Struct("=H")
 
 Sockaddr = tuple[Any, ...]
 Control = list[tuple[int, int, bytes]]
-Peer = tuple[Sockaddr, Control]
-"""Where a datagram came from, and the control message that answers from where it arrived."""
+
+
+class Peer(NamedTuple):
+    """Where a datagram came from, and how answers go there."""
+
+    sockaddr: Sockaddr
+    control: Control
+    """The control message that answers from where the datagram arrived."""
+    via: Callable[[list[Train]], None] | None = None
+    """Takes the answers, where another process received the datagram."""
 
 
 def host_and_port(peer: Peer) -> tuple[str, int]:
@@ -144,15 +152,15 @@ class UdpSocket:
 
     def _receive_one(self) -> tuple[bytes, Peer]:
         datagram, sockaddr = self._socket.recvfrom(MAX_DATAGRAM + 1)
-        return datagram, (sockaddr, [])
+        return datagram, Peer(sockaddr, [])
 
     def _receive_any(self) -> tuple[bytes, Peer]:
         datagram, ancillary, _, sockaddr = self._socket.recvmsg(MAX_DATAGRAM + 1, 64)
         for level, kind, data in ancillary:
             if (level, kind) in ((0, IP_PKTINFO), (41, IPV6_PKTINFO)):
                 control = self._replies_from.get(data)
-                return datagram, (sockaddr, control or self._remember(level, kind, data))
-        return datagram, (sockaddr, [])
+                return datagram, Peer(sockaddr, control or self._remember(level, kind, data))
+        return datagram, Peer(sockaddr, [])
 
     def _remember(self, level: int, kind: int, data: bytes) -> Control:
         """The control message for replies; few addresses are local, so few are ever made."""
@@ -247,7 +255,7 @@ class UdpSocket:
 
     def _transmit(self, train: Train, peer: Peer) -> int:
         """Hands one send to the kernel; the errno it refuses with, or 0."""
-        sockaddr, control = peer
+        sockaddr, control, _ = peer
         buffers = train.buffers
         try:
             if train.count > 1:

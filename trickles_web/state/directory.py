@@ -95,14 +95,14 @@ class DirectoryStore(MemoryStore[R]):
 
     # Who has it
 
-    def elsewhere(self, key: Key, sealed: int) -> int:
+    def alive(self, owner: int) -> bool:
+        """Is `owner` another process that lives?"""
+        return owner not in (0, self.owner) and rundir.alive(self.directory, owner)
+
+    def elsewhere(self, key: Key) -> int:
         """Another process that lives and has the exchange `key`, 0 if none."""
-        for owner in (sealed, self._written_owner(key)):
-            if owner == self.owner:
-                return 0
-            if owner and rundir.alive(self.directory, owner):
-                return owner
-        return 0
+        owner = self._written_owner(key)
+        return owner if self.alive(owner) else 0
 
     def _written_owner(self, key: Key) -> int:
         claim = self._read(self._path(key, "c"), _CLAIM.size)

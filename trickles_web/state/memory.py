@@ -203,7 +203,15 @@ class MemoryStore(Generic[R]):
     def declare_unknown(self, key: Key) -> None:
         """There is nobody to tell: a claim without a response says it."""
 
-    def elsewhere(self, key: Key, sealed: int) -> int:
+    def settled(self, key: Key) -> bool:
+        """Nothing takes time."""
+        return True
+
+    def alive(self, owner: int) -> bool:
+        """There is nobody else."""
+        return False
+
+    def elsewhere(self, key: Key) -> int:
         """Nobody else has anything."""
         return 0
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import struct
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
@@ -152,6 +153,7 @@ class RedisStore(MemoryStore[R]):
         )
         self._known: OrderedDict[Key, _Known] = OrderedDict()
         self._asking: set[Key] = set()
+        self._publishing: set[Key] = set()
         self._claims: dict[Key, Claim] = {}
         """What came of claims that were asked for."""
         self._peers: dict[int, str] = {}
@@ -188,7 +190,9 @@ class RedisStore(MemoryStore[R]):
 
     async def _renew_once(self) -> None:
         keys = [f"{self._prefix}:{name}" for name in ("owners", "peers", "id")]
-        arguments: list[Any] = [f"{self.owner:08x}", LEASE_MS, self.peer, self.id]
+        # A Redis that came back without its contents must not get the name that it had with them.
+        name = int.from_bytes(os.urandom(4), "big") or 1
+        arguments: list[Any] = [f"{self.owner:08x}", LEASE_MS, self.peer, name]
         answer = await self._ask(lambda: self._renew(keys=keys, args=arguments))
         if answer is None:
             return
@@ -247,17 +251,15 @@ class RedisStore(MemoryStore[R]):
         if len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
 
-    def elsewhere(self, key: Key, sealed: int) -> int:
+    def alive(self, owner: int) -> bool:
+        """Is `owner` another process whose lease had not run out lately?"""
+        return owner != self.owner and owner in self._peers
+
+    def elsewhere(self, key: Key) -> int:
         """Another process that lives and has the exchange `key`, 0 if none."""
-        if sealed == self.owner:
-            return 0
-        if sealed in self._peers:
-            return sealed
         known = self._known.get(key)
-        if known is None:
-            return 0
-        owner = known.owner or known.announced
-        return owner if owner != self.owner and owner in self._peers else 0
+        owner = (known.owner or known.announced) if known is not None else 0
+        return owner if self.alive(owner) else 0
 
     def published(self, key: Key, now: int) -> Published | None:
         """The whole response to `key`, whoever produced it."""
@@ -304,7 +306,20 @@ class RedisStore(MemoryStore[R]):
         )
         data = b"".join((head, response.progress, response.name, response.data))
         arguments: list[Any] = [data, self.ttl_ms, LIFE_MS]
-        self._tell(lambda: self._publish(keys=[self._exchange(key)], args=arguments))
+        self._publishing.add(key)
+        self._do(self._publish_it(key, arguments))
+
+    async def _publish_it(self, key: Key, arguments: list[Any]) -> None:
+        try:
+            with contextlib.suppress(RedisError):  # it has no room
+                await self._ask(lambda: self._publish(keys=[self._exchange(key)], args=arguments))
+        finally:
+            self._publishing.discard(key)
+        self.found(key[0])
+
+    def settled(self, key: Key) -> bool:
+        """False while Redis has not said that it keeps the response to `key`."""
+        return key not in self._publishing
 
     def drop(self, key: Key) -> None:
         """Forget the response and the spool of `key`, here and in Redis."""

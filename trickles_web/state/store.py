@@ -116,11 +116,16 @@ class Store(Protocol, Generic[R]):
         """What came of the unsafe request `key` is not known, and stays so."""
         ...
 
-    def elsewhere(self, key: Key, sealed: int) -> int:
-        """Another process that lives and has the exchange `key`, 0 if none is known.
+    def settled(self, key: Key) -> bool:
+        """False while it is not certain that what was published of `key` is kept."""
+        ...
 
-        sealed: the owner that the continuation names.
-        """
+    def alive(self, owner: int) -> bool:
+        """Is `owner` another process that lives?"""
+        ...
+
+    def elsewhere(self, key: Key) -> int:
+        """Another process that lives and has the exchange `key`, 0 if none is known."""
         ...
 
     def announce(self, key: Key, now: int) -> None:

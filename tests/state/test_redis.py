@@ -1,0 +1,224 @@
+"""The store in Redis, a real one: what is certain, and what happens when it does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from tests.state.redis_server import RedisServer, redis_server
+from trickles_web.state import Claim, Published
+from trickles_web.state.redis import LOOKED_UP_MS, RedisStore
+
+NOW = 1_700_000_000_000
+KEY = (0x1234_5678_9ABC, 3)
+DIGEST = b"12345678"
+RESPONSE = Published(b"progress", b"HTTP/1.1 200 OK\r\n\r\n", b"12345678", False, 17)
+
+
+class Small:
+    """As a kept response."""
+
+    size = 10
+    running = False
+
+
+class Member:
+    """A process: its store, and the questions it waits for."""
+
+    def __init__(self, server: RedisServer, owner: int) -> None:
+        self.now = NOW
+        random = owner.to_bytes(8, "big")
+        self.store = RedisStore[Small](server.url, "test", random, clock=lambda: self.now)
+        self.store.peer = f"192.0.2.{owner} 8001"
+        self.store.found = lambda incarnation: self.woken.set()
+        self.woken = asyncio.Event()
+
+    async def look(self, key: tuple[int, int] = KEY) -> RedisStore[Small]:
+        """The store, once it knows all of `key` as of now."""
+        self.now += LOOKED_UP_MS
+        while not self.store.knows(key, self.now):
+            await self._wait()
+        return self.store
+
+    async def claim(self, digest: bytes = DIGEST, key: tuple[int, int] = KEY) -> Claim:
+        await self.look(key)
+        while (answer := self.store.claim(key, digest, self.now)) is Claim.ASKED:
+            await self._wait()
+        return answer
+
+    async def publish(self, response: Published = RESPONSE) -> None:
+        self.store.publish(KEY, response, self.now)
+        while not self.store.settled(KEY):
+            await self._wait()
+
+    async def _wait(self) -> None:
+        await asyncio.wait_for(self.woken.wait(), 10)
+        self.woken.clear()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: RedisServer) -> RedisServer:
+    running.flush()
+    return running
+
+
+def among(
+    server: RedisServer, count: int, check: Callable[[list[Member]], Awaitable[None]]
+) -> None:
+    """Run `check` with members 1 to `count`, who know of each other."""
+
+    async def main() -> None:
+        members = [Member(server, n + 1) for n in range(count)]
+        for _ in range(2):
+            for member in members:
+                await member.store._renew_once()
+        await check(members)
+        for member in members:
+            await member.store.close()
+
+    asyncio.run(main())
+
+
+def test_all_processes_know_the_store_by_one_id(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        ids = {member.store.id for member in members}
+        members[0].store.wipe(bytes(4))
+        assert {member.store.id for member in members} == ids
+        assert len(ids) == 1
+
+    among(server, 3, check)
+
+
+def test_one_claim_is_granted_among_all(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b, c = members
+        answers = await asyncio.gather(a.claim(), b.claim(), c.claim(b"87654321"))
+        assert sorted(answers)[0] is Claim.GRANTED
+        assert Claim.GRANTED not in sorted(answers)[1:]
+        assert await b.claim() in (Claim.KNOWN, Claim.CONFLICT)
+        entry = (await c.look()).claimed(KEY)
+        assert entry is not None
+        assert entry.digest in (DIGEST, b"87654321")
+        assert entry.claimed > NOW
+
+    among(server, 3, check)
+
+
+def test_the_claimant_is_the_owner_while_it_lives(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        assert await a.claim() is Claim.GRANTED
+        assert (await b.look()).elsewhere(KEY) == 1
+        assert b.store.address(1) == ("192.0.2.1", 8001)
+        assert a.store.elsewhere(KEY) == 0
+        await a.store.close()
+        assert (await b.look()).elsewhere(KEY) == 0
+        assert await b.claim() is Claim.KNOWN, "dead, but perhaps executed"
+
+    among(server, 2, check)
+
+
+def test_a_published_response_outlives_its_producer(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        assert (await b.look()).published(KEY, b.now) is None
+        await a.claim()
+        await a.publish()
+        await a.store.close()
+        assert (await b.look()).published(KEY, b.now) == RESPONSE
+        b.store.drop(KEY)
+        c = Member(server, 3)
+        while (await c.look()).published(KEY, c.now) is not None:
+            pass
+        assert c.store.claimed(KEY) is not None, "the claim stays"
+        await c.store.close()
+
+    among(server, 2, check)
+
+
+def test_nothing_is_published_once_the_outcome_is_unknown(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        await a.claim()
+        b.store.declare_unknown(KEY)
+        await asyncio.gather(*b.store._tasks)
+        await a.publish()
+        assert (await b.look()).published(KEY, b.now) is None
+
+    among(server, 2, check)
+
+
+def test_who_announces_is_the_owner(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        a.store.announce(KEY, a.now)
+        await asyncio.gather(*a.store._tasks)
+        assert (await b.look()).elsewhere(KEY) == 1
+        a.store.drop(KEY)
+        await asyncio.gather(*a.store._tasks)
+        assert (await b.look()).elsewhere(KEY) == 0
+
+    among(server, 2, check)
+
+
+def test_a_redis_that_died_grants_nothing_and_nothing_hangs(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def check(members: list[Member]) -> None:
+        (a,) = members
+        server.stop()
+        try:
+            assert await a.claim() is Claim.DOWN
+            await a.publish()
+            a.store.announce((1, 1), a.now)
+            store = await a.look()
+            assert (store.published(KEY, a.now), store.elsewhere(KEY)) == (None, 0)
+            # Until it is asked again, no question is even sent.
+            assert store.knows((2, 2), a.now)
+            assert sum("503" in record.getMessage() for record in caplog.records) == 1
+        finally:
+            server.start()
+        a.now += LOOKED_UP_MS
+        await a.store._renew_once()
+        assert "Redis answers again" in caplog.text
+        assert await a.claim() is Claim.GRANTED
+
+    among(server, 1, check)
+
+
+def test_a_redis_that_came_back_empty_has_another_name(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        before = a.store.id
+        renewed: list[int] = []
+        b.store.renewed = renewed.append
+        server.flush()
+        await a.store._renew_once()
+        await b.store._renew_once()
+        assert a.store.id == b.store.id != before
+        assert renewed == [b.store.id]
+
+    among(server, 2, check)
+
+
+def test_a_full_redis_refuses_claims(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        (a,) = members
+        await a.look()
+        await a.store._redis.config_set("maxmemory", "1")
+        try:
+            assert await a.claim() is Claim.FULL
+            await a.publish()
+        finally:
+            await a.store._redis.config_set("maxmemory", "0")
+        assert await a.claim() is Claim.GRANTED
+
+    among(server, 1, check)
