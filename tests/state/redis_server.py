@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 
 class RedisServer:
     """Can be stopped and started again, with nothing of what it held."""
@@ -24,7 +26,8 @@ class RedisServer:
         return f"unix://{self.path}"
 
     def start(self, *options: str) -> None:
-        assert shutil.which("redis-server"), "apt-get install redis-server"
+        if shutil.which("redis-server") is None:
+            pytest.skip("no redis-server: apt-get install redis-server")
         self._process = subprocess.Popen(
             [
                 "redis-server",

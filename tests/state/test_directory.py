@@ -238,6 +238,21 @@ def test_a_killed_process_is_dead_at_once(directory: Path, fork: str) -> None:
         process.stdin.close()
 
 
+def test_directories_that_nobody_uses_are_removed(tmp_path: Path) -> None:
+    used, left, young = (tmp_path / name for name in ("used", "left", "young"))
+    living = member(used, 1)
+    for path in (left, young):
+        die(member(path, 2))
+    old = NOW - rundir.ABANDONED_MS
+    for path, at in ((used, old), (left, old), (young, old + 1)):
+        os.utime(path, ns=(at * 1_000_000, at * 1_000_000))
+    (tmp_path / "file").write_bytes(b"")
+    os.utime(tmp_path / "file", (0, 0))
+    rundir.remove_abandoned(tmp_path, NOW)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "used", "young"]
+    living.close()
+
+
 def test_the_end_leaves_nothing(directory: Path) -> None:
     a = member(directory, 1)
     a.close()

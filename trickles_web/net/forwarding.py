@@ -79,7 +79,10 @@ class Forwarding:
         self._socket = self._open()
 
     def _open(self) -> socket.socket:
-        path = socket_file(self._directory, self._owner)
+        # By its descriptor, because the path of a socket has 107 bytes at most.
+        self._descriptor = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._short = Path(f"/proc/self/fd/{self._descriptor}")
+        path = socket_file(self._short, self._owner)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         sock = socket.socket(
@@ -89,6 +92,7 @@ class Forwarding:
             sock.bind(path)
         except OSError:
             sock.close()
+            os.close(self._descriptor)
             raise
         return sock
 
@@ -111,12 +115,13 @@ class Forwarding:
     def close(self) -> None:
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
+            os.close(self._descriptor)
         self._socket.close()
 
     def forward(self, owner: int, datagram: bytes, peer: Peer) -> None:
         """Give a datagram to the process `owner`, or drop it."""
         try:
-            self._socket.sendto(pack(datagram, peer), socket_file(self._directory, owner))
+            self._socket.sendto(pack(datagram, peer), socket_file(self._short, owner))
         except OSError as error:  # dead since a moment ago, or with a full queue
             self.counters[f"forward: {os.strerror(error.errno or 0)}"] += 1
         else:

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from trickles_web.net.forwarding import Forwarding, Relay
 from trickles_web.net.peering import Peering
 from trickles_web.net.sockets import bind_udp, parse_listen
 from trickles_web.state import DirectoryStore, MemoryStore
-from trickles_web.state.rundir import open_directory
+from trickles_web.state.rundir import open_directory, remove_abandoned
 
 if TYPE_CHECKING:
     from trickles_web.state.redis import RedisStore
@@ -71,6 +72,7 @@ def run_directory(
         raise UsageError("--store auto: no directory for files of this run; set XDG_RUNTIME_DIR")
     ours = Path(base) / f"trickles-web-{os.geteuid()}"
     open_directory(ours)
+    remove_abandoned(ours, time.time_ns() // 1_000_000)
     name = f"{service}\0{host}\0{port}".encode()
     return ours / hashlib.blake2b(name, digest_size=12).hexdigest()
 
@@ -106,7 +108,7 @@ class _OpenedDirectory(Opened):
             store.close()
             raise UsageError(
                 f"--store dir:{store.directory}: no socket can be made there "
-                f"({error.strerror or error}); give a shorter path on a local file system"
+                f"({error.strerror or error}); give a directory on a local file system"
             ) from None
 
     async def start(self, found: Callable[[int], None], renewed: Callable[[int], None]) -> None:

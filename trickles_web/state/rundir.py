@@ -14,12 +14,15 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import stat
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
 from trickles_web.errors import UsageError
+
+ABANDONED_MS = 86_400_000
 
 _LIVES: weakref.WeakSet[Life] = weakref.WeakSet()
 
@@ -112,6 +115,20 @@ def alive(directory: Path, owner: int) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def remove_abandoned(parent: Path, now: int) -> None:
+    """Remove run directories in `parent` that nobody has used for a day. now: wall-clock ms.
+
+    Services and ports come and go, and tmpfs is memory.
+    """
+    for directory in parent.iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            if directory.stat().st_mtime_ns // 1_000_000 + ABANDONED_MS > now:
+                continue
+            owners = {int(path.name[2:10], 16) for path in directory.glob("w-*")}
+            if not any(alive(directory, owner) for owner in owners):
+                shutil.rmtree(directory)
 
 
 class Life:
