@@ -189,9 +189,11 @@ class Service:
 
     def _receive(self, p: Progress, r: Redeemed, now: int) -> Answer:
         key = (r.incarnation, p.exchange)
-        # Nobody else can have what is sent for the first time.
+        # Nobody else can have what is sent for the first time; for an address that proved nothing,
+        # nobody is asked.
         first = not (p.owner or r.repeated or r.attempt) and r.request_bytes.startswith(SAFE_STARTS)
-        kept = self.runner.kept(key, now) if first else self._find(key, p.owner, now)
+        alone = first or not r.validated
+        kept = self.runner.kept(key, now) if alone else self._find(key, p.owner, now)
         if isinstance(kept, Pending) and r.kind is Kind.UPLOAD:
             kept = None  # it would not wait, and gathering may begin anywhere
         if isinstance(kept, Forward | Pending):

@@ -39,6 +39,8 @@ LOOKED_UP_MS = 1_000
 LONGEST_CLAIM_MS = 3_600_000
 """A claim whose process died goes after this."""
 MOST_KNOWN = 8_192
+MOST_ASKED = 1_024
+"""Questions at a time; who finds no place is not answered, and so asks again."""
 MOST_PUBLISHED = 16 << 20
 """Bytes of one response: more would keep Redis, and whoever looks it up, too long."""
 
@@ -223,7 +225,7 @@ class RedisStore(MemoryStore[R]):
         if now < self._down_until:
             self._remember(key, _Known(now, failed=True))
             return True
-        if key not in self._asking:
+        if key not in self._asking and len(self._asking) < MOST_ASKED:
             self._asking.add(key)
             self._do(self._look_up(key))
         return False
@@ -340,7 +342,7 @@ class RedisStore(MemoryStore[R]):
         known = self._known.get(key)
         if known is None or known.failed or now < self._down_until:
             return Claim.DOWN
-        if key not in self._asking:
+        if key not in self._asking and len(self._asking) < MOST_ASKED:
             self._asking.add(key)
             self._do(self._claim_it(key, digest, now))
         return Claim.ASKED
