@@ -93,6 +93,7 @@ class Site:
             event.clear()
             answer = self.service.answer(redeemed, self.clock())
             if isinstance(answer, Forward):
+                redeemed.hops += 1
                 return await self.others[answer.owner].ask(redeemed)
             if not isinstance(answer, Pending):
                 return answer

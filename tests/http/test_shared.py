@@ -257,6 +257,23 @@ def test_a_request_in_pieces_is_gathered_by_one(where: Path | RedisServer) -> No
     asyncio.run(main())
 
 
+def test_nothing_goes_round_in_circles(where: Path | RedisServer) -> None:
+    """The continuation names one process, the store another, and neither has anything left."""
+
+    async def main() -> None:
+        group = Group(Executions(), where)
+        async with group as (a, b, c):
+            peer = group.peer(c)
+            peer.repeats = True
+            peer.progress = encode(Progress(owner=a.store.owner))
+            b.store.announce((7, 0), group.clock())
+            await until(lambda: group.sees_an_owner(a))
+            answer = await asyncio.wait_for(peer.exchange(get("/page")), 10)
+            assert body_of(answer).startswith(b"1 ")
+
+    asyncio.run(main())
+
+
 def test_cancelling_reaches_the_owner(where: Path | RedisServer) -> None:
     async def main() -> None:
         app = Executions()

@@ -46,7 +46,8 @@ def test_there_and_back() -> None:
         answers = [os.urandom(1200), os.urandom(1200), os.urandom(7)]
         peer.via([Train(1200, 3, [b"".join(answers)]), Train(5, 1, [b"12345"])])
         for answer in [*answers, b"12345"]:
-            assert await asyncio.wait_for(here.sent.get(), 5) == (answer, CLIENT)
+            sent, to = await asyncio.wait_for(here.sent.get(), 5)
+            assert (sent, to.sockaddr, to.control) == (answer, CLIENT.sockaddr, CLIENT.control)
         here.peering.forward(3, request, CLIENT)
         assert here.peering.counters == {
             "forwarded": 1,
@@ -55,6 +56,29 @@ def test_there_and_back() -> None:
         }
         here.peering.close()
         owner.peering.close()
+
+    asyncio.run(main())
+
+
+def test_the_answer_goes_back_to_where_the_datagram_was_received() -> None:
+    """Not to whoever forwarded it last."""
+
+    async def main() -> None:
+        addresses: dict[int, tuple[str, int]] = {}
+        first, second, third = (Replica(addresses) for _ in range(3))
+        addresses |= {2: second.address, 3: third.address}
+        first.peering.forward(2, b"datagram", CLIENT)
+        datagram, peer = await asyncio.wait_for(second.given.get(), 5)
+        second.peering.forward(3, datagram, peer)
+        datagram, peer = await asyncio.wait_for(third.given.get(), 5)
+        assert (datagram, peer.sockaddr, peer.hops) == (b"datagram", CLIENT.sockaddr, 2)
+        assert peer.via is not None
+        peer.via([Train(6, 1, [b"answer"])])
+        sent, to = await asyncio.wait_for(first.sent.get(), 5)
+        assert (sent, to.sockaddr) == (b"answer", CLIENT.sockaddr)
+        assert second.sent.empty()
+        for replica in (first, second, third):
+            replica.peering.close()
 
     asyncio.run(main())
 

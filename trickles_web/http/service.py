@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from trickles_web.state import Key, Store
     from trickles_web.transport.server import Redeemed
 
+MOST_HOPS = 2
+"""To whom the continuation names, and on to whom that one knows of; never in a circle."""
+
 SAFE_STARTS = (b"GET ", b"HEAD ")
 """How most safe requests begin."""
 
@@ -125,6 +128,8 @@ class Service:
         owner = self.store.elsewhere((redeemed.incarnation, p.exchange))
         if self.store.alive(p.owner):
             owner = p.owner
+        if redeemed.hops >= MOST_HOPS:
+            owner = 0
         now = self._clock()
         # The continuation may be from before the exchange that is running now.
         for exchange in (p.exchange, p.exchange + 1):
@@ -135,7 +140,9 @@ class Service:
             self.store.drop(key)
         return Forward(owner) if owner else None
 
-    def _find(self, key: Key, sealed: int, now: int) -> KeptResponse | Forward | Pending | None:
+    def _find(
+        self, key: Key, sealed: int, r: Redeemed, now: int
+    ) -> KeptResponse | Forward | Pending | None:
         """The response to `key`, or who has it; PENDING while the store is asked.
 
         sealed: the owner that the continuation names.
@@ -143,14 +150,14 @@ class Service:
         kept = self.runner.kept(key, now)
         if kept is not None:
             return kept
-        if sealed and self.store.alive(sealed):
+        if sealed and r.hops < MOST_HOPS and self.store.alive(sealed):
             return Forward(sealed)
         if not self.store.knows(key, now):
             return PENDING
         found = self.runner.published(key, now)
         if found is not None:
             return found
-        owner = self.store.elsewhere(key)
+        owner = self.store.elsewhere(key) if r.hops < MOST_HOPS else 0
         return Forward(owner) if owner else None
 
     # Receiving
@@ -163,7 +170,7 @@ class Service:
             return None
         end = p.response_end
         if end == UNKNOWN:
-            kept = self._find((r.incarnation, p.exchange), p.owner, now)
+            kept = self._find((r.incarnation, p.exchange), p.owner, r, now)
             if isinstance(kept, Forward | Pending):
                 return kept
             if kept is None:
@@ -193,7 +200,7 @@ class Service:
         # nobody is asked.
         first = not (p.owner or r.repeated or r.attempt) and r.request_bytes.startswith(SAFE_STARTS)
         alone = first or not r.validated
-        kept = self.runner.kept(key, now) if alone else self._find(key, p.owner, now)
+        kept = self.runner.kept(key, now) if alone else self._find(key, p.owner, r, now)
         if isinstance(kept, Pending) and r.kind is Kind.UPLOAD:
             kept = None  # it would not wait, and gathering may begin anywhere
         if isinstance(kept, Forward | Pending):
@@ -332,7 +339,7 @@ class Service:
             if self._is_authorised(r.authorised_at, now):
                 return self.runner.serve(self._file(p, r, r.authorised_at, now), r, now)
             return self._authorise(key, p, r, now)
-        kept = self._find(key, p.owner, now)
+        kept = self._find(key, p.owner, r, now)
         if isinstance(kept, Forward | Pending):
             return kept
         name = p.edition.to_bytes(4, "big") + p.response_check if p.reproducible else b""
@@ -358,7 +365,7 @@ class Service:
 
     def _authorise(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
         """The app is asked again whether this file may be had, and must name the same one."""
-        kept = self._find(key, 0, now)
+        kept = self._find(key, 0, r, now)
         if isinstance(kept, Forward | Pending):
             return kept
         if isinstance(kept, FileResponse) and not self._is_authorised(kept.authorised_at, now):
@@ -392,7 +399,7 @@ class Service:
 
     def _upload_again(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
         """Request bytes that were asked for again, or are late repeats."""
-        kept = self._find(key, p.owner, now)
+        kept = self._find(key, p.owner, r, now)
         if isinstance(kept, Forward | Pending):
             return kept
         if kept is not None:

@@ -131,6 +131,7 @@ class Endpoint:
 
     def _handle(self, redeemed: Redeemed, peer: Peer, now: int) -> None:
         kind = redeemed.kind
+        redeemed.hops = peer.hops
         self.handled[kind.name] += 1
         if kind is Kind.CANCEL:
             self._parking.remove(redeemed.incarnation)

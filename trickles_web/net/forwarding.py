@@ -29,9 +29,8 @@ DRAIN_DATAGRAMS = 64
 
 def pack(datagram: bytes, peer: Peer) -> bytes:
     """One message: length of what follows, the peer as JSON, the datagram."""
-    sockaddr, control, _ = peer
-    parts = [(level, kind, data.hex()) for level, kind, data in control]
-    text = json.dumps((sockaddr, parts), separators=(",", ":")).encode()
+    parts = [(level, kind, data.hex()) for level, kind, data in peer.control]
+    text = json.dumps((peer.sockaddr, parts, peer.hops), separators=(",", ":")).encode()
     return _LENGTH.pack(len(text)) + text + datagram
 
 
@@ -40,10 +39,11 @@ def unpack(message: bytes) -> tuple[bytes, Peer]:
     try:
         (length,) = _LENGTH.unpack_from(message)
         at = _LENGTH.size + length
-        sockaddr, parts = json.loads(message[_LENGTH.size : at])
+        sockaddr, parts, hops = json.loads(message[_LENGTH.size : at])
         host, port, *rest = sockaddr
         control = [(int(level), int(kind), bytes.fromhex(data)) for level, kind, data in parts]
-        return message[at:], Peer((str(host), int(port), *map(int, rest)), control)
+        address = (str(host), int(port), *map(int, rest))
+        return message[at:], Peer(address, control, hops=int(hops))
     except (struct.error, TypeError, OverflowError, RecursionError) as error:
         raise ValueError("not a forwarded datagram") from error
 
@@ -121,7 +121,8 @@ class Forwarding:
     def forward(self, owner: int, datagram: bytes, peer: Peer) -> None:
         """Give a datagram to the process `owner`, or drop it."""
         try:
-            self._socket.sendto(pack(datagram, peer), socket_file(self._short, owner))
+            further = peer._replace(hops=peer.hops + 1)
+            self._socket.sendto(pack(datagram, further), socket_file(self._short, owner))
         except OSError as error:  # dead since a moment ago, or with a full queue
             self.counters[f"forward: {os.strerror(error.errno or 0)}"] += 1
         else:

@@ -1,18 +1,17 @@
 """Datagrams for a process on another machine: relayed there, and the answers back.
 
-    client -> here --FORWARD(client, datagram)--> owner
-    client <- here <--REPLY(client, datagrams)--- owner
+    client -> here --FORWARD(back, client, datagram)--> owner
+    client <- here <--REPLY(client, datagram)---------- owner
 
-The owner's answers return the way the datagram came, because to the client and to all in between
-they must come from where it sent to. Messages are sealed (AES-GCM) under a key that follows from
-the master secret, with their direction as associated data: nobody else can have datagrams sent to
-third parties. A message recorded and sent again is a datagram repeated, which the transport bears.
+The owner's answers go back to where the client's datagram was received, because to the client and
+to all in between they must come from where it sent to. Messages are sealed (AES-GCM) under a key
+that follows from the master secret, with their direction as associated data: nobody else can have
+datagrams sent to third parties. A message recorded and sent again is a datagram repeated, which the transport bears.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import socket
 from collections import Counter
@@ -34,6 +33,23 @@ MOST_MESSAGE = 65_507
 """What a UDP datagram can hold: larger ones than the path carries are fragmented by IP."""
 
 Addresses = Callable[[int], tuple[str, int] | None]
+
+
+class Reply:
+    """Takes the answers to a datagram that was received elsewhere."""
+
+    __slots__ = ("_client", "_peering", "back")
+
+    def __init__(self, peering: Peering, client: Peer, back: bytes) -> None:
+        """back: host and port, with a blank between, of the replica that received it."""
+        self._peering = peering
+        self._client = client
+        self.back = back
+
+    def __call__(self, trains: list[Train]) -> None:
+        for train in trains:
+            for datagram in train.datagrams():
+                self._peering.reply(datagram, self._client, self.back)
 
 
 class Peering:
@@ -78,14 +94,16 @@ class Peering:
         if address is None:
             self.counters["forward: unknown owner"] += 1
         else:
-            self._put(FORWARD, pack(datagram, peer), address)
+            further = peer._replace(hops=peer.hops + 1)
+            # A datagram that was forwarded to here is answered to where it was received.
+            back = peer.via.back if isinstance(peer.via, Reply) else b""
+            self._put(FORWARD, bytes((len(back),)) + back + pack(datagram, further), address)
             self.counters["forwarded"] += 1
 
-    def _reply(self, client: Peer, sender: Sockaddr, trains: list[Train]) -> None:
-        """Answer a datagram that was forwarded, by the way it came."""
-        for train in trains:
-            for datagram in train.datagrams():
-                self._put(REPLY, pack(datagram, client), sender)
+    def reply(self, datagram: bytes, client: Peer, back: bytes) -> None:
+        """Answer a datagram by way of the replica at `back`."""
+        host, _, port = back.decode().rpartition(" ")
+        self._put(REPLY, pack(datagram, client), (host, int(port)))
 
     def _put(self, kind: bytes, message: bytes, address: Sockaddr) -> None:
         nonce = os.urandom(NONCE_BYTES)
@@ -105,14 +123,15 @@ class Peering:
             kind, nonce = message[:1], message[1 : 1 + NONCE_BYTES]
             try:
                 text = self._seal.decrypt(nonce, message[1 + NONCE_BYTES :], kind)
-                datagram, peer = unpack(text)
+                back = text[1 : 1 + text[0]] if kind == FORWARD and text else b""
+                datagram, peer = unpack(text[1 + len(back) :] if kind == FORWARD else text)
             except (InvalidTag, ValueError):
                 self.counters["forward: malformed"] += 1
                 continue
             if kind == FORWARD:
                 self.counters["taken over"] += 1
-                via = functools.partial(self._reply, peer, sender)
-                self._deliver(datagram, Peer(peer.sockaddr, peer.control, via))
+                back = back or "{} {}".format(*sender[:2]).encode()
+                self._deliver(datagram, peer._replace(via=Reply(self, peer, back)))
             else:
                 self.counters["relayed"] += 1
                 self._send(datagram, peer)

@@ -63,7 +63,9 @@ class Peer(NamedTuple):
     control: Control
     """The control message that answers from where the datagram arrived."""
     via: Callable[[list[Train]], None] | None = None
-    """Takes the answers, where another process received the datagram."""
+    """Takes the answers, where a process at another address received the datagram."""
+    hops: int = 0
+    """From process to process, since the datagram was received."""
 
 
 def host_and_port(peer: Peer) -> tuple[str, int]:
@@ -255,7 +257,7 @@ class UdpSocket:
 
     def _transmit(self, train: Train, peer: Peer) -> int:
         """Hands one send to the kernel; the errno it refuses with, or 0."""
-        sockaddr, control, _ = peer
+        sockaddr, control = peer.sockaddr, peer.control
         buffers = train.buffers
         try:
             if train.count > 1:

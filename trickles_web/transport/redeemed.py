@@ -123,6 +123,8 @@ class Redeemed:
     """The continuation is within the replay horizon."""
     store: int = 0
     authorised_at: int = 0
+    hops: int = 0
+    """From process to process, on its way here."""
 
     # What follows is the transport's own.
     datagram: bytes = b""
