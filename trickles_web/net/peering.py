@@ -6,7 +6,8 @@
 The owner's answers go back to where the client's datagram was received, because to the client and
 to all in between they must come from where it sent to. Messages are sealed (AES-GCM) under a key
 that follows from the master secret, with their direction as associated data: nobody else can have
-datagrams sent to third parties. A message recorded and sent again is a datagram repeated, which the transport bears.
+datagrams sent to third parties. A message recorded and sent again is a datagram repeated, which the
+transport bears.
 """
 
 from __future__ import annotations
