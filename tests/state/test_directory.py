@@ -198,7 +198,7 @@ def test_a_stranger_in_the_directory_is_no_response(directory: Path) -> None:
 @pytest.mark.parametrize("mode", [0o755, 0o777, 0o710])
 def test_a_directory_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
     tmp_path.chmod(mode)
-    with pytest.raises(UsageError, match="chmod 700"):
+    with pytest.raises(UsageError, match="mode 700"):
         member(tmp_path, 1)
 
 

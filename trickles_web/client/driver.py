@@ -1,4 +1,6 @@
-"""What a Flow must not own: a socket, a timer, the clock, and the tokens of earlier flows."""
+"""What a Flow must not own: a socket, a timer, the clock, a file for long requests, and the tokens
+of earlier flows.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from typing import Any
 
 from trickles_web.client.port import Port
 from trickles_web.client.sockets import Remote
+from trickles_web.client.spill import SpillingBytes
 from trickles_web.client.tokens import TokenStore
 from trickles_web.config import ClientConfig
 from trickles_web.errors import ConnectError, FlowError
@@ -61,12 +64,14 @@ class Driver:
         self._scheduled = False
         self._token_kept = False
         self._closed = False
+        self._kept = SpillingBytes()
         self.flow = Flow(
             os.urandom(8),
             config,
             monotonic(),
             token=tokens.get(remote.host, remote.port),
             loopback=remote.loopback,
+            kept=self._kept,
         )
         self._port = Port(loop, remote, local_addr, self._on_readable, self._on_refused)
 
@@ -176,6 +181,7 @@ class Driver:
         if cancel:
             self._port.send(self.flow.cancel())
         self._port.close()
+        self._kept.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

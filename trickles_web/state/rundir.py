@@ -50,7 +50,7 @@ def open_directory(path: Path) -> None:
     if status.st_mode & 0o077:
         raise UsageError(
             f"--store dir:{path}: others may use it, and what is in it is trusted; "
-            f"run: chmod 700 {path}"
+            "give a new directory, or one with mode 700"
         )
 
 

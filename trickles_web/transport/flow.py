@@ -26,6 +26,7 @@ from trickles_web.transport import continuation as sealing
 from trickles_web.transport import wire
 from trickles_web.transport.claim import Held
 from trickles_web.transport.download import SILENT_PROBES, Download
+from trickles_web.transport.kept import Kept
 from trickles_web.transport.opener import FlowStats
 from trickles_web.transport.refusals import Refusals
 from trickles_web.transport.rtt import RoundTrip
@@ -49,8 +50,12 @@ class Flow:
         *,
         token: bytes = b"",
         loopback: bool = False,
+        kept: Kept | None = None,
     ) -> None:
-        """`token`: any continuation of an earlier flow to this service; saves a round trip."""
+        """`token`: any continuation of an earlier flow to this service; saves a round trip.
+
+        `kept`: where request bytes are kept, in memory unless told. Whoever made it closes it.
+        """
         self.id = flow_id
         self.error: FlowError | None = None
         self.eof = False
@@ -59,7 +64,7 @@ class Flow:
         """Set when the driver should change its local port; the driver clears it."""
         self._config = config
         self._round_trip = RoundTrip()
-        self._requests = RequestStream()
+        self._requests = RequestStream(kept)
         self._uploader = Uploader(self._requests, self._round_trip)
         self._download = Download(
             flow_id, config, self._requests, self._round_trip, token=token, loopback=loopback
@@ -74,8 +79,11 @@ class Flow:
     # ---- what the application does
 
     def write(self, data: bytes) -> None:
-        """Append to the request stream."""
-        self._requests.write(data)
+        """Append to the request stream. That it cannot be kept shows as `error`."""
+        try:
+            self._requests.write(data)
+        except FlowError as error:
+            self._give_up(error)
 
     def unacknowledged(self) -> int:
         """Request bytes still kept: until the response is whole, any may be asked for again."""
@@ -86,10 +94,14 @@ class Flow:
 
         Less than `unacknowledged`, or a writer would never get to the end of a long request.
         """
+        if self.eof:
+            return 0  # nobody will take more, and a writer should not wait to be told so
         download, kept = self._download, self.unacknowledged()
         put_off = download.timers.again_at is not None and download.timers.again is None
         if download.edition or put_off:
-            return 0  # the response has begun or is being made: the request is whole
+            # The response has begun or is being made: a server has all that it asked for, and
+            # what waits behind that is of later requests.
+            return self._requests.unsent
         # At least one byte: a request that is held to its end still waits for somebody to run it.
         return max(min(kept, 1), kept - self._uploader.held_bytes)
 
@@ -157,6 +169,8 @@ class Flow:
                 self._refused(wire.decode_refused(datagram), now)
         except (WireError, ContinuationError):
             return
+        except FlowError as error:  # of the bytes kept
+            self._give_up(error)
 
     def _data(self, data: wire.Data, size: int, now: float) -> None:
         download = self._download
@@ -240,6 +254,12 @@ class Flow:
         self._heard = now
         self._refusals.progress()
 
+    def _give_up(self, error: FlowError) -> None:
+        """It is the client that cannot go on: the server is told."""
+        farewell = self.cancel()
+        self._fail(error)
+        self._download.out += farewell
+
     def _fail(self, error: FlowError) -> None:
         self.error = error
         self._exchange = False
@@ -250,6 +270,20 @@ class Flow:
 
     def transmit(self, now: float) -> list[bytes]:
         """The datagrams to send now."""
+        try:
+            out = self._advance(now)
+        except FlowError as error:  # of the bytes kept
+            self._give_up(error)
+            out = self._taken()
+        self._recent.extend(out)
+        self._download.stats.datagrams_out += len(out)
+        return out
+
+    def _taken(self) -> list[bytes]:
+        out, self._download.out = self._download.out, []
+        return out
+
+    def _advance(self, now: float) -> list[bytes]:
         download = self._download
         if self._exchange:
             if not self._waiting and self._heard is not None:
@@ -259,13 +293,10 @@ class Flow:
             download.advance(now)
         elif self.error is None and not self.eof and not self.idle:
             self._start_exchange(now)
-        out, download.out = download.out, []
         held = download.fresh or download.best
         if self._exchange and self._uploader.active and held is not None:
-            out += self._uploader.transmit(self.id, held.blob, now)
-        self._recent.extend(out)
-        download.stats.datagrams_out += len(out)
-        return out
+            download.out += self._uploader.transmit(self.id, held.blob, now)
+        return self._taken()
 
     def _start_exchange(self, now: float) -> None:
         self._exchange = True

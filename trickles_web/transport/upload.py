@@ -9,50 +9,63 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from itertools import takewhile
 
 from trickles_web.config import BASE_DATAGRAM
 from trickles_web.transport import wire
 from trickles_web.transport.epochs import INITIAL_WINDOW, LARGEST_WINDOW, MINIMUM_WINDOW
+from trickles_web.transport.kept import Kept, KeptInMemory
 from trickles_web.transport.ranges import RangeSet
 from trickles_web.transport.rtt import RoundTrip
 
 _REORDERING = 3
+_DIGEST_STEP = 65_536
+"""Bytes read at once for a digest only."""
 
 
 class RequestStream:
-    """Request bytes from `start` (of the exchange in progress) on."""
+    """Request bytes from `start` (of the exchange in progress) to `end`."""
 
-    __slots__ = ("_bytes", "_hash", "_hashed", "start")
+    __slots__ = ("_hash", "_kept", "_sent", "end", "start")
 
-    def __init__(self) -> None:
-        self.start = 0
-        self._bytes = bytearray()
+    def __init__(self, kept: Kept | None = None) -> None:
+        self.start = self.end = 0
+        self._kept = KeptInMemory() if kept is None else kept
         self._hash = hashlib.blake2b(digest_size=8)
-        self._hashed = 0
+        self._sent = 0
+        """Bytes below it were read one after the other, and are in the hash."""
 
     @property
-    def end(self) -> int:
-        return self.start + len(self._bytes)
+    def unsent(self) -> int:
+        """Bytes that were not in any datagram yet."""
+        return self.end - self._sent
 
     def write(self, data: bytes) -> None:
-        self._bytes += data
+        """Raises FlowError if they cannot be kept."""
+        self.end += len(data)  # in any case: what is not taken stops the writer, also at the end
+        self._kept.append(data)
 
     def read(self, start: int, stop: int) -> bytes:
-        return bytes(memoryview(self._bytes)[start - self.start : stop - self.start])
+        """For a datagram. Raises FlowError if they cannot be had any more."""
+        piece = self._kept.read(start, stop)
+        if start <= self._sent < stop:
+            # Now, as they are at hand: a long request is neither read twice nor hashed in one go.
+            self._hash.update(memoryview(piece)[self._sent - start :])
+            self._sent = stop
+        return piece
 
     def digest(self) -> bytes:
-        """BLAKE2b-64 of everything from `start` to `end`."""
-        self._hash.update(memoryview(self._bytes)[self._hashed :])
-        self._hashed = len(self._bytes)
+        """BLAKE2b-64 of everything from `start` to `end`. Raises as `read`."""
+        while self._sent < self.end:
+            self.read(self._sent, min(self._sent + _DIGEST_STEP, self.end))
         return self._hash.copy().digest()
 
     def discard(self, offset: int) -> None:
-        """The exchange before `offset` is over."""
+        """The exchange before `offset` is over. Raises as `read`."""
         offset = min(max(offset, self.start), self.end)
-        del self._bytes[: offset - self.start]
-        self.start = offset
+        self._kept.forget(offset)
+        self.start = self._sent = offset
         self._hash = hashlib.blake2b(digest_size=8)
-        self._hashed = 0
 
 
 class _Flight:
@@ -141,7 +154,7 @@ class Uploader:
             self._window += 1
 
     def _detect_losses(self, newest: int) -> None:
-        lost = [n for n in self._flights if n <= newest - _REORDERING]
+        lost = list(takewhile(lambda n: n <= newest - _REORDERING, self._flights))
         for number in lost:
             flight = self._flights.pop(number)
             self._again.append((flight.start, flight.stop))
@@ -171,8 +184,8 @@ class Uploader:
             if piece is None:
                 break
             start, stop = piece
-            digest = self._stream.digest() if stop == self._stream.end else None
             payload = self._stream.read(start, stop)
+            digest = self._stream.digest() if stop == self._stream.end else None
             number = self._next_number & 0xFFFF_FFFF
             self._next_number += 1
             self._flights[number] = _Flight(start, stop, now)
