@@ -64,7 +64,9 @@ class HttpConfig:
     response_buffer_bytes: int = 4 << 20
     """A running response waits (backpressure) when it holds this much that the client lacks."""
     store_bytes: int = 256 << 20
-    """Spools and responses together."""
+    """Spools and responses together, as far as they are in memory."""
+    spool_disk_bytes: int = 4 << 30
+    """Request bodies on disk: those of more than 1 MiB."""
     store_responses: int = 4096
     """Finished responses kept for repeats."""
     response_ttl_ms: int = 60_000

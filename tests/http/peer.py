@@ -43,6 +43,7 @@ def limits(site: Site) -> Any:
         "most_bytes": site.config.store_bytes,
         "most_responses": site.config.store_responses,
         "ttl_ms": site.config.response_ttl_ms,
+        "disk_bytes": site.config.spool_disk_bytes,
     }
 
 

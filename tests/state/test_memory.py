@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trickles_web.state import Claim, Ledger, MemoryStore
+from trickles_web.state.backing import MEMORY_BYTES
 from trickles_web.state.ledger import LIFE_MS
 from trickles_web.state.memory import ENTRY_OVERHEAD
 from trickles_web.state.spool import SPOOL_OVERHEAD
@@ -201,3 +202,34 @@ def test_entries_linger_while_there_is_room() -> None:
     assert ledger.claim((0, 0), b"", 50 * LIFE_MS) is Claim.KNOWN
     assert ledger.claim((99, 0), b"", 50 * LIFE_MS) is Claim.GRANTED
     assert [ledger.find((i, 0)) is not None for i in range(10)] == [False] * 7 + [True] * 3
+
+
+@pytest.mark.parametrize("end", ["close", "drop", "wipe", "evict", "expire"])
+def test_a_spool_that_goes_gives_its_disk_back(end: str) -> None:
+    s = store(most_bytes=1 << 22, ttl_ms=100)
+    spool = s.open_spool((1, 0), 0, 0)
+    s.write((1, 0), spool, 0, bytes(MEMORY_BYTES + 1), 1 << 30)
+    assert (s.used, s.disk.used) == (SPOOL_OVERHEAD, MEMORY_BYTES + 1)
+    if end == "close":
+        s.close_spool((1, 0))
+    elif end == "drop":
+        s.drop((1, 0))
+    elif end == "wipe":
+        s.wipe(bytes(4))
+    elif end == "evict":
+        s.keep((2, 0), Thing(1 << 22), 0)
+    else:
+        s.open_spool((2, 0), 0, 201)
+    assert s.disk.used == 0
+    s.write((1, 0), spool, 0, bytes(MEMORY_BYTES + 1), 1 << 30)
+    assert s.disk.used == 0, "too late"
+
+
+def test_a_body_that_was_taken_is_not_accounted() -> None:
+    s = store()
+    spool = s.open_spool((1, 0), 0, 0)
+    s.write((1, 0), spool, 0, bytes(1000), 1 << 30)
+    body = spool.data.moved()
+    s.close_spool((1, 0))
+    assert s.used == 0
+    assert len(body) == 1000

@@ -21,6 +21,7 @@ from trickles_web.http.files import FileResponse, file_progress
 from trickles_web.http.framing import error_page, framing_of
 from trickles_web.http.progress import Progress, ProgressError, encode
 from trickles_web.http.responses import Finished, Growing
+from trickles_web.state.backing import memory_bytes
 
 if TYPE_CHECKING:
     from trickles_web.http.host import Host
@@ -52,7 +53,6 @@ class Run(Growing):
     """One application call. Also a Response while it is running (see the transport's contract)."""
 
     __slots__ = (
-        "_body",
         "_body_at",
         "_closed",
         "_framing",
@@ -84,7 +84,6 @@ class Run(Growing):
         p.closes = request.closes
         self._host = host
         self._request = request
-        self._body = request.body
         self._body_at = 0
         self._framing = framing_of(host.config, request, p.date)
         self._status = 0
@@ -113,7 +112,12 @@ class Run(Growing):
 
     @property
     def size(self) -> int:
-        return RUN_OVERHEAD + self._request.size + len(self.data) + len(self._body)
+        body = memory_bytes(self._request.body)
+        return RUN_OVERHEAD + self._request.size + len(self.data) + body
+
+    def leave_body(self) -> None:
+        """Nobody reads what is left of the request's body."""
+        self._request.drop_body()
 
     def trim(self, received: int) -> bool:
         """Note what the client has, and let the application go on."""
@@ -125,7 +129,8 @@ class Run(Growing):
     def leave(self) -> None:
         """The client is gone."""
         self.gone = True
-        self.data = self._body = b""
+        self.data = b""
+        self._request.drop_body()
         self._host.grown(self)
         self._wake()
 
@@ -183,11 +188,11 @@ class Run(Growing):
         """http.request until the body is through, then http.disconnect when it is due."""
         if self._body_at >= 0 and not self.gone and self.stage is not Stage.COMPLETE:
             at = self._body_at
-            chunk = bytes(self._body[at : at + BODY_CHUNK])
-            more = at + len(chunk) < len(self._body)
+            chunk = self._request.body[at : at + BODY_CHUNK]
+            more = at + len(chunk) < len(self._request.body)
             self._body_at = at + len(chunk) if more else -1
             if not more:
-                self._body = b""
+                self._request.drop_body()
                 self._host.grown(self)
             return {"type": "http.request", "body": chunk, "more_body": more}
         if not self.gone and self.stage is not Stage.COMPLETE:
@@ -290,7 +295,7 @@ class Run(Growing):
 
     def _finish(self, response: Finished | FileResponse) -> None:
         self.stage = Stage.COMPLETE
-        self._body = b""
+        self._request.drop_body()
         self._host.completed(self, response)
         self._wake()
         if self.parked >= 0:
@@ -382,6 +387,7 @@ class Calls:
 
         def ended(_: object = None) -> None:
             self.runs.discard(run)
+            run.leave_body()  # a call cancelled before its first step has not done so
             done(run)
             error = None if task.cancelled() else task.exception()
             if error is not None and not run.stopping:

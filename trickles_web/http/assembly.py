@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from trickles_web.http.request import Reader, most_request_bytes
+from trickles_web.http.responses import PENDING, Pending
+from trickles_web.state.backing import DiskError
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
@@ -55,15 +57,32 @@ class Assembly:
         return spool
 
     def read(self, key: Key, spool: Spool) -> Reader:
-        """The spool's reader, as far as it came."""
+        """The spool's reader, as far as it came. Its outcome is a 503 if the spool is starved.
+
+        RFC 9110 §15.6.4: a shared disk is full for a while, nothing was executed, and the client
+        may come again. A 507 (RFC 4918 §11.5) would forbid it to do so by itself.
+        """
         reader = spool.reading
         if not isinstance(reader, Reader):
-            reader = spool.reading = Reader(self._config)
-        reader.read(spool.data)
-        self._store.charge(key, spool, reader.size)
+            reader = spool.reading = Reader(self._config, spool.disk)
+        self._go_on_reading(key, spool, reader)
         if reader.behind:
             self._enqueue(key)
         return reader
+
+    def _go_on_reading(self, key: Key, spool: Spool, reader: Reader) -> None:
+        try:
+            reader.read(spool.data)
+        except DiskError as error:
+            spool.starved = str(error)
+        if spool.starved:
+            reader.refuse(503, spool.starved)
+        self._store.charge(key, spool, reader.size)
+
+    def later(self, key: Key) -> Pending:
+        """Whoever wants this spool read is told in another turn of the loop."""
+        self._enqueue(key)
+        return PENDING
 
     def _enqueue(self, key: Key) -> None:
         if not self._queue:
@@ -79,8 +98,7 @@ class Assembly:
         if spool is not None:
             self._store.write(key, spool, spool.held, b"", spool.held)
             if isinstance(spool.reading, Reader):
-                spool.reading.read(spool.data)
-                self._store.charge(key, spool, spool.reading.size)
+                self._go_on_reading(key, spool, spool.reading)
                 more = spool.reading.behind
             more = more or spool.behind
         if more:

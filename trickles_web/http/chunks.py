@@ -10,6 +10,10 @@ size, bare LF, signs. Trailer fields are read over and dropped (§7.1.2 allows t
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trickles_web.state.backing import Backing
 
 MOST_STEP_CHUNKS = 128
 """Chunks decoded in one call: each costs about 1 us."""
@@ -25,6 +29,9 @@ MOST_LINE = 256
 MOST_TRAILERS = 128
 MOST_TRAILER_BYTES = 8192
 """Trailer lines, and bytes of all of them."""
+
+_LOOK_AHEAD = MOST_TRAILER_BYTES + 4
+"""Bytes behind a call's end that a line begun before it, or in the CRLF there, can need."""
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t -~\x80-\xff]*)?\r\n").match
 _TRAILER = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+:[\t -~\x80-\xff]*\r\n").match
@@ -43,10 +50,10 @@ class Chunks:
 
     __slots__ = ("_count", "_last", "_left", "_most", "_room", "_trailers", "at", "body", "done")
 
-    def __init__(self, at: int, most: int) -> None:
-        """The body begins at `at`; it may hold `most` bytes."""
+    def __init__(self, at: int, most: int, body: Backing) -> None:
+        """The body begins at `at`; it may hold `most` bytes, and goes to `body`."""
         self.at = at
-        self.body = bytearray()
+        self.body = body
         self.done = False
         self._most = most
         self._left = 0
@@ -57,18 +64,28 @@ class Chunks:
         self._room = MOST_TRAILER_BYTES
         """Bytes that trailer lines may still have."""
 
-    def read(self, data: bytes | bytearray, stop: int) -> None:
-        """Go on towards `stop`, not much beyond, and not over many chunks. Raises ChunkError."""
-        for _ in range(MOST_STEP_CHUNKS):
-            if not (self._data(data, stop) and self._line(data)) or self.done or self.at >= stop:
-                return
+    def read(self, data: bytes | Backing, stop: int) -> None:
+        """Go on towards `stop`, not much beyond, and not over many chunks.
 
-    def _data(self, data: bytes | bytearray, stop: int) -> bool:
+        Raises ChunkError, and DiskError if `data` or `body` does.
+        """
+        # One read of what may be a file, not several for each chunk.
+        base, window = self.at, data[self.at : stop + _LOOK_AHEAD]
+        self.at, stop = 0, stop - base
+        try:
+            for _ in range(MOST_STEP_CHUNKS):
+                going = self._data(window, stop) and self._line(window)
+                if not going or self.done or self.at >= stop:
+                    return
+        finally:
+            self.at += base
+
+    def _data(self, data: bytes, stop: int) -> bool:
         """Take the rest of a chunk and its CRLF, up to `stop`; True if that was all of it."""
         left = self._left
         if left > 2:
             take = min(left - 2, max(0, min(stop, len(data)) - self.at))
-            self.body += data[self.at : self.at + take]
+            self.body.append(data[self.at : self.at + take])
             self.at += take
             left = self._left = left - take
             if left > 2:
@@ -82,7 +99,7 @@ class Chunks:
             self._left = 0
         return True
 
-    def _line(self, data: bytes | bytearray) -> bool:
+    def _line(self, data: bytes) -> bool:
         """Read one size or trailer line; False if it is not here yet."""
         if self._last:
             return self._trailer(data)
@@ -104,7 +121,7 @@ class Chunks:
         self._left = size + 2
         return True
 
-    def _trailer(self, data: bytes | bytearray) -> bool:
+    def _trailer(self, data: bytes) -> bool:
         at = self.at
         if data[at : at + 2] == b"\r\n":
             self.at = at + 2
@@ -121,7 +138,7 @@ class Chunks:
         self._room -= self.at - at
         return True
 
-    def _check(self, data: bytes | bytearray, most: int, status: int) -> None:
+    def _check(self, data: bytes, most: int, status: int) -> None:
         """A line that does not match must be one that has not ended, before offset `most`.
 
         Two bytes more may be an empty line instead.

@@ -10,13 +10,15 @@ decoder of their own, whose cost is bounded for each call, whatever the chunks.
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from trickles_web.http import heads
 from trickles_web.http.chunks import ChunkError, Chunks
 from trickles_web.http.heads import CHUNKED, LINE_ROOM, MOST_HEADERS, RequestError
 from trickles_web.http.parsers import Head, parser
-from trickles_web.http.progress import digest
+from trickles_web.state.backing import Backing, Disk, DiskError
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
@@ -27,9 +29,14 @@ SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 MOST_STEP = 65_536
 """Bytes of body looked at in one call: about 80 us for their digest."""
 
+MOST_COMPARED = 1 << 20
+"""Bytes that go into a digest of other than the whole request in one call: more than a datagram."""
+
 HEADER_OVERHEAD = 136
 REQUEST_OVERHEAD = 512
 """Bytes that a header line, and a request without any, cost in memory beside their own."""
+
+logger = logging.getLogger("trickles.error")
 
 _LOOKED_AT = frozenset((b"host", b"connection", b"expect"))
 
@@ -43,6 +50,13 @@ class Malformed:
         self.status = status
         self.reason = reason
         self.length = length
+
+    def log(self) -> None:
+        """Say who is to blame: the client, or this server's disk."""
+        if self.status < 500:
+            logger.warning("Invalid HTTP request received: %s.", self.reason)
+        else:
+            logger.error("HTTP request refused: %s.", self.reason)
 
 
 class Request:
@@ -79,11 +93,17 @@ class Request:
         self.headers = headers
         self.closes = closes
         self.safe = method in SAFE_METHODS
-        self.body: bytes | bytearray = b""
+        self.body: bytes | Backing = b""
         self.length = 0
         self.size = REQUEST_OVERHEAD + len(target)
         for name, value in headers:
             self.size += HEADER_OVERHEAD + len(name) + len(value)
+
+    def drop_body(self) -> None:
+        """Nobody reads it any more, or the rest of it."""
+        if isinstance(self.body, Backing):
+            self.body.close()
+        self.body = b""
 
 
 class Reader:
@@ -95,24 +115,32 @@ class Reader:
 
     __slots__ = (
         "_at",
+        "_at_compared",
         "_body_at",
         "_body_length",
         "_chunks",
+        "_compared",
         "_config",
+        "_disk",
         "_expects_continue",
         "_hash",
         "_lines",
         "_parse",
         "_request",
         "_seen",
+        "_upto",
         "behind",
         "name",
         "outcome",
     )
 
-    def __init__(self, config: HttpConfig) -> None:
-        """Raises UsageError if the configuration's parser is not there."""
+    def __init__(self, config: HttpConfig, disk: Disk | None = None) -> None:
+        """disk: for long chunked bodies; None: all that is read came in one datagram.
+
+        Raises UsageError if the configuration's parser is not there.
+        """
         self._config = config
+        self._disk = disk
         self._parse = parser(config.http)
         self._request: Request | None = None
         self._body_at = 0
@@ -123,6 +151,10 @@ class Reader:
         """How much of the data is read, and is in the digest."""
         self._seen = 0
         """How much of it was there at the last call."""
+        self._compared = self._hash
+        self._at_compared = 0
+        self._upto = 0
+        """A digest of the first so many bytes in the making, and how many are in it."""
         self._lines = 0
         self._expects_continue = False
         self.behind = False
@@ -134,15 +166,18 @@ class Reader:
     def size(self) -> int:
         """Bytes of memory that hang on the reader."""
         size = self._request.size if self._request is not None else 0
-        return size if self._chunks is None else size + len(self._chunks.body)
+        return size if self._chunks is None else size + self._chunks.body.memory_bytes
 
     @property
     def expects_continue(self) -> bool:
         """The head is here and all right, the body is not, and the client waits for a 100."""
         return self._expects_continue and self.outcome is None
 
-    def read(self, data: bytes | bytearray) -> Request | Malformed | None:
-        """The request that `data` begins with, what is wrong with it, or None: more is needed."""
+    def read(self, data: bytes | Backing) -> Request | Malformed | None:
+        """The request that `data` begins with, what is wrong with it, or None: more is needed.
+
+        Raises DiskError, and then there is nothing to be read any more but `refuse`.
+        """
         if self.outcome is not None or (len(data) == self._seen and not self.behind):
             return self.outcome
         before = self._at
@@ -161,40 +196,71 @@ class Reader:
             self.name = self._hash.digest()
         return self.outcome
 
-    def agrees(self, data: bytes | bytearray, stop: int, name: bytes | None) -> bool:
-        """False if `name`, where there is one, is not the digest of the first `stop` bytes."""
-        if name is None or self.outcome is None or not 0 < stop <= len(data):
-            return True
-        return name == (self.name if stop == self.outcome.length else digest(data[:stop]))
+    def refuse(self, status: int, reason: str) -> None:
+        """There will not be more: an error page for what was read so far."""
+        if self.outcome is None:
+            self.outcome = Malformed(status, reason, self._at)
+            self.name = self._hash.digest()
+            self.behind = False
 
-    def take(self, data: bytes | bytearray) -> None:
+    def agrees(self, data: bytes | Backing, stop: int, name: bytes | None) -> bool | None:
+        """False if `name`, where there is one, is not the digest of the first `stop` bytes.
+
+        None: call again with the same, there are too many for one call. What cannot be read back
+        does not agree.
+        """
+        if name is None or not 0 < stop <= len(data):
+            return True
+        if self.outcome is not None and stop == self.outcome.length:
+            return name == self.name
+        if stop != self._upto:
+            known = stop >= self._at
+            self._compared = self._hash.copy() if known else hashlib.blake2b(digest_size=8)
+            self._at_compared, self._upto = self._at if known else 0, stop
+        upto = min(stop, self._at_compared + MOST_COMPARED)
+        try:
+            for block in _blocks(data, self._at_compared, upto):
+                self._compared.update(block)
+        except DiskError:
+            return False
+        self._at_compared = upto
+        return name == self._compared.digest() if upto == stop else None
+
+    def close(self) -> None:
+        """Give back what is on disk, if nobody took it."""
+        if self._chunks is not None:
+            self._chunks.body.close()
+
+    def take(self, data: bytes | Backing) -> None:
         """Give the request its body, once it is whole.
 
-        A bytearray becomes that body, and what followed the request in it is gone.
+        From a backing it is another one, which the taker has to close; `data` is empty then, or
+        done with.
         """
         request = self._request
         assert request is not None
         end = self._body_at + self._body_length
         if self._chunks is not None:
-            request.body = self._chunks.body
+            body = self._chunks.body
+            request.body = body[:] if isinstance(data, bytes) else body.moved()
         elif isinstance(data, bytes):
             request.body = data[self._body_at : end]
         else:
-            # Neither end is moved, so that this takes no time however long the body is.
-            del data[end:]
-            del data[: self._body_at]
-            request.body = data
+            # No byte is moved, so that this takes no time however long the body is.
+            data.cut_back(end)
+            data.cut_front(self._body_at)
+            request.body = data.moved()
 
-    def _absorb(self, data: bytes | bytearray, stop: int) -> None:
+    def _absorb(self, data: bytes | Backing, stop: int) -> None:
         """Count bytes up to `stop` as read."""
         if stop > self._at:
-            with memoryview(data) as view, view[self._at : stop] as part:
-                self._hash.update(part)
+            for block in _blocks(data, self._at, stop):
+                self._hash.update(block)
             self._at = stop
 
     # The head
 
-    def _read_head(self, data: bytes | bytearray) -> None:
+    def _read_head(self, data: bytes | Backing) -> None:
         # One empty line before a request is tolerated (RFC 9112 §2.2).
         begin = 2 if data.startswith(b"\r\n") else 0
         longest = begin + self._config.max_head_bytes
@@ -202,16 +268,21 @@ class Reader:
         if stop < 0:
             self._check_unfinished(data, begin)
             return
-        head = bytes(data[begin : stop + 4])
+        head = data[begin : stop + 4]
         length = heads.check(head, self._config)
         request = self._check_after(self._parse(head))
         self._absorb(data, stop + 4)
         self._body_at, self._body_length = stop + 4, max(0, length)
         if length == CHUNKED:
-            self._chunks = Chunks(stop + 4, self._config.max_body_bytes)
+            self._chunks = Chunks(stop + 4, self._config.max_body_bytes, self._backing())
         self._request = request
 
-    def _check_unfinished(self, data: bytes | bytearray, begin: int) -> None:
+    def _backing(self) -> Backing:
+        if self._disk is None:
+            return Backing(Disk(0), self._config.max_body_bytes)
+        return Backing(self._disk)
+
+    def _check_unfinished(self, data: bytes | Backing, begin: int) -> None:
         if len(data) - begin > self._config.max_head_bytes:
             self._too_long(data, begin)
         seen = self._seen
@@ -224,9 +295,9 @@ class Reader:
         if len(data) > self._config.max_target_bytes + LINE_ROOM and data.find(b"\r\n", begin) < 0:
             raise RequestError(414, "request target too long")
 
-    def _too_long(self, data: bytes | bytearray, begin: int) -> None:
-        line = data.find(b"\r\n", begin)
-        if line < 0 or line - begin > self._config.max_target_bytes + LINE_ROOM:
+    def _too_long(self, data: bytes | Backing, begin: int) -> None:
+        longest = self._config.max_target_bytes + LINE_ROOM
+        if data.find(b"\r\n", begin, begin + longest + 2) < 0:
             raise RequestError(414, "request target too long")
         raise RequestError(431, "request head too long")
 
@@ -253,7 +324,7 @@ class Reader:
 
     # The body
 
-    def _read_body(self, data: bytes | bytearray) -> bool:
+    def _read_body(self, data: bytes | Backing) -> bool:
         """Go on by one step; True if the body is whole."""
         stop = min(len(data), self._at + MOST_STEP)
         if self._chunks is None:
@@ -269,6 +340,11 @@ class Reader:
         if full and not done and self._at in (before, len(data)):
             raise RequestError(413, "body too large")
         return done
+
+
+def _blocks(data: bytes | Backing, start: int, stop: int) -> Iterable[bytes]:
+    """Bytes [start, stop) in bounded pieces; a datagram's are one."""
+    return (data[start:stop],) if isinstance(data, bytes) else data.blocks(start, stop)
 
 
 def read_whole(config: HttpConfig, data: bytes) -> Reader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trickles_web.http.progress import MOST_RERUNS, Progress, called, digest
+from trickles_web.http.progress import MOST_RERUNS, Progress, called
 from trickles_web.http.request import Malformed, read_whole
 from trickles_web.http.responses import PENDING, Held, Need, Refuse
 from trickles_web.state import Conflict
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trickles_web.http.assembly import Assembly
     from trickles_web.http.runner import Answer, KeptResponse, Runner
     from trickles_web.state import Key, Store
+    from trickles_web.state.backing import Backing
     from trickles_web.transport.redeemed import Redeemed
 
 
@@ -44,7 +45,7 @@ class Reruns:
             return Refuse(Code.BUSY)
         skip = p.request_start - r.request_offset
         length = p.request_end - p.request_start
-        data: bytes | bytearray
+        data: bytes | Backing
         if r.request_bytes and skip >= 0 and len(r.request_bytes) - skip >= length:
             data = r.request_bytes[skip : skip + length]
             reader = read_whole(self._config, data)
@@ -55,6 +56,8 @@ class Reruns:
                 spool = self._assembly.write(key, p.request_start, r, now, p.request_end)
             except Conflict:
                 return Refuse(Code.CONFLICT)
+            if spool.starved:
+                return self.busy(key)
             missing = spool.missing(p.request_end)
             if missing:
                 return Need(missing)
@@ -64,9 +67,13 @@ class Reruns:
             data, reader = spool.data, self._assembly.read(key, spool)
             if reader.behind:
                 return PENDING
+            if spool.starved:
+                return self.busy(key)
         outcome = reader.outcome
         if outcome is None or outcome.length != length or reader.name != p.request_digest:
-            same = digest(data[:length]) == p.request_digest
+            same = reader.agrees(data, length, p.request_digest)
+            if same is None:
+                return self._assembly.later(key)
             self._store.close_spool(key)
             return Refuse(Code.UNKNOWN if same else Code.CONFLICT)  # same: another version's
         again = called(p, p.request_end, p.request_digest, p.date)  # the date stays
@@ -77,3 +84,8 @@ class Reruns:
             return Refuse(Code.UNKNOWN)
         reader.take(data)
         return self._runner.start(key, again, outcome, r, now, expected)
+
+    def busy(self, key: Key) -> Refuse:
+        """The disk has no room for these bytes now; perhaps it will."""
+        self._store.close_spool(key)
+        return Refuse(Code.BUSY)

@@ -13,7 +13,6 @@ an unsafe request runs only where the ledger is that was there when its exchange
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
     from trickles_web.http.scope import ASGIApp
     from trickles_web.state import Key, Store
+    from trickles_web.state.backing import Backing
     from trickles_web.transport.server import Redeemed
 
 MOST_HOPS = 2
@@ -52,8 +52,6 @@ MOST_HOPS = 2
 
 SAFE_STARTS = (b"GET ", b"HEAD ")
 """How most safe requests begin."""
-
-logger = logging.getLogger("trickles.error")
 
 
 class Service:
@@ -256,7 +254,7 @@ class Service:
         key: Key,
         p: Progress,
         reader: Reader,
-        data: bytes | bytearray,
+        data: bytes | Backing,
         r: Redeemed,
         now: int,
         held: int,
@@ -272,11 +270,14 @@ class Service:
                 return refused
         # Only now, because this can take time, and what went before can be had again and again.
         stop = r.request_offset + len(r.request_bytes) - p.request_start
-        if not reader.agrees(data, stop, r.request_digest):
+        agrees = reader.agrees(data, stop, r.request_digest)
+        if agrees is None:
+            return self.assembly.later(key)
+        if not agrees:
             self.store.close_spool(key)  # so that sending it all again can mend it
             return Refuse(Code.CONFLICT)
         if isinstance(outcome, Malformed):
-            logger.warning("Invalid HTTP request received: %s.", outcome.reason)
+            outcome.log()
             return self.runner.page(key, following, outcome.status, r, now, closes=True)
         if self.runner.full:
             return self.runner.busy(key, following, outcome, r, now)
@@ -411,5 +412,7 @@ class Service:
             spool = self.assembly.write(key, p.request_start, r, now, p.request_end)
         except Conflict:
             return Refuse(Code.CONFLICT)
+        if spool.starved:
+            return self.reruns.busy(key)
         held = min(spool.held, p.request_end)
         return Held(held, r.progress, complete=held == p.request_end)

@@ -195,6 +195,7 @@ def open_store(
         "most_bytes": config.store_bytes,
         "most_responses": config.store_responses,
         "ttl_ms": config.response_ttl_ms,
+        "disk_bytes": config.spool_disk_bytes,
     }
     if name.startswith(REDIS):
         from trickles_web.state.redis import RedisStore  # an extra

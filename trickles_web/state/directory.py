@@ -42,6 +42,7 @@ class DirectoryStore(MemoryStore[R]):
         most_bytes: int = 256 << 20,
         most_responses: int = 4096,
         ttl_ms: int = 60_000,
+        disk_bytes: int = 4 << 30,
         ledger: Ledger | None = None,
     ) -> None:
         """`random`: 8 bytes. `most_bytes` bounds this process's memory, and the directory too.
@@ -53,6 +54,7 @@ class DirectoryStore(MemoryStore[R]):
             most_bytes=most_bytes,
             most_responses=most_responses,
             ttl_ms=ttl_ms,
+            disk_bytes=disk_bytes,
             ledger=ledger,
         )
         self.directory = directory

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic
 
+from trickles_web.state.backing import Disk
 from trickles_web.state.ledger import Claim, Entry, Ledger
 from trickles_web.state.spool import Spool
 from trickles_web.state.store import Key, Published, R
@@ -25,10 +26,22 @@ class _Slot(Generic[R]):
         self.touched = touched
 
 
+class _Open:
+    """A spool, when it was last touched (wall ms), and the bytes it is accounted with."""
+
+    __slots__ = ("size", "spool", "touched")
+
+    def __init__(self, spool: Spool, touched: int) -> None:
+        self.spool = spool
+        self.size = spool.size
+        self.touched = touched
+
+
 class MemoryStore(Generic[R]):
     """Bounded in bytes, in the number of finished responses, and in age: least recently used goes.
 
-    `most_bytes` bounds spools and responses together. A running response is never evicted, so
+    `most_bytes` bounds what spools and responses have in memory together, `disk_bytes` what spools
+    and the bodies that came of them have on disk. A running response is never evicted, so
     whoever runs applications must watch `full`. Spools go after twice the time to live.
     """
 
@@ -39,16 +52,18 @@ class MemoryStore(Generic[R]):
         most_bytes: int = 256 << 20,
         most_responses: int = 4096,
         ttl_ms: int = 60_000,
+        disk_bytes: int = 4 << 30,
         ledger: Ledger | None = None,
     ) -> None:
         self.most_bytes = most_bytes
         self.most_responses = most_responses
         self.ttl_ms = ttl_ms
         self.used = 0
+        self.disk = Disk(disk_bytes)
         self.ledger = ledger if ledger is not None else Ledger()
         self._running: dict[Key, _Slot[R]] = {}
         self._finished: OrderedDict[Key, _Slot[R]] = OrderedDict()
-        self._spools: OrderedDict[Key, tuple[Spool, int]] = OrderedDict()
+        self._spools: OrderedDict[Key, _Open] = OrderedDict()
         self.owner = 0
         """This process among those that share the store; 0: it shares nothing."""
         self.id = int.from_bytes(random[:4], "big") or 1
@@ -62,6 +77,8 @@ class MemoryStore(Generic[R]):
     def _clear(self) -> None:
         self._running.clear()
         self._finished.clear()
+        for held in self._spools.values():
+            held.spool.close()
         self._spools.clear()
         self.used = 0
 
@@ -143,42 +160,46 @@ class MemoryStore(Generic[R]):
         if held is None:
             return None
         self._spools.move_to_end(key)
-        self._spools[key] = (held[0], max(now, held[1]))
-        return held[0]
+        held.touched = max(now, held.touched)
+        return held.spool
 
     def open_spool(self, key: Key, start: int, now: int) -> Spool:
         """The spool of `key`, made if need be."""
         spool = self.spool(key, now)
         if spool is None:
-            spool = Spool(start)
-            self._spools[key] = (spool, now)
-            self.used += spool.size
+            spool = Spool(start, self.disk)
+            self._spools[key] = held = _Open(spool, now)
+            self.used += held.size
             self._expire(now)
         return spool
 
     def write(self, key: Key, spool: Spool, offset: int, piece: bytes, limit: int) -> None:
         """Add bytes to a spool that `spool` or `open_spool` just gave. Raises Conflict."""
-        grown = spool.write(offset, piece, limit)
-        self._grown(key, spool, grown)
+        held = self._spools.get(key)
+        if held is not None and held.spool is spool:  # one that has gone has given back its file
+            spool.write(offset, piece, limit)
+            self._account(key, held)
 
     def charge(self, key: Key, spool: Spool, reading_size: int) -> None:
         """Account for what reading the spool costs: `reading_size` bytes by now."""
-        grown = reading_size - spool.reading_size
-        spool.reading_size = reading_size
-        self._grown(key, spool, grown)
-
-    def _grown(self, key: Key, spool: Spool, grown: int) -> None:
         held = self._spools.get(key)
-        if grown and held is not None and held[0] is spool:
-            self.used += grown
-            if self.used > self.most_bytes:
-                self._shrink(key)
+        if held is not None and held.spool is spool:
+            spool.reading_size = reading_size
+            self._account(key, held)
+
+    def _account(self, key: Key, held: _Open) -> None:
+        size = held.spool.size
+        self.used += size - held.size
+        held.size = size
+        if self.used > self.most_bytes:
+            self._shrink(key)
 
     def close_spool(self, key: Key) -> None:
         """Forget request bytes."""
         held = self._spools.pop(key, None)
         if held is not None:
-            self.used -= held[0].size
+            self.used -= held.size
+            held.spool.close()
 
     # The ledger
 
@@ -236,7 +257,7 @@ class MemoryStore(Generic[R]):
             self._forget(key)
         for _ in range(2):
             key = next(iter(self._spools), None)
-            if key is None or self._spools[key][1] + 2 * self.ttl_ms >= now:
+            if key is None or self._spools[key].touched + 2 * self.ttl_ms >= now:
                 break
             self.close_spool(key)
 

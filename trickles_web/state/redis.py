@@ -25,7 +25,7 @@ from typing import Any, cast
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from trickles_web.state.ledger import LIFE_MS, Claim, Entry, Ledger
+from trickles_web.state.ledger import LIFE_MS, Claim, Entry
 from trickles_web.state.memory import MemoryStore
 from trickles_web.state.store import Key, Published, R
 
@@ -130,19 +130,13 @@ class RedisStore(MemoryStore[R]):
         random: bytes,
         *,
         clock: Callable[[], int],
-        most_bytes: int = 256 << 20,
-        most_responses: int = 4096,
-        ttl_ms: int = 60_000,
-        ledger: Ledger | None = None,
+        **limits: Any,
     ) -> None:
-        """`random`: 8 bytes. clock: wall-clock ms. Raises ValueError for a bad URL."""
-        super().__init__(
-            random,
-            most_bytes=most_bytes,
-            most_responses=most_responses,
-            ttl_ms=ttl_ms,
-            ledger=ledger,
-        )
+        """`random`: 8 bytes. clock: wall-clock ms. limits: as `MemoryStore` takes them.
+
+        Raises ValueError for a bad URL.
+        """
+        super().__init__(random, **limits)
         self.owner = int.from_bytes(random[4:8], "big") or 1
         self.peer = ""
         """Where this process takes datagrams from the others: host, blank, port."""

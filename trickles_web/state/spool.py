@@ -13,6 +13,9 @@ small or in whatever order, makes a later piece cost more than its own length.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from typing import Protocol
+
+from trickles_web.state.backing import Backing, Disk, DiskError
 
 MOST_ISLANDS = 1024
 """Disjoint ranges held out of order. As many losses as that among the datagrams in flight mean that
@@ -20,6 +23,9 @@ the sender had better start again."""
 
 BLOCK_BYTES = 2048
 """Small, because a hostile byte can take a whole one; large, because there is a loop over them."""
+
+MOST_BLOCKS = 8192
+"""16 MiB held out of order, which stay in memory. What there is no room for is asked for again."""
 
 MOST_ABSORBED = 131_072
 """Bytes that one call moves from blocks to `data`: 50 us or so."""
@@ -38,25 +44,52 @@ class Conflict(Exception):
     """Request bytes differ from those held at the same offset."""
 
 
+class Reading(Protocol):
+    """What the layer above made of a spool's bytes."""
+
+    def close(self) -> None:
+        """The spool goes."""
+
+
 class Spool:
-    """One request's bytes from stream offset `start` on.
+    """One request's bytes from stream offset `start` on; many of them lie on `disk`.
 
     `reading` is whatever the layer above made of the bytes so far, and `reading_size` what that
-    costs in memory; it lives and dies with them.
+    costs in memory; it lives and dies with them. A spool that the disk has no room for is `starved`
+    and takes nothing more.
     """
 
-    __slots__ = ("_blocks", "_starts", "_stops", "data", "reading", "reading_size", "start")
+    __slots__ = (
+        "_blocks",
+        "_starts",
+        "_stops",
+        "data",
+        "disk",
+        "reading",
+        "reading_size",
+        "start",
+        "starved",
+    )
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, disk: Disk) -> None:
         self.start = start
-        self.data = bytearray()
+        self.disk = disk
+        self.data = Backing(disk)
         self._starts: list[int] = []
         self._stops: list[int] = []
         """Islands: ascending, disjoint, not adjacent."""
         self._blocks: dict[int, bytearray] = {}
         """Bytes of the islands, by stream offset // BLOCK_BYTES."""
-        self.reading: object | None = None
+        self.reading: Reading | None = None
         self.reading_size = 0
+        self.starved = ""
+        """Why, for the log."""
+
+    def close(self) -> None:
+        """Give its room on disk back."""
+        self.data.close()
+        if self.reading is not None:
+            self.reading.close()
 
     @property
     def held(self) -> int:
@@ -71,39 +104,44 @@ class Spool:
     @property
     def behind(self) -> bool:
         """The first island could be moved to `data`: any `write` does some more of that."""
-        return bool(self._starts) and self._starts[0] <= self.held
+        return bool(self._starts) and self._starts[0] <= self.held and not self.starved
 
     @property
     def size(self) -> int:
         """Bytes of memory, roughly."""
         return (
             SPOOL_OVERHEAD
-            + len(self.data)
+            + self.data.memory_bytes
             + len(self._blocks) * (BLOCK_BYTES + BLOCK_OVERHEAD)
             + len(self._starts) * ISLAND_OVERHEAD
             + self.reading_size
         )
 
-    def write(self, offset: int, piece: bytes, limit: int) -> int:
-        """Hold `piece` at stream offset `offset`; returns by how much `size` changed.
+    def write(self, offset: int, piece: bytes, limit: int) -> None:
+        """Hold `piece` at stream offset `offset`.
 
         Bytes below `start` or at and beyond stream offset `limit` are ignored, and so is a piece
-        that would be one island too many: the sender keeps its bytes and can be asked again.
-        Raises Conflict.
+        that would be one island or block too many: the sender keeps its bytes and can be asked
+        again. Raises Conflict.
         """
+        if self.starved:
+            return
         if offset < self.start:
             piece = piece[self.start - offset :]
             offset = self.start
         if offset + len(piece) > limit:
             piece = piece[: max(0, limit - offset)]
-        before, held = self.size, self.held
-        if piece and offset > self.held:
+        held = self.held
+        if piece and offset > held:
             self._insert(offset, piece)
-        elif piece:
-            self._append(offset, piece)
-        if self._starts:
-            self._absorb(held)
-        return self.size - before
+            return
+        try:
+            if piece:
+                self._append(offset, piece)
+            if self._starts:
+                self._absorb(held)
+        except DiskError as error:
+            self.starved = str(error)
 
     def _append(self, offset: int, piece: bytes) -> None:
         known = min(len(piece), self.held - offset)
@@ -113,11 +151,13 @@ class Spool:
         if known == len(piece):
             return
         self._check(offset, piece)
-        self.data += piece[known:] if known else piece
+        self.data.append(piece[known:] if known else piece)
 
     def _insert(self, offset: int, piece: bytes) -> None:
         self._check(offset, piece)
         stop = offset + len(piece)
+        if len(self._blocks) + len(piece) // BLOCK_BYTES + 2 > MOST_BLOCKS:
+            return
         # All that it overlaps or touches becomes one island with it.
         i, j = bisect_left(self._stops, offset), bisect_right(self._starts, stop)
         if i < j:
@@ -143,7 +183,7 @@ class Spool:
         del self._starts[:done], self._stops[:done]
         if self._starts and self._starts[0] <= self.held:
             upto = min(self._stops[0], self.held + MOST_ABSORBED)
-            self.data += self._peek(self.held, upto)
+            self.data.append(self._peek(self.held, upto))
             if upto == self._stops[0]:
                 del self._starts[0], self._stops[0]
             else:
