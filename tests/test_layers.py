@@ -54,7 +54,7 @@ SANS_IO_COUSINS = {
 }
 """Other doors to the same things."""
 
-ASYNCIO_IN_HTTP = {"asgi.py", "lifespan.py", "wsgi.py"}
+ASYNCIO_IN_HTTP = {"asgi.py", "calls.py", "lifespan.py", "wsgi.py"}
 """The ASGI host; parsers, framing and progress are asyncio-free."""
 
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from trickles_web.errors import ResponseGone
 from trickles_web.http.progress import Body, Phase, Progress, digest, edition_of, encode
 from trickles_web.state.store import Published
+from trickles_web.transport.note import Note
 
 _IDENTITY = struct.Struct(">QQ")
 
@@ -120,6 +121,13 @@ class FileResponse:
     @property
     def base(self) -> int:
         return self._p.response_start
+
+    @property
+    def joins(self) -> int:
+        return self._p.response_start
+
+    def noted(self, stop: int) -> Note | None:
+        return None
 
     @property
     def end(self) -> int | None:

@@ -22,8 +22,12 @@ def build_scope(
     server: tuple[str, int] | None,
     root_path: str,
     state: dict[str, Any],
+    checkpoint: bytes | None,
 ) -> Scope:
-    """The scope that uvicorn would build, and the pathsend extension."""
+    """The scope that uvicorn would build, and the extensions pathsend and checkpoint.
+
+    checkpoint: the state from which the application is to go on, None for a first call.
+    """
     raw_path, _, query = request.target.partition(b"?")
     path = raw_path.decode("ascii")
     if "%" in path:
@@ -42,7 +46,10 @@ def build_scope(
         "query_string": query,
         "headers": request.headers,
         "state": state.copy(),
-        "extensions": {"http.response.pathsend": {}},
+        "extensions": {
+            "http.response.pathsend": {},
+            "trickles.checkpoint": {} if checkpoint is None else {"state": checkpoint},
+        },
     }
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from trickles_web.http.asgi import Run
 from trickles_web.http.assembly import Assembly
+from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.files import FileResponse, sealed_for
 from trickles_web.http.progress import (
     MOST_RECEIVED,
@@ -35,7 +36,8 @@ from trickles_web.http.progress import (
     encode,
 )
 from trickles_web.http.request import Malformed, Reader, read_whole
-from trickles_web.http.responses import PENDING, Finished, Forward, Held, Need, Refuse
+from trickles_web.http.responses import PENDING, Forward, Held, Need, Refuse
+from trickles_web.http.resuming import contradiction, is_surpassed, rerun
 from trickles_web.http.runner import Answer, KeptResponse, Runner
 from trickles_web.state import Claim, Conflict
 from trickles_web.transport.wire import Code, Kind
@@ -249,7 +251,8 @@ class Service:
             if claim is not Claim.GRANTED:
                 return Refuse(Code.CONFLICT)
         reader.take(data)
-        return self.runner.start(key, following, outcome, r, now, b"" if r.handed_on else None)
+        again = Rerun(b"") if r.handed_on else FIRST_RUN
+        return self.runner.start(key, following, outcome, r, now, again)
 
     def _may_not_run(
         self, key: Key, p: Progress, following: Progress, r: Redeemed, now: int, held: int
@@ -295,11 +298,8 @@ class Service:
                 return self.runner.serve(self._file(p, r, r.authorised_at, now), r, now)
             return self._authorise(key, p, r, now)
         kept = self.runner.kept(key, now)
-        name = p.edition.to_bytes(4, "big") + p.response_check if p.reproducible else b""
-        if kept is not None:
-            if r.handed_on and name and isinstance(kept, Finished) and kept.name != name:
-                return Refuse(Code.GONE)
-            return self._repeat(kept, r, now)
+        if kept is not None and not is_surpassed(kept, p, r):
+            return contradiction(kept, p, r) or self._repeat(kept, r, now)
         owner = self.store.elsewhere(key, p.owner)
         if owner:
             return Forward(owner)
@@ -307,10 +307,12 @@ class Service:
             if r.store != self.store.id:
                 return Refuse(Code.NOT_MINE)
             return self._unknown(key, p, r, now)
-        contradicts = r.handed_on and p.kind is Body.MEMORY and not p.reproducible
-        if p.reruns >= MOST_RERUNS or contradicts:
-            return Refuse(Code.GONE)
-        return self._run_again(key, p, r, now, name if r.handed_on else None)
+        again = rerun(p, r)
+        if not isinstance(again, Rerun):
+            return again
+        if kept is not None:
+            self.runner.abandon(kept)
+        return self._run_again(key, p, r, now, again)
 
     def _is_authorised(self, at: int, now: int) -> bool:
         return not at or now - at * 1000 <= self.config.authorisation_ms
@@ -329,7 +331,7 @@ class Service:
             owner = self.store.elsewhere(key, 0)
             if owner:
                 return Forward(owner)
-            return Refuse(Code.GONE) if p.unsafe else self._run_again(key, p, r, now, None)
+            return Refuse(Code.GONE) if p.unsafe else self._run_again(key, p, r, now, FIRST_RUN)
         if isinstance(kept, Run):
             kept.parked = p.response_start
             return PENDING
@@ -337,9 +339,7 @@ class Service:
             return self.runner.serve(self._file(p, r, kept.authorised_at, now), r, now)
         return Refuse(Code.GONE)
 
-    def _run_again(
-        self, key: Key, p: Progress, r: Redeemed, now: int, expected: bytes | None
-    ) -> Answer:
+    def _run_again(self, key: Key, p: Progress, r: Redeemed, now: int, how: Rerun) -> Answer:
         """Soft state is lost and the request is safe: run it again, once its bytes are here."""
         if not r.may_run:
             return Held(p.request_end, r.progress, complete=True)
@@ -379,7 +379,7 @@ class Service:
         if not outcome.safe:
             return Refuse(Code.UNKNOWN)
         reader.take(data)
-        return self.runner.start(key, again, outcome, r, now, expected)
+        return self.runner.start(key, again, outcome, r, now, how)
 
     # Answers from what is kept
 

@@ -88,14 +88,13 @@ class Flow:
         """
         download, kept = self._download, self.unacknowledged()
         put_off = download.timers.again_at is not None and download.timers.again is None
-        if download.edition or put_off:
+        if download.edition.number or put_off:
             return 0  # the response has begun or is being made: the request is whole
         # At least one byte: a request that is held to its end still waits for somebody to run it.
         return max(min(kept, 1), kept - self._uploader.held_bytes)
 
     def readable(self) -> int:
-        stream = self._download.stream
-        return stream.received - stream.delivered
+        return self._download.stream.ready
 
     def read(self, limit: int = 1 << 30) -> bytes:
         """Hand on response bytes, in order; this is what lets the server send more."""
@@ -223,7 +222,7 @@ class Flow:
             return
         self._heard = now
         download, timers = self._download, self._download.timers
-        verdict = self._refusals.judge(refused, download.handed_on)
+        verdict = self._refusals.judge(refused, download.edition.handed_on)
         if verdict.error is not None:
             self._fail(verdict.error)
         elif verdict.retry_after is not None:
