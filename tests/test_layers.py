@@ -27,6 +27,7 @@ RANKS = {
     "net": 5,
     "client": 5,
     "gateway": 6,
+    "resumable": 6,
     "testing": 6,
     "cli": 7,
     "__main__": 8,
