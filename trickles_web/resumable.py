@@ -48,6 +48,8 @@ class ResumableStream:
         self._headers = [(b"content-type", media_type.encode("latin-1")), *headers]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(f"scope type {scope['type']!r}")
         state = scope.get("extensions", {}).get(EXTENSION, {}).get("state")
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
         async with aclosing(self._chunks(scope, state)) as chunks:
