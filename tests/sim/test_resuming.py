@@ -82,3 +82,23 @@ def test_owners_that_were_only_taken_for_dead() -> None:
         reader = reading(world, [(RECORD_BYTES * draw.randrange(1, 2000), 0, draw.choice((0, 2)))])
         assert world.run(600), f"seed {seed}"
         assert (reader.flow.error, reader.wrong) == (None, 0), f"seed {seed}"
+
+
+def test_the_layout_with_notes_is_foreseen() -> None:
+    """No byte is asked for twice, though the states are of many lengths; datagrams are 1,200."""
+    world = resuming_world(Config(path=network.Path(delay=0.01)), 7)
+    reader = reading(world, [(RECORD_BYTES * 20_000, 0, 0)])
+    sizes: set[int] = set()
+    receive = reader.receive
+
+    def measured(datagram: bytes) -> None:
+        sizes.add(len(datagram))
+        receive(datagram)
+
+    reader.receive = measured  # type: ignore[method-assign]
+    assert world.run(60)
+    assert (reader.wrong, reader.total, reader.flow.error) == (0, 20_000, None)
+    stats = reader.flow.stats
+    assert (stats.losses, stats.duplicates) == (0, 0)
+    assert stats.bytes_in == RECORD_BYTES * 20_000
+    assert max(sizes) <= 1452
