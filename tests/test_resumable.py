@@ -18,6 +18,7 @@ from starlette.routing import Route
 from tests.http.apps import get
 from tests.http.peer import body_of
 from tests.http.test_shared import Group
+from tests.test_readme import blocks
 from trickles_web.resumable import Chunks, resumable_stream
 
 COUNT = 300
@@ -101,3 +102,30 @@ def test_a_server_without_checkpoints() -> None:
     assert b"".join(message.get("body", b"") for message in sent) == WHOLE
     with pytest.raises(NotImplementedError, match="websocket"):
         asyncio.run(numbers({"type": "websocket"}, receive, send))
+
+
+def test_the_example_of_the_readme() -> None:
+    [example] = [block for block in blocks("python") if "resumable_stream" in block]
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    sent: list[Any] = []
+
+    class Enough(Exception):
+        pass
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if len(sent) == 3:
+            raise Enough
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    extensions = {"trickles.checkpoint": {"state": b"41"}}
+    with pytest.raises(Enough):
+        asyncio.run(names["app"]({"type": "http", "extensions": extensions}, receive, send))
+    assert [message["body"] for message in sent[1:]] == [
+        b"id: 41\ndata: 41\n\n",
+        b"id: 42\ndata: 42\n\n",
+    ]
+    assert [message["trickles.checkpoint"] for message in sent[1:]] == [b"42", b"43"]
