@@ -27,6 +27,7 @@ RANKS = {
     "net": 5,
     "client": 5,
     "gateway": 6,
+    "resumable": 6,
     "testing": 6,
     "cli": 7,
     "__main__": 8,
@@ -54,7 +55,7 @@ SANS_IO_COUSINS = {
 }
 """Other doors to the same things."""
 
-ASYNCIO_IN_HTTP = {"asgi.py", "digests.py", "lifespan.py", "wsgi.py"}
+ASYNCIO_IN_HTTP = {"asgi.py", "calls.py", "digests.py", "lifespan.py", "wsgi.py"}
 """The ASGI host, and hashing in threads; parsers, framing and progress are asyncio-free."""
 
 

@@ -16,6 +16,7 @@ from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
 from trickles_web.http.service import Service
 from trickles_web.state import MemoryStore
+from trickles_web.transport.note import UNBOUND, Note
 from trickles_web.transport.redeemed import Redeemed
 from trickles_web.transport.wire import OPEN_END, Code, Kind
 
@@ -121,7 +122,12 @@ class Peer:
     got: bytes = b""
     edition: int = 0
     end: int | None = None
-    handed_on: bool = False
+    read: int = 0
+    """Bytes of `got` that the reader has."""
+    note: Note | None = None
+    """The last whose bytes are all here."""
+    attach: bool = False
+    """Some server lacks the request, and perhaps the note."""
     store: int = 0
     authorised_at: int = 0
     wanted: int = 0
@@ -161,6 +167,8 @@ class Peer:
             edition=self.edition,
             handed_on=self.handed_on,
             repeated=self.repeats or self.sent,
+            noted=self.attach,
+            note=self.note if self.attach else None,
             validated=True,
             may_run=True,
             fresh=True,
@@ -171,13 +179,18 @@ class Peer:
             setattr(redeemed, name_, value)
         return redeemed
 
+    @property
+    def handed_on(self) -> bool:
+        return self.read > 0
+
     def begin(self, request: bytes) -> None:
         """A new exchange of this flow."""
         self.request_start = self.wanted = len(self.stream)
         self.stream += request
         self.start += len(self.got)
-        self.got, self.edition, self.end, self.handed_on = b"", 0, None, False
+        self.got, self.edition, self.end, self.read = b"", 0, None, 0
         self.sent = False
+        self.note, self.attach = None, False
         self.store = self.store or self.pick().store.id
 
     async def upload(self, cuts: list[tuple[int, int]]) -> None:
@@ -216,14 +229,15 @@ class Peer:
                     raise RefusedByServer(answer.code)
                 self.patience -= 1  # the same bytes under the same continuation
             elif isinstance(answer, Need):
+                self.attach = True
                 await self.upload(list(answer.ranges))
             elif isinstance(answer, Held):
                 self.progress = answer.progress
             else:
                 self.take(site, answer)
                 data, offset = b"", self.wanted
-                if hand_on and self.got:
-                    self.handed_on = True
+                if hand_on:
+                    self.hand_on(answer)
                 if self.end == self.start + len(self.got):
                     return self.got
             disturbed = between()
@@ -236,8 +250,9 @@ class Peer:
         assert response.edition
         assert len(response.progress) <= 700
         if self.edition not in (0, response.edition):
-            assert not self.handed_on, "two byte strings mixed"
-            self.got = b""
+            joins = response.joins - self.start
+            assert self.read <= joins <= len(self.got), "two byte strings mixed"
+            self.got = self.got[:joins]
         at = self.start + len(self.got)
         stop = min(response.available, at + self.piece())
         assert response.start == self.start
@@ -252,6 +267,15 @@ class Peer:
         self.wanted = response.request_wanted
         self.closed = response.closes
         self.store = site.store.id
+
+    def hand_on(self, response: KeptResponse) -> None:
+        """Let the reader have what no later edition can contradict."""
+        received = self.start + len(self.got)
+        note = response.noted(received)
+        if note is None or note.firm == UNBOUND or self.end == received:
+            self.read = len(self.got)
+        elif note.progress and note.firm <= received:
+            self.note, self.read = note, max(self.read, note.firm - self.start)
 
 
 def body_of(response: bytes) -> bytes:

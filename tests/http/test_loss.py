@@ -214,7 +214,7 @@ def test_an_evicted_response_is_an_unknown_outcome(hand_on: bool) -> None:
         answer = await site.ask(first)
         assert not isinstance(answer, Held | Need | Refuse | Pending)
         peer.take(site, answer)
-        peer.handed_on = hand_on
+        peer.read = hand_on * len(peer.got)
         await asyncio.sleep(0)
         for _ in range(9):
             await asyncio.sleep(0)
@@ -225,7 +225,7 @@ def test_an_evicted_response_is_an_unknown_outcome(hand_on: bool) -> None:
             assert not isinstance(answers[0], Held | Need | Refuse | Pending)
             peer.got = b""
             peer.take(site, answers[0])
-            peer.handed_on = True
+            peer.read = len(peer.got)
         site.store.drop((7, 0))
         site.clock.ms += 3000
         answers.append(await site.ask(peer.redeemed(offset=len(POST))))

@@ -27,7 +27,7 @@ def ours(data: bytes, **options: Any) -> Any:
     config = HttpConfig(**options)
     request = Reader(config).read(data)
     assert isinstance(request, Request), request
-    return build_scope(request, CLIENT, SERVER, config, {"a": 1})
+    return build_scope(request, CLIENT, SERVER, config, {"a": 1}, None)
 
 
 def by_uvicorn(

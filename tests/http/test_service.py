@@ -98,7 +98,7 @@ def test_scope_is_that_of_uvicorn() -> None:
             "query_string": b"x=%20y",
             "headers": [(b"host", b"test"), (b"x-y", b"z")],
             "state": {"pool": "open"},
-            "extensions": {"http.response.pathsend": {}},
+            "extensions": {"http.response.pathsend": {}, "trickles.checkpoint": {}},
         }
     ]
 

@@ -19,6 +19,7 @@ from tests.sim.network import Clock, Link, Path
 from trickles_web.config import ClientConfig, TransportConfig
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.keys import Keyring
+from trickles_web.transport.note import Note
 from trickles_web.transport.ranges import RangeSet
 from trickles_web.transport.redeemed import Redeemed, Refusal
 from trickles_web.transport.replay import ReplayFilter
@@ -72,6 +73,13 @@ class Answerable:
         self.end: int | None = progress.response_start + progress.length
         self.edition = progress.seed + 1
         self.request_wanted = progress.request_end
+
+    @property
+    def joins(self) -> int:
+        return self.start
+
+    def noted(self, stop: int) -> Note | None:
+        return None
 
     def read(self, start: int, stop: int) -> bytes:
         return content(self.sealed.seed, start - self.start, stop - self.start)
@@ -301,8 +309,7 @@ class Client:
             data = self.flow.read()
             if data:
                 self.world.delivered += len(data)
-                if data != content(self.seed, self.got, self.got + len(data)):
-                    self.wrong += 1
+                self.take(data)
                 self.got += len(data)
             if not self.done and self.current >= 0:
                 whole = self.got == self.exchanges[self.current][0]
@@ -313,6 +320,10 @@ class Client:
         for datagram in self.flow.transmit(self.world.clock.now):
             self.world.up(datagram, self)
         self.arm()
+
+    def take(self, data: bytes) -> None:
+        if data != content(self.seed, self.got, self.got + len(data)):
+            self.wrong += 1
 
     def arm(self) -> None:
         at = self.flow.timeout()

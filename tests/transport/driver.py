@@ -17,6 +17,7 @@ from trickles_web.transport import wire
 from trickles_web.transport.continuation import Continuation
 from trickles_web.transport.epochs import Epoch
 from trickles_web.transport.keys import Keyring
+from trickles_web.transport.note import Note
 from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Redeemed, Refusal, Server, Train
 from trickles_web.transport.wire import Code, Data, Earlier, Kind, Wants
@@ -45,6 +46,13 @@ class Bytes:
         self.available = available if end is None else min(available, end)
         self.end = end
         self.reads = 0
+
+    @property
+    def joins(self) -> int:
+        return self.start
+
+    def noted(self, stop: int) -> Note | None:
+        return None
 
     def read(self, start: int, stop: int) -> bytes:
         assert self.start <= start < stop <= self.available

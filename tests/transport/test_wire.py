@@ -21,11 +21,13 @@ from hypothesis import strategies as st
 from tests.transport.driver import NOW, SECRET
 from trickles_web.errors import ContinuationError, WireError
 from trickles_web.transport import continuation as sealing
+from trickles_web.transport import note as notes
 from trickles_web.transport import wire
 from trickles_web.transport.continuation import COMPLETE, Continuation
 from trickles_web.transport.epochs import Epoch
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.nonces import nonces
+from trickles_web.transport.note import Note
 from trickles_web.transport.wire import OPEN_END, Ack, Data, Earlier, Kind, Request
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
@@ -67,17 +69,23 @@ requests = st.builds(
     request_offset=st.just(0),
     request=st.just(b""),
     digest=st.none(),
+    note=st.one_of(st.none(), blobs),
 )
 datas = st.builds(
     Data, flows, u32, u32, u32, u32, u16, u16, u8, u8, u16, u32, u32, st.integers(1, 255), u16,
-    u8, u64, u64, blobs, blobs,
-).map(lambda d: d._replace(place=d.place % d.burst_length))  # fmt: skip
+    u8, u64, u64, blobs, blobs, blobs,
+).map(lambda d: d._replace(
+    place=d.place % d.burst_length, note=d.note if d.noted and d.continuation else b""
+))  # fmt: skip
 
 
 def encode_data(d: Data) -> bytes:
     """There is no such function in the package: a server writes a burst's packets in one go."""
     own = wire.DATA_PACKET.pack(d.place, d.nonce, d.offset, len(d.continuation))
-    return wire.data_prefix(*d[:14]) + own + d.continuation + d.payload
+    note = b""
+    if d.noted and d.continuation:
+        note = wire.NOTE_LENGTH.pack(len(d.note)) + d.note
+    return wire.data_prefix(*d[:14]) + own + d.continuation + note + d.payload
 
 
 # ---- round trips
@@ -115,9 +123,8 @@ def test_cancel(message: wire.Cancel) -> None:
 def test_data(message: Data) -> None:
     datagram = encode_data(message)
     assert wire.decode_data(datagram) == message
-    assert len(datagram) - len(message.payload) - len(message.continuation) == (
-        wire.DATA_HEADER_BYTES
-    )
+    carried = message.carried if message.continuation else 0
+    assert len(datagram) - len(message.payload) - carried == wire.DATA_HEADER_BYTES
 
 
 @given(st.builds(Ack, flows, st.booleans(), u64, st.lists(u32, max_size=255).map(tuple), blobs))
@@ -288,25 +295,35 @@ def sealed() -> bytes:
     return sealing.seal(keyring(), CONTINUATION, b"application part", 24)
 
 
+NOTE = Note(joins=123_000, firm=123_456, progress=b"state")
+
+
+def sealed_note() -> bytes:
+    return notes.seal(keyring(), NOTE, CONTINUATION.incarnation, NOW)
+
+
+FLOW, BLOB = b"flow-id.", bytes(range(40))
+REQUEST = Request(
+    FLOW, False, True, False, 0, 1452, 0xAABBCCDDEEFF0011, 0x61626364, 485, 481, 123_456, BLOB,
+    ((123_456, 130_000), (200_000, OPEN_END)), (Earlier(470, 475, ((99_000, 99_500),)),),
+    64, b"GET / HTTP/1.1\r\n\r\n", b"digest.8",
+)  # fmt: skip
+DATA = Data(
+    FLOW, 3, 0x25262728, 400, 480, 40, 40, 1, 0, 0x0304, 0x61626364, 481, 5, 5, 4,
+    0x0F1E2D3C4B5A6978, 123_456, BLOB, b"response",
+)  # fmt: skip
+
+
 def _datagrams() -> dict[str, bytes]:
-    flow, blob = b"flow-id.", bytes(range(40))
-    request = Request(
-        flow, False, True, False, 0, 1452, 0xAABBCCDDEEFF0011, 0x61626364, 485, 481, 123_456, blob,
-        ((123_456, 130_000), (200_000, OPEN_END)), (Earlier(470, 475, ((99_000, 99_500),)),),
-        64, b"GET / HTTP/1.1\r\n\r\n", b"digest.8",
-    )  # fmt: skip
-    data = Data(
-        flow, 3, 0x25262728, 400, 480, 40, 40, 1, 0, 0x0304, 0x61626364, 481, 5, 5, 4,
-        0x0F1E2D3C4B5A6978, 123_456, blob, b"response",
-    )  # fmt: skip
+    flow, blob = FLOW, BLOB
     return {
         "hello": wire.encode_hello(
             wire.Hello(flow, 1, 1452, blob, b"GET / HTTP/1.1\r\n\r\n"), 1200
         ),
-        "request": wire.encode_request(request),
+        "request": wire.encode_request(REQUEST),
         "upload": wire.encode_upload(wire.Upload(flow, 9, 1100, b"digest.8", blob, b"body")),
         "cancel": wire.encode_cancel(wire.Cancel(flow, blob)),
-        "data": encode_data(data),
+        "data": encode_data(DATA),
         "ack": wire.encode_ack(Ack(flow, True, 1104, (7, 9), blob)),
         "need": wire.encode_need(flow, [(18, 1100), (2200, 3300)]),
         "wait": wire.encode_wait(wire.Wait(flow, 3, 0x25262728, 486, 250)),
@@ -322,6 +339,11 @@ def known_answers() -> dict[str, bytes]:
     values = nonces(keys, CONTINUATION.epoch.key, 481, 486)
     return DATAGRAMS | {
         "continuation": sealed(),
+        "note": sealed_note(),
+        "data-noted": encode_data(
+            DATA._replace(flags=wire.FLAG_NOTED, note=sealed_note(), payload=b"event\n")
+        ),
+        "request-noted": wire.encode_request(REQUEST._replace(note=sealed_note())),
         "nonces": b"".join(value.to_bytes(8, "big") for value in values),
         "keys": b"".join(
             (
@@ -351,7 +373,24 @@ def test_the_known_continuation_opens() -> None:
     assert c == CONTINUATION
     assert sealing.unseal(keyring(), c, blob, NOW) == b"application part"
     assert len(blob) == sealing.OVERHEAD + 24
-    assert sealing.settled_padding(b"application part") == 16
+    assert sealing.settled_padding(9) == 16
+
+
+def test_the_known_note_opens_for_its_flow_only() -> None:
+    blob = parse_vector((VECTORS / "note.hex").read_text(encoding="ascii"))
+    assert notes.parse(blob) == NOTE._replace(progress=b"")
+    assert notes.unseal(keyring(), blob, CONTINUATION.incarnation, NOW) == NOTE
+    with pytest.raises(ContinuationError):
+        notes.unseal(keyring(), blob, CONTINUATION.incarnation + 1, NOW)
+
+
+@given(st.integers(0, 7), st.integers(0, len(sealed_note()) - 1), st.binary(max_size=100))
+def test_a_changed_note_is_none(bit: int, at: int, other: bytes) -> None:
+    changed = bytearray(sealed_note())
+    changed[at] ^= 1 << bit
+    for blob in (bytes(changed), sealed_note()[:at], sealed_note() + b"x", other):
+        with pytest.raises(ContinuationError):
+            notes.unseal(keyring(), blob, CONTINUATION.incarnation, NOW)
 
 
 @given(st.binary(max_size=300))
@@ -372,6 +411,9 @@ def test_there_is_a_vector_for_each_kind_and_no_stray_one() -> None:
 ABOUT = {
     "continuation": "sealed with secret 00..1f, service 'vectors', random bytes 00 01 02 ...",
     "nonces": "of packets 481 to 485 of that continuation's epoch, 8 bytes each",
+    "note": "joins 123000, firm 123456, b'state', for the incarnation of that continuation",
+    "data-noted": "one DATA datagram with a note",
+    "request-noted": "one REQUEST datagram with a note",
     "keys": "AES of a zero block; identities l and g; address tag of 192.0.2.7",
 }
 

@@ -9,14 +9,12 @@ lives while the application does; its response, once complete, is handed over as
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import os
-import sys
-from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from trickles_web.http.checkpoints import FIRST_RUN, Checkpoint, Rerun, state_of
 from trickles_web.http.files import FileResponse, file_progress
 from trickles_web.http.framing import error_page, framing_of
 from trickles_web.http.progress import Progress, ProgressError, encode
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
 
 BODY_CHUNK = 65_536
 """Bytes of request body in one http.request message, and of a file read in one go."""
-
-TICK_S = 5.0
-"""How often clients that fell silent and files that nobody reads are looked for."""
 
 RUN_OVERHEAD = 4096
 """Bytes that a call costs beside its data: task, coroutine, context, scope, and the run itself."""
@@ -60,6 +55,8 @@ class Run(Growing):
         "_headers",
         "_host",
         "_request",
+        "_resumable",
+        "_resumed",
         "_room",
         "_status",
         "_told",
@@ -77,7 +74,14 @@ class Run(Growing):
     )
 
     def __init__(
-        self, host: Host, key: Key, request: Request, scope: Scope, p: Progress, now: int
+        self,
+        host: Host,
+        key: Key,
+        request: Request,
+        scope: Scope,
+        p: Progress,
+        now: int,
+        again: Rerun = FIRST_RUN,
     ) -> None:
         """now: wall-clock ms."""
         super().__init__(key, p, now // 1000)
@@ -89,6 +93,8 @@ class Run(Growing):
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._head = b""
+        self._resumed = again.checkpoint
+        self._resumable = False
         self._closed: asyncio.Event | None = None
         self._room: asyncio.Event | None = None
         self._told = False
@@ -101,7 +107,7 @@ class Run(Growing):
         """Stream offset beyond which a parked request wants bytes, -1 = nobody waits."""
         self.gone = False
         """The client has left: nothing is sent any more, the application runs on."""
-        self.expected: bytes | None = None
+        self.expected = again.expected
         """A re-run that must come out alike is held back until it is whole."""
         self.hopeless = False
         """It cannot come out alike any more."""
@@ -113,7 +119,7 @@ class Run(Growing):
     @property
     def size(self) -> int:
         body = memory_bytes(self._request.body)
-        return RUN_OVERHEAD + self._request.size + len(self.data) + body
+        return RUN_OVERHEAD + self._request.size + super().size + body
 
     def leave_body(self) -> None:
         """Nobody reads what is left of the request's body."""
@@ -210,7 +216,9 @@ class Run(Growing):
             if kind == "http.response.body":
                 chunk = message.get("body", b"")
                 if message.get("more_body", False):
+                    state = state_of(message) if self._resumable else None
                     self._write(self._framing.body(chunk))
+                    self._mark(state)
                     await self._wait_for_room()
                 else:
                     self._write_last(chunk)
@@ -233,8 +241,32 @@ class Run(Growing):
         self._head = self._framing.head(status, headers)
         self._status = status
         self._headers = headers
+        encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
+        self._resumable = not (encoded or self.p.unsafe or self._framing.bodiless)
+        if self._resumed is not None:
+            self._go_on(self._resumed)
         self.stage = Stage.STARTED
         self._host.started(self, status)
+
+    def _go_on(self, checkpoint: Checkpoint) -> None:
+        """The head was sent by the call before."""
+        framing = self._framing
+        if not checkpoint.is_framed_as(framing, self._status) or not self._resumable:
+            raise RuntimeError("The response is not framed as the one that it goes on with.")
+        framing.written = checkpoint.written
+        self._head = b""
+        if framing.length is not None and not framing.chunked:
+            self.end = self.joins + framing.length - framing.written
+
+    def _mark(self, state: bytes | None) -> None:
+        """The state after all that was written, or that there is none."""
+        framing, length = self._framing, self._framing.length
+        if state is not None:
+            framed = (framing.chunked, framing.closes, -1 if length is None else length)
+            at = (self.p.exchange, self._status, *framed, framing.written)
+            self.mark(Checkpoint(*at, state).encode())
+        elif self.checkpoints is not None and self.checkpoints.lapses(self.available):
+            self.p.kind = self._kind
 
     def _head_is_out(self, head: bytes) -> None:
         """From here on the end may be known: by Content-Length, or because there is no body."""
@@ -350,71 +382,3 @@ class Run(Growing):
             await self._wait_for_room()
         if not self.gone:
             self._write_last(b"")
-
-
-class Calls:
-    """The application calls in progress: their tasks, and one timer while there are any."""
-
-    def __init__(self, tick: Callable[[], bool]) -> None:
-        """tick: called every 5 s while it returns True, once a call has started."""
-        self.runs: set[Run] = set()
-        self._tick = tick
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._context = contextvars.Context()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def soon(self, callback: Callable[[], None]) -> None:
-        """Call back in the next turn of the event loop."""
-        asyncio.get_running_loop().call_soon(callback)
-
-    def later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call back after this long."""
-        asyncio.get_running_loop().call_later(seconds, callback)
-
-    def start(self, run: Run, app: ASGIApp, done: Callable[[Run], None]) -> None:
-        """Call the application in a task of its own: frameworks need `current_task()`."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            # Calls start within other calls too, whose context is none of theirs.
-            self._context = contextvars.copy_context()
-        self.runs.add(run)
-        coroutine, context = run.call(app), self._context.copy()
-        if sys.version_info >= (3, 12):
-            task = asyncio.Task(coroutine, loop=self._loop, context=context, eager_start=True)
-        else:
-            task = asyncio.Task(coroutine, loop=self._loop, context=context)
-        run.task = task
-
-        def ended(_: object = None) -> None:
-            self.runs.discard(run)
-            run.leave_body()  # a call cancelled before its first step has not done so
-            done(run)
-            error = None if task.cancelled() else task.exception()
-            if error is not None and not run.stopping:
-                logger.error("Exception while answering for an application\n", exc_info=error)
-
-        if task.done():
-            ended()
-        else:
-            task.add_done_callback(ended)
-            if self._timer is None:
-                self._timer = self._loop.call_later(TICK_S, self._again)
-
-    def _again(self) -> None:
-        self._timer = None
-        if self._tick() and self._loop is not None:
-            self._timer = self._loop.call_later(TICK_S, self._again)
-
-    async def shutdown(self, grace_s: float) -> None:
-        """Let calls end within `grace_s` seconds, then cancel the others."""
-        tasks = {run.task for run in self.runs if run.task is not None}
-        if tasks and grace_s > 0:
-            _, tasks = await asyncio.wait(tasks, timeout=grace_s)
-        for run in self.runs:
-            run.stopping = True
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

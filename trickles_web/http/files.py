@@ -18,6 +18,7 @@ from trickles_web.errors import ResponseGone
 from trickles_web.http.digests import MOST_AT_ONCE, Digests, Version, open_regular, version_of
 from trickles_web.http.progress import Body, Phase, Progress, digest, edition_of, encode
 from trickles_web.state.store import Published
+from trickles_web.transport.note import Note
 
 MOST_TRIES = 3
 """A file that changes faster than it is hashed cannot be served by content."""
@@ -208,6 +209,13 @@ class FileResponse:
     @property
     def base(self) -> int:
         return self._p.response_start
+
+    @property
+    def joins(self) -> int:
+        return self._p.response_start
+
+    def noted(self, stop: int) -> Note | None:
+        return None
 
     @property
     def end(self) -> int | None:

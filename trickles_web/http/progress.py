@@ -7,6 +7,7 @@ It rides in every burst, so the common cases stay under 64 bytes:
       pending    4: the owner; the application was called, nothing was answered yet
       memory    12: the owner, edition, and the digest of the whole response, where a re-run can
                     be held to it
+      checkpoint 8: owner and edition; what to go on from is in a note, apart
       file      16 and the path, and the response head for as long as the client may still need it;
                 8 more for the offset in the file, where that is not 0
 
@@ -33,6 +34,7 @@ _RECEIVING = struct.Struct(">BIQQIII")
 _RESPONDING = struct.Struct(">BBIQIQqI8s")
 _PENDING = struct.Struct(">I")
 _MEMORY = struct.Struct(">II4s")
+_CHECKPOINT = struct.Struct(">II")
 _FILE = struct.Struct(">I8sHH")
 _OFFSET = struct.Struct(">Q")
 
@@ -67,6 +69,7 @@ class Body(IntEnum):
     PENDING = 0
     MEMORY = 1
     FILE = 2
+    CHECKPOINT = 3
 
 
 @dataclass(slots=True)
@@ -160,6 +163,8 @@ def encode(p: Progress) -> bytes:
         return fixed + _PENDING.pack(p.owner)
     if p.kind is Body.MEMORY:
         return fixed + _MEMORY.pack(p.owner, p.edition, p.response_check)
+    if p.kind is Body.CHECKPOINT:
+        return fixed + _CHECKPOINT.pack(p.owner, p.edition)
     tail = _FILE.pack(p.edition, p.validator, p.head_length, len(p.path))
     if p.offset:
         tail += _OFFSET.pack(p.offset)
@@ -221,6 +226,9 @@ def _decode(data: bytes) -> Progress:
     elif kind is Body.PENDING:
         (p.owner,) = _PENDING.unpack_from(data, at)
         at += _PENDING.size
+    elif kind is Body.CHECKPOINT:
+        p.owner, p.edition = _CHECKPOINT.unpack_from(data, at)
+        at += _CHECKPOINT.size
     elif kind is Body.FILE:
         p.edition, p.validator, p.head_length, path = _FILE.unpack_from(data, at)
         at += _FILE.size

@@ -13,6 +13,7 @@ from trickles_web.transport.wire import Code
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
     from trickles_web.http.assembly import Assembly
+    from trickles_web.http.checkpoints import Rerun
     from trickles_web.http.runner import Answer, KeptResponse, Runner
     from trickles_web.state import Key, Store
     from trickles_web.state.backing import Backing
@@ -34,11 +35,8 @@ class Reruns:
         self._runner = runner
         self._assembly = assembly
 
-    def run(self, key: Key, p: Progress, r: Redeemed, now: int, expected: bytes | None) -> Answer:
-        """Run exchange `p`'s request again, once its bytes are here.
-
-        expected: see `Run.expected`.
-        """
+    def run(self, key: Key, p: Progress, r: Redeemed, now: int, how: Rerun) -> Answer:
+        """Run exchange `p`'s request again, once its bytes are here."""
         if not r.may_run:
             return Held(p.request_end, r.progress, complete=True)
         if self._runner.full:
@@ -83,7 +81,7 @@ class Reruns:
         if not outcome.safe:
             return Refuse(Code.UNKNOWN)
         reader.take(data)
-        return self._runner.start(key, again, outcome, r, now, expected)
+        return self._runner.start(key, again, outcome, r, now, how)
 
     def busy(self, key: Key) -> Refuse:
         """The disk has no room for these bytes now; perhaps it will."""

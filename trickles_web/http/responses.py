@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trickles_web.errors import ResponseGone
+from trickles_web.http.checkpoints import Checkpoints
 from trickles_web.http.progress import UNKNOWN, Body, digest, edition_of, encode
 from trickles_web.state.store import Published
 
 if TYPE_CHECKING:
     from trickles_web.http.progress import Progress
     from trickles_web.state.store import Key
+    from trickles_web.transport.note import Note
     from trickles_web.transport.wire import Code
 
 KEPT_WHOLE = 65_536
@@ -70,11 +72,13 @@ class Finished:
         "authorised_at",
         "available",
         "base",
+        "checkpoints",
         "closes",
         "data",
         "edition",
         "end",
         "failed",
+        "joins",
         "key",
         "name",
         "progress",
@@ -95,8 +99,13 @@ class Finished:
         authorised_at: int,
         name: bytes = b"",
         failed: bool = False,
+        checkpoints: Checkpoints | None = None,
+        joins: int = -1,
     ) -> None:
-        """`data` begins at stream offset `base`. `name`: digest of the whole, where it is known."""
+        """`data` begins at stream offset `base`. `name`: digest of the whole, where it is known.
+
+        `joins`: see the transport; -1: at the start.
+        """
         self.key = key
         self.progress = progress
         self.start = p.response_start
@@ -112,10 +121,17 @@ class Finished:
         self.authorised_at = authorised_at
         self.name = name
         self.failed = failed
+        self.checkpoints = checkpoints
+        self.joins = p.response_start if joins < 0 else joins
 
     @property
     def size(self) -> int:
-        return len(self.data) + len(self.progress)
+        checkpoints = 0 if self.checkpoints is None else self.checkpoints.size
+        return len(self.data) + len(self.progress) + checkpoints
+
+    def noted(self, stop: int) -> Note | None:
+        """The note for a client that gets the bytes below `stop`."""
+        return None if self.checkpoints is None else self.checkpoints.at(stop)
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes [start, stop) of the response stream. Raises ResponseGone."""
@@ -124,13 +140,18 @@ class Finished:
         return bytes(self.data[start - self.base : stop - self.base])
 
     def published(self) -> Published | None:
-        """The response for other processes, unless its beginning is forgotten."""
-        if self.base != self.start:
+        """The response for other processes, unless its beginning is forgotten.
+
+        Of a checkpointed one they need none: they can go on with it.
+        """
+        if self.base != self.start or self.checkpoints is not None:
             return None
         return Published(self.progress, self.data, self.name, self.failed, self.authorised_at)
 
     def trim(self, received: int) -> bool:
         """Forget what the client has; True if `size` changed."""
+        if self.checkpoints is not None:
+            self.checkpoints.forget(received)
         useless = min(received, self.available) - KEPT_BEHIND - self.base
         if useless < KEPT_WHOLE:
             return False
@@ -144,7 +165,19 @@ class Finished:
 class Growing:
     """A response whose application call still runs: what there is of it so far."""
 
-    __slots__ = ("authorised_at", "base", "data", "end", "failed", "key", "name", "p", "taken")
+    __slots__ = (
+        "authorised_at",
+        "base",
+        "checkpoints",
+        "data",
+        "end",
+        "failed",
+        "joins",
+        "key",
+        "name",
+        "p",
+        "taken",
+    )
     running = True
 
     def __init__(self, key: Key, p: Progress, authorised_at: int) -> None:
@@ -161,6 +194,12 @@ class Growing:
         self.failed = False
         self.name = b""
         """Digest of the whole response, if the whole was there when it was first answered."""
+        self.joins = p.response_start
+        self.checkpoints: Checkpoints | None = None
+
+    def noted(self, stop: int) -> Note | None:
+        """The note for a client that gets the bytes below `stop`."""
+        return None if self.checkpoints is None else self.checkpoints.at(stop)
 
     @property
     def start(self) -> int:
@@ -192,7 +231,7 @@ class Growing:
 
     @property
     def size(self) -> int:
-        return len(self.data)
+        return len(self.data) + (0 if self.checkpoints is None else self.checkpoints.size)
 
     @property
     def progress(self) -> bytes:
@@ -218,20 +257,46 @@ class Growing:
             self.name_by_content()
         else:
             self.p.edition = edition_of(token())
-            self.p.kind = Body.MEMORY
+            self.p.kind = self._kind
+
+    @property
+    def _kind(self) -> Body:
+        """How the bytes can be had, once some were."""
+        checkpoints = self.checkpoints
+        return Body.MEMORY if checkpoints is None or checkpoints.lapsed else Body.CHECKPOINT
 
     def name_by_content(self) -> None:
         """The edition of a response that was whole before anything of it was answered."""
         self.name = name = digest(self.data)
-        self.p.kind = Body.MEMORY
+        self.p.kind = self._kind
         self.p.edition = edition_of(name)
         self.p.response_check = name[4:]
-        self.p.reproducible = True
+        self.p.reproducible = self.p.kind is Body.MEMORY
+
+    def mark(self, checkpoint: bytes) -> None:
+        """The application can go on from what it has sent by now."""
+        if self.checkpoints is None:
+            self.checkpoints = Checkpoints(self.start, self.joins)
+        if not self.checkpoints.lapsed:
+            self.checkpoints.add(self.available, checkpoint)
+            self.p.reruns = 0  # of what follows
+        if self.p.edition:
+            self.p.kind = self._kind
+
+    def go_on(self, offset: int, checkpoint: bytes, edition: int) -> None:
+        """Nothing of it is here, but the state at `offset`."""
+        self.joins = self.base = self.taken = offset
+        self.data = bytearray()
+        self.p.edition, self.p.kind = edition, Body.CHECKPOINT
+        self.checkpoints = Checkpoints(self.start, offset)
+        self.checkpoints.add(offset, checkpoint)
 
     def trim(self, received: int) -> bool:
         """Note what the client has, and forget it of a large response; True if `size` changed."""
         received = min(received, self.base + len(self.data))
         self.taken = max(self.taken, received)
+        if self.checkpoints is not None:
+            self.checkpoints.forget(received)
         useless = received - KEPT_BEHIND - self.base
         if useless < KEPT_WHOLE:
             return False
@@ -253,4 +318,6 @@ class Growing:
             self.authorised_at,
             self.name,
             self.failed,
+            self.checkpoints,
+            self.joins,
         )

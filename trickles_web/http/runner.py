@@ -9,7 +9,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trickles_web.http.asgi import Calls, Run
+from trickles_web.http.asgi import Run
+from trickles_web.http.calls import Calls
+from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.files import FileResponse, Files
 from trickles_web.http.framing import error_page
 from trickles_web.http.lifespan import Lifespan
@@ -138,13 +140,22 @@ class Runner:
         request: Request,
         r: Redeemed,
         now: int,
-        expected: bytes | None = None,
+        again: Rerun = FIRST_RUN,
     ) -> Answer:
-        """Call the application. `expected`: see `Run.expected`."""
-        scope = build_scope(request, r.address, self.server, self.config, self.lifespan.state)
+        """Call the application."""
+        checkpoint = again.checkpoint
+        scope = build_scope(
+            request,
+            r.address,
+            self.server,
+            self.config,
+            self.lifespan.state,
+            None if checkpoint is None else checkpoint.state,
+        )
         p.owner = self.store.owner
-        run = Run(self, key, request, scope, p, now)
-        run.expected = expected
+        run = Run(self, key, request, scope, p, now, again)
+        if checkpoint is not None:
+            run.go_on(again.offset, checkpoint.encode(), edition_of(self._token()))
         self.store.close_spool(key)
         self.store.keep(key, run, now)
         self.calls.start(run, self.app, self._done)
@@ -211,9 +222,9 @@ class Runner:
             if r.edition == kept.edition:
                 self._trim(kept, r.received)
             elif kept.edition:
-                if r.handed_on:
+                if r.handed_on and (r.note is None or r.note.firm != kept.joins):
                     return Refuse(Code.GONE)
-                first = kept.start
+                first = kept.joins
         if first < kept.available:
             if first >= kept.base or kept.base == kept.start:
                 return kept
@@ -227,6 +238,13 @@ class Runner:
             kept.parked = first
             return PENDING
         return Refuse(Code.GONE)
+
+    def abandon(self, kept: KeptResponse) -> None:
+        """Nobody will want it: its client has gone on without it."""
+        if isinstance(kept, Run):
+            kept.leave()
+        if not isinstance(kept, FileResponse):
+            self.store.drop(kept.key)
 
     def _trim(self, kept: KeptResponse, received: int) -> None:
         if not isinstance(kept, FileResponse) and kept.trim(received):

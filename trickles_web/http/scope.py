@@ -25,8 +25,13 @@ def build_scope(
     server: tuple[str, int] | None,
     config: HttpConfig,
     state: dict[str, Any],
+    checkpoint: bytes | None,
 ) -> Scope:
-    """The scope that uvicorn would build, and the pathsend extension. client: who sent this."""
+    """The scope that uvicorn would build, and the extensions pathsend and checkpoint.
+
+    client: who sent this. checkpoint: the state from which the application is to go on, None for a
+    first call.
+    """
     root_path = config.root_path
     raw_path, _, query = request.target.partition(b"?")
     path = raw_path.decode("ascii")
@@ -46,7 +51,10 @@ def build_scope(
         "query_string": query,
         "headers": request.headers,
         "state": state.copy(),
-        "extensions": {"http.response.pathsend": {}},
+        "extensions": {
+            "http.response.pathsend": {},
+            "trickles.checkpoint": {} if checkpoint is None else {"state": checkpoint},
+        },
     }
     if config.proxy_headers:
         apply(scope, trusted(config.forwarded_allow_ips))

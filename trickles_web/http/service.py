@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from trickles_web.http.asgi import Run
 from trickles_web.http.assembly import Assembly
+from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.files import FileResponse, sealed_for
 from trickles_web.http.progress import (
     MOST_RECEIVED,
-    MOST_RERUNS,
     UNKNOWN,
     Body,
     Phase,
@@ -35,7 +35,8 @@ from trickles_web.http.progress import (
 )
 from trickles_web.http.request import Malformed, Reader
 from trickles_web.http.reruns import Reruns
-from trickles_web.http.responses import PENDING, Finished, Forward, Held, Need, Pending, Refuse
+from trickles_web.http.responses import PENDING, Forward, Held, Need, Pending, Refuse
+from trickles_web.http.resuming import contradiction, is_surpassed, rerun
 from trickles_web.http.runner import Answer, KeptResponse, Runner
 from trickles_web.state import Claim, Conflict
 from trickles_web.transport.wire import Code, Kind
@@ -294,7 +295,8 @@ class Service:
             if claim is not Claim.GRANTED:
                 return Refuse(Code.CONFLICT)
         reader.take(data)
-        return self.runner.start(key, following, outcome, r, now, b"" if r.handed_on else None)
+        again = Rerun(b"") if r.handed_on else FIRST_RUN
+        return self.runner.start(key, following, outcome, r, now, again)
 
     def _may_not_run(
         self, key: Key, p: Progress, following: Progress, r: Redeemed, now: int, held: int
@@ -343,19 +345,18 @@ class Service:
         kept = self._find(key, p.owner, r, now)
         if isinstance(kept, Forward | Pending):
             return kept
-        name = p.edition.to_bytes(4, "big") + p.response_check if p.reproducible else b""
-        if kept is not None:
-            if r.handed_on and name and isinstance(kept, Finished) and kept.name != name:
-                return Refuse(Code.GONE)
-            return self._repeat(kept, r, now)
+        if kept is not None and not is_surpassed(kept, p, r):
+            return contradiction(kept, p, r) or self._repeat(kept, r, now)
         if p.unsafe:
             if r.store != self.store.id:
                 return Refuse(Code.NOT_MINE)
             return self._unknown(key, p, r, now)
-        contradicts = r.handed_on and p.kind is Body.MEMORY and not p.reproducible
-        if p.reruns >= MOST_RERUNS or contradicts:
-            return Refuse(Code.GONE)
-        return self.reruns.run(key, p, r, now, name if r.handed_on else None)
+        again = rerun(p, r)
+        if not isinstance(again, Rerun):
+            return again
+        if kept is not None:
+            self.runner.abandon(kept)
+        return self.reruns.run(key, p, r, now, again)
 
     def _is_authorised(self, at: int, now: int) -> bool:
         return not at or now - at * 1000 <= self.config.authorisation_ms
@@ -373,7 +374,7 @@ class Service:
             self.store.drop(key)
             kept = None
         if kept is None:
-            return Refuse(Code.GONE) if p.unsafe else self.reruns.run(key, p, r, now, None)
+            return Refuse(Code.GONE) if p.unsafe else self.reruns.run(key, p, r, now, FIRST_RUN)
         if isinstance(kept, Run):
             kept.parked = p.response_start
             return PENDING

@@ -40,10 +40,10 @@ OVERHEAD = READABLE_BYTES + SEAL_OVERHEAD + _PLAIN.size
 class Continuation(NamedTuple):
     """The transport part. Times are wall-clock ms, `authorised_at` seconds; offsets are of streams.
 
-    `size` is that of its generation's datagrams; `padding` the length of the application part in
-    the continuations that a claim of it brings. The burst is [burst, stop); `paid` is the end of
-    the claim that bought it, 0 for an opening: numbers after the burst's own answer are in flight
-    only if a claim in [paid, stop) was served.
+    `size` is that of its generation's datagrams; `padding` the length of the application part,
+    and of a note with its length, in what a claim of it brings. The burst is [burst, stop); `paid`
+    is the end of the claim that bought it, 0 for an opening: numbers after the burst's own answer
+    are in flight only if a claim in [paid, stop) was served.
     `response_end` is -1 while unknown.
     """
 
@@ -151,6 +151,6 @@ def unseal(keyring: Keyring, c: Continuation, blob: bytes, now: int) -> bytes:
     return plain[_PLAIN.size : _PLAIN.size + length]
 
 
-def settled_padding(progress: bytes) -> int:
-    """What an application part that is now so long is padded to: it may grow by a few bytes."""
-    return -(-len(progress) // 8) * 8
+def settled_padding(length: int) -> int:
+    """What an application part and note that are now so long are padded to: they may grow."""
+    return -(-length // 8) * 8

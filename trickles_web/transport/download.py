@@ -10,8 +10,16 @@ from __future__ import annotations
 from trickles_web.config import BASE_DATAGRAM, ClientConfig
 from trickles_web.transport import wire
 from trickles_web.transport.claim import Claim, Held, Terms
+from trickles_web.transport.edition import Edition
 from trickles_web.transport.line import Line
-from trickles_web.transport.opener import FlowStats, Opener, PathSize, Timers
+from trickles_web.transport.opener import (
+    WANTS_WITH_NOTE,
+    FlowStats,
+    Opener,
+    PathSize,
+    Timers,
+    request_room,
+)
 from trickles_web.transport.reassembly import Reassembly
 from trickles_web.transport.rtt import RoundTrip
 from trickles_web.transport.upload import RequestStream
@@ -62,11 +70,8 @@ class Download:
         self._round_trip = round_trip
         self._token = token
         self.path = PathSize(config, loopback)
-        self._response_start = 0
         self._sent = False  # the request, under a continuation that a server could act on
-        self.edition = 0
-        """Of the bytes at hand; 0: there are none of this exchange yet."""
-        self._edition_at = (0, 0)
+        self.edition = Edition(self.stream)
         self._accepts = (-1, -1)
         """The ordinal of the generation that was asked for, and the highest attempt accepted."""
 
@@ -74,7 +79,7 @@ class Download:
 
     def start(self, now: float) -> None:
         """An exchange begins: its first request is an opener, HELLO if nothing is at hand."""
-        self._response_start = self.stream.received
+        self.edition.start()
         self.timers.attempt = 0
         self.closes = self._sent = False
         self.wanted.restart()
@@ -100,7 +105,7 @@ class Download:
                 return False
         self.best = best
         self.stats.exchanges += 1
-        self.edition = 0
+        self.edition.finish()
         self.wanted.end = -1
         self.opener = self.fresh = None
         self.attach = False
@@ -113,11 +118,6 @@ class Download:
         self.opener = self.line = None
         self.timers.clear()
 
-    @property
-    def handed_on(self) -> bool:
-        """Did the reader get any byte of this response?"""
-        return self.stream.delivered > self._response_start
-
     # ---- arrivals
 
     def receive(self, data: wire.Data, now: float) -> bool:
@@ -126,7 +126,7 @@ class Download:
         if line is None or (data.ordinal, data.generation) != (line.ordinal, line.generation):
             line = self._new_line(data, now)
         if line is None:
-            if data.edition == self.edition:
+            if data.edition == self.edition.number:
                 self._insert(data)  # of a line that was dropped: its bytes are as good as any
             return False
         if not line.accepts(data) or not self._insert(data):
@@ -157,24 +157,21 @@ class Download:
 
     def _insert(self, data: wire.Data) -> bool:
         """Keep the bytes of a packet; False if it must not be used at all."""
-        stream = self.stream
-        if data.edition != self.edition:
-            at = (data.ordinal, data.burst + data.place)
-            if self.edition and (self.handed_on or at <= self._edition_at):
+        stream, edition = self.stream, self.edition
+        if data.edition != edition.number:
+            if not edition.follow(data):
                 return True  # its number counts, its bytes belong to another byte string
-            if self.edition:
-                stream.restart()
-                self.wanted.restart()
-                self.wanted.end = -1
-            self.edition, self._edition_at = data.edition, at
+            self.wanted.restart()
+            self.wanted.end = -1
         stop = data.offset + len(data.payload)
         if stop > stream.delivered + 2 * self._config.receive_buffer_bytes:
             return False  # more than was ever asked for
         if stop <= stream.received:
             self.stats.duplicates += bool(data.payload)
-            return True
-        self.stats.bytes_in += len(data.payload)
-        stream.insert(data.offset, data.payload)
+        else:
+            self.stats.bytes_in += len(data.payload)
+            stream.insert(data.offset, data.payload)
+        edition.take(data)
         return True
 
     def _hold(self, held: Held, line: Line) -> None:
@@ -186,7 +183,7 @@ class Download:
             return
         if best is None or best.line is not line or c.stop > best.continuation.stop:
             self.best = held
-        if c.response_end >= 0 and c.edition == self.edition:
+        if c.response_end >= 0 and c.edition == self.edition.number:
             self.wanted.end = c.response_end
             self.closes = c.closes
 
@@ -265,8 +262,7 @@ class Download:
         held = opener.held if opener else self.best
         if held is None:
             return wire.hello_room(self._token, BASE_DATAGRAM)
-        wants = len(opener.wants) if opener else wire.MOST_WANTS
-        return wire.request_room(held.blob, BASE_DATAGRAM, wants)
+        return request_room(held, opener, self.edition.note if self.attach else None)
 
     def send_opener(self, now: float) -> None:
         """Send the opener, as it is or with a continuation that has not grown old."""
@@ -291,12 +287,16 @@ class Download:
             hello = wire.Hello(self._flow, opener.attempt, self.path.bytes, self._token, carried)
             self.out.append(wire.encode_hello(hello, BASE_DATAGRAM))
             return
+        note = self.edition.note if self.attach else None
+        if note:
+            opener.wants = opener.wants[:WANTS_WITH_NOTE]
         request = self._request(held, opener.terms, opener.wants)._replace(
             opens=True,
             repeated=self._sent,
             attempt=opener.attempt,
             size=self.path.bytes,
             request=carried,
+            note=note,
         )
         self._sent |= bool(carried) and now - held.at <= GROWS_OLD
         # A continuation that is old, or an address that may have changed, gets three times what
@@ -405,12 +405,12 @@ class Download:
         return wire.Request(
             flow=self._flow,
             opens=False,
-            handed_on=self.handed_on,
+            handed_on=self.edition.handed_on,
             repeated=False,
             attempt=0,
             size=0,
             proof=terms.proof,
-            edition=self.edition,
+            edition=self.edition.number,
             lost=terms.lost,
             start=terms.start,
             received=self.stream.received,

@@ -98,7 +98,7 @@ class Flow:
             return 0  # nobody will take more, and a writer should not wait to be told so
         download, kept = self._download, self.unacknowledged()
         put_off = download.timers.again_at is not None and download.timers.again is None
-        if download.edition or put_off:
+        if download.edition.number or put_off:
             # The response has begun or is being made: a server has all that it asked for, and
             # what waits behind that is of later requests.
             return self._requests.unsent
@@ -106,8 +106,7 @@ class Flow:
         return max(min(kept, 1), kept - self._uploader.held_bytes)
 
     def readable(self) -> int:
-        stream = self._download.stream
-        return stream.received - stream.delivered
+        return self._download.stream.ready
 
     def read(self, limit: int = 1 << 30) -> bytes:
         """Hand on response bytes, in order; this is what lets the server send more."""
@@ -237,7 +236,7 @@ class Flow:
             return
         self._heard = now
         download, timers = self._download, self._download.timers
-        verdict = self._refusals.judge(refused, download.handed_on)
+        verdict = self._refusals.judge(refused, download.edition.handed_on)
         if verdict.error is not None:
             self._fail(verdict.error)
         elif verdict.retry_after is not None:

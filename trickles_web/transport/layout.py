@@ -13,13 +13,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from trickles_web.transport import continuation as sealing
+from trickles_web.transport import note as notes
 from trickles_web.transport import wire
 from trickles_web.transport.continuation import Continuation
 from trickles_web.transport.epochs import Span, bursts, carries
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.nonces import nonces
+from trickles_web.transport.note import Note
 from trickles_web.transport.redeemed import Answer, Response, Train
-from trickles_web.transport.wire import DATA_HEADER_BYTES, DATA_PACKET, FLAG_PROBE, Wants
+from trickles_web.transport.wire import (
+    DATA_HEADER_BYTES,
+    DATA_PACKET,
+    FLAG_NOTED,
+    FLAG_PROBE,
+    NOTE_LENGTH,
+    Wants,
+)
 
 LARGEST_SEND = 65_507
 """Bytes in one UDP_SEGMENT send: what fits an IPv4 datagram before it is cut."""
@@ -83,11 +92,20 @@ def write_answer(
     wants = _readable(response, answer.wants)
     spans = bursts(answer.epoch, answer.successor, answer.low, answer.low + count)
     progress = response.progress
-    settled = sealing.settled_padding(progress)
-    padding = max(padding, settled)
+    note = response.noted(response.available)
+    while True:
+        room = 0 if note is None else _room_for(note)
+        settled = sealing.settled_padding(len(progress) + room)
+        carried = sealing.OVERHEAD + max(padding, settled)
+        placed = place(capacities(spans, answer.size, carried), wants)
+        stop = max((offset + length for offset, length in placed), default=0)
+        if note is None or note.firm <= stop:
+            break
+        earlier = response.noted(stop)
+        if earlier is None or earlier.firm >= note.firm:
+            break
+        note = earlier  # of the bytes that this answer brings
     mint = mint._replace(padding=settled)
-    carried = sealing.OVERHEAD + padding
-    placed = place(capacities(spans, answer.size, carried), wants)
     if not placed:
         if response.end is None or response.end > answer.wants[0][0]:
             return []
@@ -95,6 +113,7 @@ def write_answer(
     short = answer.low + len(placed) if len(placed) < answer.high - answer.low else 0
     if answer.ends:
         short = answer.low + len(placed)
+    noted = None if note is None else _sealed(note, keyring, mint)
     trains: list[Train] = []
     at = 0
     for span in spans:
@@ -104,18 +123,33 @@ def write_answer(
         at += len(packets)
         span = span._replace(stop=span.start + len(packets))
         minted = mint._replace(epoch=span.epoch, burst=span.start, stop=span.stop)
-        blob = sealing.seal(keyring, minted, progress, padding)
-        writer = _BurstWriter(answer, span, mint, flow, short, blob, response)
+        blob = sealing.seal(keyring, minted, progress, carried - sealing.OVERHEAD - room)
+        writer = _BurstWriter(answer, span, mint, flow, short, blob, noted, response)
         trains += writer.trains(packets, keyring, mint.minted)
     if probe:
         trains.append(writer.probe(probe))
     return trains
 
 
+def _is_none_yet(note: Note) -> bool:
+    return not note.progress and note.firm < notes.UNBOUND
+
+
+def _room_for(note: Note) -> int:
+    """Bytes of a note in a carrier, with its length."""
+    return NOTE_LENGTH.size + (0 if _is_none_yet(note) else notes.OVERHEAD + len(note.progress))
+
+
+def _sealed(note: Note, keyring: Keyring, mint: Continuation) -> bytes:
+    """What a carrier has of it behind its continuation."""
+    blob = b"" if _is_none_yet(note) else notes.seal(keyring, note, mint.incarnation, mint.minted)
+    return NOTE_LENGTH.pack(len(blob)) + blob
+
+
 class _BurstWriter:
     """One burst: its constant header, its continuation, and its packets as trains."""
 
-    __slots__ = ("_answer", "_blob", "_prefix", "_response", "_span")
+    __slots__ = ("_answer", "_carried", "_length", "_prefix", "_response", "_span")
 
     def __init__(
         self,
@@ -125,13 +159,15 @@ class _BurstWriter:
         flow: bytes,
         short: int,
         blob: bytes,
+        noted: bytes | None,
         response: Response,
     ) -> None:
         self._answer = answer
         self._span = span
-        self._blob = blob
+        self._length = len(blob)
+        self._carried = blob + (noted or b"")
         self._response = response
-        self._prefix = self._header(mint, flow, short, 0)
+        self._prefix = self._header(mint, flow, short, 0 if noted is None else FLAG_NOTED)
 
     def _header(self, mint: Continuation, flow: bytes, short: int, flags: int) -> bytes:
         answer, span = self._answer, self._span
@@ -160,7 +196,7 @@ class _BurstWriter:
             generation += -1 if generation - 1 & 0xFF == answer.nonce_generation & 0xFF else 1
         values = nonces(keyring.at(generation, now), span.epoch.key, span.start, span.stop)
         payloads = self._payloads(packets)
-        size, prefix, blob = answer.size, self._prefix, self._blob
+        size, prefix, carried = answer.size, self._prefix, self._carried
         most = max(1, LARGEST_SEND // size)
         pack, last = DATA_PACKET.pack, len(packets) - 1
         trains: list[Train] = []
@@ -170,9 +206,9 @@ class _BurstWriter:
             count += 1
             room = size - DATA_HEADER_BYTES - length
             # A burst that ended before its time has a last packet laid out to be full.
-            if i == 0 or (i == last and room >= len(blob)):
-                room -= len(blob)
-                buffers.append(prefix + pack(i, values[i], offset, len(blob)) + blob)
+            if i == 0 or (i == last and room >= len(carried)):
+                room -= len(carried)
+                buffers.append(prefix + pack(i, values[i], offset, self._length) + carried)
             else:
                 buffers.append(prefix + pack(i, values[i], offset, 0))
             if length:

@@ -155,7 +155,7 @@ class Line:
         self._held[stop] = (held, view)
         heappush(self._waiting, (stop, data.burst))
         if not self._foreseen:
-            self._foresee(len(data.continuation))
+            self._foresee(data.carried)
         return held
 
     def _foresee(self, carried: int) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trickles_web.config import BASE_DATAGRAM, ClientConfig
+from trickles_web.transport import wire
 from trickles_web.transport.claim import Claim, Held, Terms
-from trickles_web.transport.wire import Wants
+from trickles_web.transport.wire import MOST_WANTS, Wants
 
+WANTS_WITH_NOTE = 4
+"""A note and a beginning of the request must find room beside them."""
 _WORTH_GROWING = 1_000_000
 """Bytes still to be asked for that make larger datagrams worth waiting for."""
 _MOST_PROBES = 3
@@ -40,6 +43,14 @@ class Opener:
     at: float
     repeats: int = 0
     """How often an ACK sent it back."""
+
+
+def request_room(held: Held, opener: Opener | None, note: bytes | None) -> int:
+    """Request bytes that fit an opener from `held`."""
+    wants = min(
+        len(opener.wants) if opener else MOST_WANTS, WANTS_WITH_NOTE if note else MOST_WANTS
+    )
+    return max(0, wire.request_room(held.blob, BASE_DATAGRAM, wants, note))
 
 
 @dataclass(slots=True)

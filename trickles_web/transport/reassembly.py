@@ -8,18 +8,22 @@ from heapq import heappop, heappush
 
 from trickles_web.transport.ranges import Range, RangeSet
 
+NO_LIMIT = 1 << 62
+
 
 class Reassembly:
     """Offsets are of the response stream.
 
-    `received`: everything below it is here; `delivered`: everything below it was handed on.
+    `received`: everything below it is here; `delivered`: everything below it was handed on;
+    `limit`: nothing above it may be.
     """
 
-    __slots__ = ("_covered", "_heap", "_pieces", "_ready", "delivered", "received")
+    __slots__ = ("_covered", "_heap", "_pieces", "_ready", "delivered", "limit", "received")
 
     def __init__(self) -> None:
         self.received = 0
         self.delivered = 0
+        self.limit = NO_LIMIT
         self._ready: deque[bytes] = deque()
         self._pieces: dict[int, bytes] = {}
         self._heap: list[int] = []
@@ -52,21 +56,22 @@ class Reassembly:
                 self.received = stop
         self._covered.discard_below(self.received)
 
+    @property
+    def ready(self) -> int:
+        """How many bytes can be handed on."""
+        return max(0, min(self.received, self.limit) - self.delivered)
+
     def read(self, limit: int) -> bytes:
         """Hand on at most `limit` bytes, in order."""
-        ready = self.received - self.delivered
-        if not ready:
+        count = min(self.ready, limit)
+        if not count:
             return b""
-        if ready <= limit:
-            whole = self._ready[0] if len(self._ready) == 1 else b"".join(self._ready)
-            self._ready.clear()
-        else:
-            joined = b"".join(self._ready)
-            whole = joined[:limit]
-            self._ready.clear()
-            self._ready.append(joined[limit:])
-        self.delivered += len(whole)
-        return whole
+        joined = self._ready[0] if len(self._ready) == 1 else b"".join(self._ready)
+        self._ready.clear()
+        if count < len(joined):
+            self._ready.append(joined[count:])
+        self.delivered += count
+        return joined[:count]
 
     def missing(self, start: int, stop: int) -> Iterator[Range]:
         """The parts of [start, stop) that are not here."""
@@ -78,10 +83,16 @@ class Reassembly:
         ranges = list(self._covered)
         return ranges[-1][1] if ranges else self.received
 
-    def restart(self) -> None:
-        """Forget all bytes that were not handed on: they belong to another edition."""
-        self.received = self.delivered
+    def restart(self, at: int) -> None:
+        """Forget the bytes from `at` on, none of which was handed on: they are another edition's.
+
+        delivered <= at <= received.
+        """
+        kept = b"".join(self._ready)[: at - self.delivered]
+        self.received = at
         self._ready.clear()
+        if kept:
+            self._ready.append(kept)
         self._pieces.clear()
         self._heap.clear()
         self._covered.clear()

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from trickles_web.transport.continuation import Continuation
 from trickles_web.transport.epochs import Epoch
+from trickles_web.transport.note import Note
 from trickles_web.transport.wire import Kind, Wants
 
 Address = tuple[str, int]
@@ -50,6 +51,17 @@ class Response(Protocol):
     @property
     def authorised_at(self) -> int:
         """Unix seconds when the application last allowed this response."""
+
+    @property
+    def joins(self) -> int:
+        """This edition's bytes below are those of the edition that it continues; else `start`."""
+
+    def noted(self, stop: int) -> Note | None:
+        """How far bytes may be handed on, and with what another server could go on from there.
+
+        The last such offset at or below `stop`, or the first there is; a note without an
+        application part stands for none yet. None: an ordinary response.
+        """
 
     def read(self, start: int, stop: int) -> bytes | memoryview:
         """Exactly these bytes; raises ResponseGone."""
@@ -115,6 +127,10 @@ class Redeemed:
     """Some byte of this exchange's response was handed to the reader."""
     repeated: bool = False
     """These request bytes were sent before, under a continuation that was young then."""
+    noted: bool = False
+    """The client says which note it has:"""
+    note: Note | None = None
+    """this one, or none."""
     validated: bool = False
     """The address is proven: requests may be spooled and, if `fresh`, be unsafe."""
     may_run: bool = False

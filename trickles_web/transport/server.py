@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from trickles_web.config import BASE_DATAGRAM, TransportConfig
 from trickles_web.errors import ContinuationError, ResponseGone, WireError
 from trickles_web.transport import continuation as sealing
+from trickles_web.transport import note as notes
 from trickles_web.transport import wire
 from trickles_web.transport.claims import Clock, claims, filter_key, first_contact, opening
 from trickles_web.transport.continuation import CLOSES, COMPLETE, REFRESHED, Continuation
@@ -169,6 +170,9 @@ class Server:
         redeemed.request_offset = m.request_offset
         redeemed.request_bytes = m.request
         redeemed.request_digest = m.digest
+        redeemed.noted = m.note is not None
+        if m.note:
+            redeemed.note = notes.unseal(self._keyring, m.note, c.incarnation, now)
         return redeemed
 
     def _answers(self, m: wire.Request, redeemed: Redeemed, c: Continuation) -> tuple[Answer, ...]:
@@ -229,8 +233,8 @@ class Server:
         for answer in self._still(redeemed, now):
             count = min(answer.high - answer.low, redeemed.allowance // answer.size)
             if redeemed.edition not in (0, response.edition):
-                # The client's bytes are of another run: this one is served from its beginning.
-                answer.wants = ((response.start, wire.OPEN_END),)
+                # The client's bytes are of another run: this one is served from where it joins.
+                answer.wants = ((response.joins, wire.OPEN_END),)
             written = self._write(redeemed, answer, response, count, now)
             if not written:
                 continue

@@ -11,11 +11,13 @@ from trickles_web.transport.wire.common import (
     MOST_EARLIER,
     MOST_EARLIER_WANTS,
     MOST_WANTS,
+    NOTE_LENGTH,
     WANT,
     Kind,
     Wants,
     exactly,
     pack_wants,
+    unpack_note,
     unpack_wants,
 )
 
@@ -25,7 +27,7 @@ _REQUEST_BYTES = struct.Struct(">Q8s")
 _EARLIER = struct.Struct(">IIB")
 _UPLOAD = struct.Struct(">B8sIQ8sHH")
 _CANCEL = struct.Struct(">B8sH")
-_OPENS, _HANDED_ON, _LOST, _PADDED, _REPEATED = 1, 2, 4, 8, 16
+_OPENS, _HANDED_ON, _LOST, _PADDED, _REPEATED, _NOTED = 1, 2, 4, 8, 16, 32
 _NO_DIGEST = bytes(8)
 
 
@@ -46,7 +48,10 @@ class Hello(NamedTuple):
 
 
 class Request(NamedTuple):
-    """Redeems a continuation. `lost` is -1 when no loss is reported."""
+    """Redeems a continuation. `lost` is -1 when no loss is reported.
+
+    `note`: None if it does not say which one is at hand; b"" if there is none.
+    """
 
     flow: bytes
     opens: bool
@@ -65,6 +70,7 @@ class Request(NamedTuple):
     request_offset: int = 0
     request: bytes = b""
     digest: bytes | None = None
+    note: bytes | None = None
 
 
 class Upload(NamedTuple):
@@ -115,6 +121,9 @@ def encode_request(message: Request, pad_to: int = 0) -> bytes:
     carried = b""
     if m.request:
         carried = _REQUEST_BYTES.pack(m.request_offset, m.digest or _NO_DIGEST) + m.request
+    if m.note is not None:
+        flags |= _NOTED
+        carried += NOTE_LENGTH.pack(len(m.note)) + m.note
     tail = m.continuation + pack_wants(m.wants) + earlier + carried
     if _REQUEST.size + len(tail) < pad_to:
         flags |= _PADDED
@@ -137,10 +146,11 @@ def encode_request(message: Request, pad_to: int = 0) -> bytes:
     return (head + tail).ljust(pad_to, b"\0")
 
 
-def request_room(continuation: bytes, size: int, wants: int = 1) -> int:
+def request_room(continuation: bytes, size: int, wants: int = 1, note: bytes | None = None) -> int:
     """Request bytes that fit a REQUEST of `size` bytes."""
     head = _REQUEST.size + _REQUEST_BYTES.size + wants * WANT.size
-    return size - head - len(continuation)
+    noted = 0 if note is None else NOTE_LENGTH.size + len(note)
+    return size - head - len(continuation) - noted
 
 
 def decode_request(datagram: bytes) -> Request:
@@ -181,6 +191,9 @@ def decode_request(datagram: bytes) -> Request:
             at += _REQUEST_BYTES.size
             request = datagram[at : at + request_bytes]
             at += request_bytes
+        note = None
+        if flags & _NOTED:
+            note, at = unpack_note(datagram, at)
     except struct.error:
         raise WireError("truncated") from None
     if at > len(datagram):
@@ -205,6 +218,7 @@ def decode_request(datagram: bytes) -> Request:
         offset,
         request,
         None if digest == _NO_DIGEST else digest,
+        note,
     )
 
 

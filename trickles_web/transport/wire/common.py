@@ -18,6 +18,7 @@ LARGEST_DATAGRAM = 65_507
 
 _OPEN_LENGTH = 0xFFFF_FFFF
 WANT = struct.Struct(">QI")
+NOTE_LENGTH = struct.Struct(">H")
 
 
 class Kind(IntEnum):
@@ -91,6 +92,17 @@ def unpack_wants(datagram: bytes, at: int, count: int) -> Wants:
             raise WireError("wants")
         wants.append((x, OPEN_END if n == _OPEN_LENGTH else x + n))
     return tuple(wants)
+
+
+def unpack_note(datagram: bytes, at: int) -> tuple[bytes, int]:
+    """A note with its length before it, and where it ends."""
+    start = at + NOTE_LENGTH.size
+    if start > len(datagram):
+        raise WireError("truncated")
+    stop = start + NOTE_LENGTH.unpack_from(datagram, at)[0]
+    if stop > len(datagram):
+        raise WireError("truncated")
+    return datagram[start:stop], stop
 
 
 def exactly(datagram: bytes, length: int) -> None:

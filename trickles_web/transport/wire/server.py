@@ -10,10 +10,12 @@ from trickles_web.errors import WireError
 from trickles_web.transport.wire.common import (
     FIRST_BYTE,
     MOST_WANTS,
+    NOTE_LENGTH,
     WANT,
     Kind,
     exactly,
     pack_wants,
+    unpack_note,
     unpack_wants,
 )
 
@@ -31,12 +33,14 @@ _COMPLETE = 1
 
 FLAG_PROBE = 1
 """DATA: nothing but a length: it shows the client what its path carries."""
+FLAG_NOTED = 2
+"""DATA: bytes are handed on only as far as notes allow, and a note follows each continuation."""
 
 
 class Data(NamedTuple):
     """One packet of a burst: number `burst + place` of [burst, burst + burst_length).
 
-    `short` is 0, or how far after `burst` the answer ended.
+    `short` is 0, or how far after `burst` the answer ended. `note`: b"" if there is none.
     """
 
     flow: bytes
@@ -58,6 +62,17 @@ class Data(NamedTuple):
     offset: int
     continuation: bytes
     payload: bytes
+    note: bytes = b""
+
+    @property
+    def noted(self) -> bool:
+        return bool(self.flags & FLAG_NOTED)
+
+    @property
+    def carried(self) -> int:
+        """Bytes that a carrier has less for the response."""
+        noted = NOTE_LENGTH.size + len(self.note) if self.noted else 0
+        return len(self.continuation) + noted
 
 
 class Ack(NamedTuple):
@@ -103,8 +118,10 @@ def decode_data(datagram: bytes) -> Data:
         raise WireError("truncated")
     if fields[15] >= fields[13]:
         raise WireError("place")
-    carried, payload = datagram[DATA_HEADER_BYTES:at], datagram[at:]
-    return Data._make((*fields[1:18], carried, payload))
+    carried, note = datagram[DATA_HEADER_BYTES:at], b""
+    if carried and fields[9] & FLAG_NOTED:
+        note, at = unpack_note(datagram, at)
+    return Data._make((*fields[1:18], carried, datagram[at:], note))
 
 
 def encode_ack(message: Ack) -> bytes:

@@ -1,0 +1,87 @@
+"""The tasks of application calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trickles_web.http.asgi import Run
+    from trickles_web.http.scope import ASGIApp
+
+TICK_S = 5.0
+"""How often clients that fell silent and files that nobody reads are looked for."""
+
+logger = logging.getLogger("trickles.error")
+
+
+class Calls:
+    """The application calls in progress: their tasks, and one timer while there are any."""
+
+    def __init__(self, tick: Callable[[], bool]) -> None:
+        """tick: called every 5 s while it returns True, once a call has started."""
+        self.runs: set[Run] = set()
+        self._tick = tick
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._context = contextvars.Context()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call back in the next turn of the event loop."""
+        asyncio.get_running_loop().call_soon(callback)
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back after this long."""
+        asyncio.get_running_loop().call_later(seconds, callback)
+
+    def start(self, run: Run, app: ASGIApp, done: Callable[[Run], None]) -> None:
+        """Call the application in a task of its own: frameworks need `current_task()`."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            # Calls start within other calls too, whose context is none of theirs.
+            self._context = contextvars.copy_context()
+        self.runs.add(run)
+        coroutine, context = run.call(app), self._context.copy()
+        if sys.version_info >= (3, 12):
+            task = asyncio.Task(coroutine, loop=self._loop, context=context, eager_start=True)
+        else:
+            task = asyncio.Task(coroutine, loop=self._loop, context=context)
+        run.task = task
+
+        def ended(_: object = None) -> None:
+            self.runs.discard(run)
+            run.leave_body()  # a call cancelled before its first step has not done so
+            done(run)
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not run.stopping:
+                logger.error("Exception while answering for an application\n", exc_info=error)
+
+        if task.done():
+            ended()
+        else:
+            task.add_done_callback(ended)
+            if self._timer is None:
+                self._timer = self._loop.call_later(TICK_S, self._again)
+
+    def _again(self) -> None:
+        self._timer = None
+        if self._tick() and self._loop is not None:
+            self._timer = self._loop.call_later(TICK_S, self._again)
+
+    async def shutdown(self, grace_s: float) -> None:
+        """Let calls end within `grace_s` seconds, then cancel the others."""
+        tasks = {run.task for run in self.runs if run.task is not None}
+        if tasks and grace_s > 0:
+            _, tasks = await asyncio.wait(tasks, timeout=grace_s)
+        for run in self.runs:
+            run.stopping = True
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
