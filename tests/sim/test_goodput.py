@@ -77,6 +77,7 @@ def row(loss: float, queue: int) -> tuple[float, float]:
     return round(measured.used, 2), round(law, 2)
 
 
+@pytest.mark.timeout(300)  # much arithmetic, on machines that do other things too
 @pytest.mark.parametrize(("loss", "queue"), GOLDEN)
 def test_golden_table(loss: float, queue: int) -> None:
     used, law = row(loss, queue)
