@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 import sys
@@ -66,9 +67,15 @@ def _complain(message: str) -> int:
     help="Event loop; auto takes uvloop if it is installed.",
 )
 @click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="info")
+@click.option("--child", type=int, hidden=True, help="Descriptor on which to report readiness.")
 @click.version_option(trickles_web.__version__, prog_name=PROGRAM)
 def command(
-    url: str, listen: tuple[str, ...], max_connections: int, loop: str, log_level: str
+    url: str,
+    listen: tuple[str, ...],
+    max_connections: int,
+    loop: str,
+    log_level: str,
+    child: int | None,
 ) -> None:
     """Relay TCP connections to the Trickles server at URL, byte for byte.
 
@@ -89,7 +96,7 @@ def command(
     factory = _loop_factory(loop)
     logs.configure(log_level)
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(serve(config))
+        runner.run(serve(config, child))
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -117,8 +124,8 @@ def affordable(connections: int) -> int:
     return max(1, min(connections, (soft - SPARE_DESCRIPTORS) // DESCRIPTORS_PER_CONNECTION))
 
 
-async def serve(config: GatewayConfig) -> None:
-    """Relay until SIGINT or SIGTERM."""
+async def serve(config: GatewayConfig, ready: int | None = None) -> None:
+    """Relay until SIGINT or SIGTERM. ready: descriptor that is told when it listens."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -130,6 +137,9 @@ async def serve(config: GatewayConfig) -> None:
         logger.info(
             "Trickles gateway: http://%s -> trickles://%s", join_authority(host, port), server
         )
+    if ready is not None:
+        os.write(ready, b"ready\n")
+        os.close(ready)
     try:
         await stop.wait()
     finally:

@@ -227,6 +227,7 @@ class Supervisor:
             f"--listen={config.gateway}",
             f"--loop={config.loop}",
             f"--log-level={config.log_level}",
+            f"--child={ready}",
             f"trickles://{endpoint_name(host, config.port)}",
         ]
 
@@ -272,7 +273,7 @@ class Supervisor:
         self._selector.register(reading, selectors.EVENT_READ, child)
 
     def _heard(self, child: Child) -> None:
-        """Its pipe says `ready`, or its end that the child is gone (or does not care to report)."""
+        """Its pipe says `ready`, or its end that the child is gone."""
         said = os.read(child.pipe, 64)
         if said:
             self._is_ready(child)
@@ -311,12 +312,6 @@ class Supervisor:
                     self._heard(child)  # it may have been ready before it died
                 self._drop_pipe(child)
                 self._died(child, code, now)
-            elif not child.ready and self._is_settled(child, now):
-                self._is_ready(child)
-
-    def _is_settled(self, child: Child, now: float) -> bool:
-        """The gateway does not report; it is taken for ready when it has lived for a while."""
-        return child.name == "Gateway" and now - child.started >= QUICK_DEATH_S
 
     def _died(self, child: Child, code: int, now: float) -> None:
         pid = child.pid
@@ -342,11 +337,6 @@ class Supervisor:
         """Seconds until something is due; None: nothing but events."""
         now = time.monotonic()
         due = [c.start_at for c in self.children if c.process is None and c not in self._waiting]
-        due += [
-            c.started + QUICK_DEATH_S
-            for c in self.children
-            if c.process is not None and c.name == "Gateway" and not c.ready
-        ]
         return max(0.0, min(due) - now) if due else None
 
     def _wait(self, timeout: float | None) -> None:
