@@ -25,8 +25,6 @@ from trickles_web.state.store import Key, Published, R
 
 _CLAIM = struct.Struct(">8sIQ")
 _OWNER = struct.Struct(">I")
-_RESPONSE = struct.Struct(">BIHB")
-"""Failed, authorised_at, lengths of progress and name."""
 
 logger = logging.getLogger("trickles.error")
 
@@ -126,10 +124,7 @@ class DirectoryStore(MemoryStore[R]):
         size = len(response.data) + len(response.progress)
         if self._stored + size > self.most_bytes:
             return
-        head = _RESPONSE.pack(
-            response.failed, response.authorised_at, len(response.progress), len(response.name)
-        )
-        if self._replace(key, "r", [head, response.progress, response.name, response.data], now):
+        if self._replace(key, "r", response.pack(), now):
             self._mine[key] = now
             self._stored += size
 
@@ -142,17 +137,7 @@ class DirectoryStore(MemoryStore[R]):
             os.utime(path, ns=(now * 1_000_000, now * 1_000_000))
         except OSError:
             return None
-        at = _RESPONSE.size
-        if len(data) < at:
-            return None
-        failed, authorised_at, length, named = _RESPONSE.unpack_from(data)
-        return Published(
-            data[at : at + length],
-            data[at + length + named :],
-            data[at + length : at + length + named],
-            bool(failed),
-            authorised_at,
-        )
+        return Published.unpack(data)
 
     def drop(self, key: Key) -> None:
         """Forget the response and the spool of `key`, here and in the directory."""

@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import struct
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
@@ -44,7 +43,6 @@ MOST_ASKED = 1_024
 MOST_PUBLISHED = 16 << 20
 """Bytes of one response: more would keep Redis, and whoever looks it up, too long."""
 
-_RESPONSE = struct.Struct(">BIHB")
 
 _NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 _FIND = (
@@ -261,18 +259,10 @@ class RedisStore(MemoryStore[R]):
         """The whole response to `key`, whoever produced it."""
         known = self._known.get(key)
         data = known.response if known is not None else None
-        if known is None or data is None or len(data) < _RESPONSE.size:
+        if known is None or data is None:
             return None
         known.response = None  # it is kept in memory from here on
-        failed, authorised_at, length, named = _RESPONSE.unpack_from(data)
-        at = _RESPONSE.size
-        return Published(
-            data[at : at + length],
-            data[at + length + named :],
-            data[at + length : at + length + named],
-            bool(failed),
-            authorised_at,
-        )
+        return Published.unpack(data)
 
     # What Redis is told
 
@@ -297,10 +287,7 @@ class RedisStore(MemoryStore[R]):
         if len(response.data) > MOST_PUBLISHED:
             return
         self._telling(key, now)
-        head = _RESPONSE.pack(
-            response.failed, response.authorised_at, len(response.progress), len(response.name)
-        )
-        data = b"".join((head, response.progress, response.name, response.data))
+        data = b"".join(response.pack())
         arguments: list[Any] = [data, self.ttl_ms, LIFE_MS]
         self._publishing.add(key)
         self._do(self._publish_it(key, arguments))

@@ -7,11 +7,15 @@ same: a wipe takes even those two, and then the id tells.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from trickles_web.state.ledger import Claim, Entry
     from trickles_web.state.spool import Spool
+
+_PUBLISHED = struct.Struct(">BIHB")
+"""Failed, authorised_at, lengths of progress and name."""
 
 Key = tuple[int, int]
 """(incarnation, exchange number)."""
@@ -41,6 +45,22 @@ class Published(NamedTuple):
     failed: bool
     authorised_at: int
     """Unix seconds."""
+
+    def pack(self) -> list[bytes | bytearray]:
+        """As stores keep it, in pieces."""
+        lengths = len(self.progress), len(self.name)
+        head = _PUBLISHED.pack(self.failed, self.authorised_at, *lengths)
+        return [head, self.progress, self.name, self.data]
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Published | None:
+        """What `pack` made, None if it was something else."""
+        at = _PUBLISHED.size
+        if len(data) < at:
+            return None
+        failed, authorised_at, length, named = _PUBLISHED.unpack_from(data)
+        name, rest = at + length, at + length + named
+        return cls(data[at:name], data[rest:], data[name:rest], bool(failed), authorised_at)
 
 
 class Store(Protocol, Generic[R]):
