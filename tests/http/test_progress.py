@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from trickles_web.http.progress import (
     MOST_PROGRESS,
     Body,
+    Page,
     Phase,
     Progress,
     ProgressError,
@@ -18,9 +19,12 @@ from trickles_web.http.progress import (
 
 offsets = st.integers(0, 2**61)
 words = st.integers(0, 2**32 - 1)
+origins = st.one_of(
+    st.just(b""), st.binary(min_size=6, max_size=6), st.binary(min_size=18, max_size=18)
+)
 receiving = st.builds(
-    lambda exchange, start, response, held, store, unsafe: Progress(
-        exchange, start, response, Phase.RECEIVING, unsafe, start + held, store
+    lambda exchange, start, response, held, store, *rest: Progress(
+        exchange, start, response, Phase.RECEIVING, rest[0], start + held, store, *rest[1:]
     ),
     words,
     offsets,
@@ -28,6 +32,9 @@ receiving = st.builds(
     st.integers(0, 2**32 - 1),
     words,
     st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    origins,
 )
 
 
@@ -36,6 +43,8 @@ def responding(draw: st.DrawFn) -> Progress:
     start, response = draw(offsets), draw(offsets)
     p = Progress(draw(words), start, response, Phase.RESPONDING, draw(st.booleans()))
     p.request_end = p.held = start + draw(st.integers(0, 2**32 - 1))
+    p.origin = draw(origins)
+    p.open = draw(st.booleans())
     p.reruns = draw(st.integers(0, 3))
     p.kind = draw(st.sampled_from(Body))
     p.closes = draw(st.booleans())
@@ -47,6 +56,8 @@ def responding(draw: st.DrawFn) -> Progress:
         p.response_end = draw(st.one_of(st.just(-1), st.integers(response, 2**61 + response)))
         p.reproducible = draw(st.booleans())
         p.response_check = draw(st.binary(min_size=4, max_size=4))
+        page = st.builds(Page, st.integers(400, 599), st.booleans(), st.booleans())
+        p.page = draw(st.none() | page)
     elif p.kind is Body.FILE:
         p.validator = draw(st.binary(min_size=8, max_size=8))
         p.path = draw(st.binary(min_size=1, max_size=300)).replace(b"\0", b"x")
@@ -64,7 +75,7 @@ def test_decoding_gives_what_was_encoded(p: Progress) -> None:
     assert len(data) <= MOST_PROGRESS
     assert decode(data) == p
     if p.kind is not Body.FILE:
-        assert len(data) < 64
+        assert len(data) < 64 + len(p.origin) + 1
 
 
 @given(receiving | responding(), st.binary(min_size=1, max_size=4))

@@ -6,10 +6,11 @@ It rides in every burst, so the common cases stay under 64 bytes:
     responding  46 bytes, then by kind
       pending    4: the owner; the application was called, nothing was answered yet
       memory    12: the owner, edition, and the digest of the whole response, where a re-run can
-                    be held to it
+                    be held to it; 2 more for a page of the server's own, which says all of it
       checkpoint 8: owner and edition; what to go on from is in a note, apart
       file      16 and the path, and the response head for as long as the client may still need it;
                 8 more for the offset in the file, where that is not 0
+    either       7 or 19 more, where a gateway says for whom it speaks
 
 Only servers of the service can make these bytes (they are sealed), yet decoding trusts none.
 """
@@ -20,6 +21,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from trickles_web.errors import TricklesError
 
@@ -37,16 +39,24 @@ _MEMORY = struct.Struct(">II4s")
 _CHECKPOINT = struct.Struct(">II")
 _FILE = struct.Struct(">I8sHH")
 _OFFSET = struct.Struct(">Q")
+_PAGE = struct.Struct(">H")
 
 _PHASE = 1
 _UNSAFE = 2
 _CLOSES = 4
-_DOUBTFUL = 4
-"""The same bit, while receiving."""
 _REPRODUCIBLE = 8
+_DOUBTFUL, _CONTINUED = 4, 8
+"""The same bits, while receiving."""
 _KIND_SHIFT = 4
 _PART = 64
-_FLAGS = _PHASE | _UNSAFE | _CLOSES | _REPRODUCIBLE | 3 << _KIND_SHIFT | _PART
+_ORIGIN = 128
+_RERUNS, _OPEN, _OWN_PAGE = 3, 4, 8
+"""In the byte behind the flags."""
+_HEAD_ONLY, _OUTCOME_UNKNOWN = 1 << 15, 1 << 14
+"""In the two bytes of a page, above its status."""
+
+ORIGIN_BYTES = (6, 18)
+"""A port behind an IPv4 or an IPv6 address."""
 
 _MOST_OFFSET = 1 << 62
 
@@ -72,6 +82,15 @@ class Body(IntEnum):
     CHECKPOINT = 3
 
 
+class Page(NamedTuple):
+    """A page of this server's own: what it says follows from this, so any replica can say it."""
+
+    status: int
+    head_only: bool = False
+    unknown: bool = False
+    """It says that the outcome of the request is unknown."""
+
+
 @dataclass(slots=True)
 class Progress:
     """Offsets are of the flow's streams. Fields below the gap are meant for RESPONDING only."""
@@ -87,12 +106,19 @@ class Progress:
     """Receiving: id of the store that this exchange began at; an unsafe request runs there only."""
     doubtful: bool = False
     """Receiving: the request may have been here long ago, when the continuation was young."""
+    continued: bool = False
+    """Receiving: the client was told to go on (100 Continue)."""
+    origin: bytes = b""
+    """Who speaks through a gateway: address and port, see `ORIGIN_BYTES`; b"": who sent it."""
     owner: int = 0
     """The process that spools the request, runs the application, or has the response; 0: none."""
 
     request_end: int = 0
     response_end: int = UNKNOWN
     reruns: int = 0
+    open: bool = False
+    """The request is not whole: its owner takes more of it while it answers. Bytes that it has
+    are never asked for again, so what it does cannot be done by another process."""
     kind: Body = Body.PENDING
     closes: bool = False
     request_digest: bytes = b""
@@ -104,6 +130,7 @@ class Progress:
     """The digest of the whole response is known: its first 4 bytes are the edition."""
     response_check: bytes = b"\0\0\0\0"
     """The other 4."""
+    page: Page | None = None
     validator: bytes = b"\0" * 8
     head_length: int = 0
     offset: int = 0
@@ -122,6 +149,7 @@ def called(p: Progress, request_end: int, request_digest: bytes, date: int) -> P
         request_end=request_end,
         request_digest=request_digest,
         date=date,
+        origin=p.origin,
     )
 
 
@@ -137,10 +165,18 @@ def edition_of(name: bytes) -> int:
 
 def encode(p: Progress) -> bytes:
     """Bytes to be sealed. Raises ProgressError if they would be more than 700."""
-    flags = p.phase | p.unsafe << 1 | p.closes << 2 | p.reproducible << 3 | p.kind << _KIND_SHIFT
+    if not p.origin:
+        return _encode(p, 0)
+    data = _encode(p, _ORIGIN)
+    return b"".join((data[:1], bytes((len(p.origin),)), p.origin, data[1:]))
+
+
+def _encode(p: Progress, flags: int) -> bytes:
+    """Without the origin."""
+    flags |= p.phase | p.unsafe << 1 | p.kind << _KIND_SHIFT
     if p.phase is Phase.RECEIVING:
         return _RECEIVING.pack(
-            flags | p.doubtful * _DOUBTFUL,
+            flags | p.doubtful * _DOUBTFUL | p.continued * _CONTINUED,
             p.exchange,
             p.request_start,
             p.response_start,
@@ -149,8 +185,8 @@ def encode(p: Progress) -> bytes:
             p.owner,
         )
     fixed = _RESPONDING.pack(
-        flags | _PART * (p.offset > 0),
-        p.reruns,
+        flags | p.closes << 2 | p.reproducible << 3 | _PART * (p.offset > 0),
+        p.reruns | p.open * _OPEN | _OWN_PAGE * (p.page is not None),
         p.exchange,
         p.request_start,
         p.request_end - p.request_start,
@@ -162,13 +198,18 @@ def encode(p: Progress) -> bytes:
     if p.kind is Body.PENDING:
         return fixed + _PENDING.pack(p.owner)
     if p.kind is Body.MEMORY:
-        return fixed + _MEMORY.pack(p.owner, p.edition, p.response_check)
+        memory = fixed + _MEMORY.pack(p.owner, p.edition, p.response_check)
+        if p.page is None:
+            return memory
+        status, head_only, unknown = p.page
+        return memory + _PAGE.pack(status | head_only * _HEAD_ONLY | unknown * _OUTCOME_UNKNOWN)
     if p.kind is Body.CHECKPOINT:
         return fixed + _CHECKPOINT.pack(p.owner, p.edition)
     tail = _FILE.pack(p.edition, p.validator, p.head_length, len(p.path))
     if p.offset:
         tail += _OFFSET.pack(p.offset)
-    if len(p.path) + len(p.head) > MOST_PROGRESS - len(fixed) - len(tail):
+    room = MOST_PROGRESS - len(fixed) - len(tail) - (len(p.origin) and 1 + len(p.origin))
+    if len(p.path) + len(p.head) > room:
         raise ProgressError("path and head do not fit")
     return b"".join((fixed, tail, p.path, p.head))
 
@@ -187,19 +228,29 @@ def decode(data: bytes) -> Progress:
 
 def _decode(data: bytes) -> Progress:
     flags = data[0]
-    if flags & ~_FLAGS:
-        raise ProgressError("unknown flags")
+    origin = b""
+    if flags & _ORIGIN:
+        data, origin = _split_origin(data)
     if not flags & _PHASE:
-        if flags & ~(_UNSAFE | _DOUBTFUL):
+        if flags & ~(_UNSAFE | _DOUBTFUL | _CONTINUED | _ORIGIN):
             raise ProgressError("flags of another phase")
         _, exchange, start, response, held, store, owner = _RECEIVING.unpack(data)
-        unsafe, doubtful = flags & _UNSAFE != 0, flags & _DOUBTFUL != 0
-        received = start + held
         return Progress(
-            exchange, start, response, Phase.RECEIVING, unsafe, received, store, doubtful, owner
+            exchange,
+            start,
+            response,
+            Phase.RECEIVING,
+            flags & _UNSAFE != 0,
+            start + held,
+            store,
+            flags & _DOUBTFUL != 0,
+            flags & _CONTINUED != 0,
+            origin,
+            owner,
         )
-    kind = Body(flags >> _KIND_SHIFT & 3)
-    _, reruns, exchange, start, length, response, end, date, name = _RESPONDING.unpack_from(data)
+    _, more, exchange, start, length, response, end, date, name = _RESPONDING.unpack_from(data)
+    if more & ~(_RERUNS | _OPEN | _OWN_PAGE):
+        raise ProgressError("unknown flags")
     p = Progress(
         exchange,
         start,
@@ -207,44 +258,62 @@ def _decode(data: bytes) -> Progress:
         Phase.RESPONDING,
         flags & _UNSAFE != 0,
         start + length,
-        0,
-        False,
-        0,
-        start + length,
-        end,
-        reruns,
-        kind,
-        flags & _CLOSES != 0,
-        name,
-        date,
+        origin=origin,
+        request_end=start + length,
+        response_end=end,
+        reruns=more & _RERUNS,
+        open=more & _OPEN != 0,
+        kind=Body(flags >> _KIND_SHIFT & 3),
+        closes=flags & _CLOSES != 0,
+        request_digest=name,
+        date=date,
+        reproducible=flags & _REPRODUCIBLE != 0,
     )
-    at = _RESPONDING.size
-    p.reproducible = flags & _REPRODUCIBLE != 0
-    if kind is Body.MEMORY:
+    rest = _decode_kind(p, data, _RESPONDING.size, more & _OWN_PAGE != 0, flags & _PART != 0)
+    if rest != len(data):
+        raise ProgressError("trailing bytes")
+    return p
+
+
+def _split_origin(data: bytes) -> tuple[bytes, bytes]:
+    """All but the origin, which stands behind the flags with its length before it; and that."""
+    size = data[1] if len(data) > 1 else 0
+    if size not in ORIGIN_BYTES or len(data) < 2 + size:
+        raise ProgressError("malformed origin")
+    return data[:1] + data[2 + size :], data[2 : 2 + size]
+
+
+def _decode_kind(p: Progress, data: bytes, at: int, page: bool, part: bool) -> int:
+    """What follows by kind, from `at` on; where that ends."""
+    if (page and p.kind is not Body.MEMORY) or (part and p.kind is not Body.FILE):
+        raise ProgressError("a flag of another kind")
+    if p.kind is Body.MEMORY:
         p.owner, p.edition, p.response_check = _MEMORY.unpack_from(data, at)
         at += _MEMORY.size
-    elif kind is Body.PENDING:
+        if page:
+            (word,) = _PAGE.unpack_from(data, at)
+            at += _PAGE.size
+            status, unknown = word & ~(_HEAD_ONLY | _OUTCOME_UNKNOWN), word & _OUTCOME_UNKNOWN
+            p.page = Page(status, word & _HEAD_ONLY != 0, unknown != 0)
+        return at
+    if p.kind is Body.PENDING:
         (p.owner,) = _PENDING.unpack_from(data, at)
-        at += _PENDING.size
-    elif kind is Body.CHECKPOINT:
+        return at + _PENDING.size
+    if p.kind is Body.CHECKPOINT:
         p.owner, p.edition = _CHECKPOINT.unpack_from(data, at)
-        at += _CHECKPOINT.size
-    elif kind is Body.FILE:
-        p.edition, p.validator, p.head_length, path = _FILE.unpack_from(data, at)
-        at += _FILE.size
-        if flags & _PART:
-            (p.offset,) = _OFFSET.unpack_from(data, at)
-            at += _OFFSET.size
-            if not p.offset:
-                raise ProgressError("a part that begins with the file")
-        p.path = data[at : at + path]
-        p.head = data[at + path :]
-        if len(p.path) != path or len(p.head) not in (0, p.head_length):
-            raise ProgressError("truncated path or head")
-        return p
-    if at != len(data) or flags & _PART:
-        raise ProgressError("trailing bytes, or the flag of a file")
-    return p
+        return at + _CHECKPOINT.size
+    p.edition, p.validator, p.head_length, path = _FILE.unpack_from(data, at)
+    at += _FILE.size
+    if part:
+        (p.offset,) = _OFFSET.unpack_from(data, at)
+        at += _OFFSET.size
+        if not p.offset:
+            raise ProgressError("a part that begins with the file")
+    p.path = data[at : at + path]
+    p.head = data[at + path :]
+    if len(p.path) != path or len(p.head) not in (0, p.head_length):
+        raise ProgressError("truncated path or head")
+    return len(data)
 
 
 def _validate(p: Progress) -> None:
