@@ -76,8 +76,16 @@ class HttpConfig:
     """After this long the application is asked again whether a file may be served."""
     file_identity: str = "stat"
     """What names a file's version: size and mtime (`stat`), or its `content`, if mtimes differ."""
+    request_buffering: bool = True
+    """An application is called for a whole request. False: for its head, and takes its body as it
+    comes; no other process can go on with that."""
     http: str = "auto"
     """What parses request heads: `h11`, `httptools`, or the latter where it is installed."""
+    ws: str = "auto"
+    """What speaks WebSocket: `wsproto`, `none`, or the former where it is installed."""
+    ws_max_bytes: int = 16 << 20
+    """Largest message of a WebSocket."""
+    ws_per_message_deflate: bool = True
     lifespan: str = "auto"
     root_path: str = ""
     proxy_headers: bool = True

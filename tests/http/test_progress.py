@@ -44,7 +44,7 @@ def responding(draw: st.DrawFn) -> Progress:
     p = Progress(draw(words), start, response, Phase.RESPONDING, draw(st.booleans()))
     p.request_end = p.held = start + draw(st.integers(0, 2**32 - 1))
     p.origin = draw(origins)
-    p.open = draw(st.booleans())
+    p.streamed = draw(st.booleans())
     p.reruns = draw(st.integers(0, 3))
     p.kind = draw(st.sampled_from(Body))
     p.closes = draw(st.booleans())

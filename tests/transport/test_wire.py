@@ -127,7 +127,12 @@ def test_data(message: Data) -> None:
     assert len(datagram) - len(message.payload) - carried == wire.DATA_HEADER_BYTES
 
 
-@given(st.builds(Ack, flows, st.booleans(), u64, st.lists(u32, max_size=255).map(tuple), blobs))
+rooms = st.just(-1) | u32
+
+
+@given(
+    st.builds(Ack, flows, st.booleans(), u64, rooms, st.lists(u32, max_size=255).map(tuple), blobs)
+)
 def test_ack(message: Ack) -> None:
     assert wire.decode_ack(wire.encode_ack(message)) == message
 
@@ -324,7 +329,8 @@ def _datagrams() -> dict[str, bytes]:
         "upload": wire.encode_upload(wire.Upload(flow, 9, 1100, b"digest.8", blob, b"body")),
         "cancel": wire.encode_cancel(wire.Cancel(flow, blob)),
         "data": encode_data(DATA),
-        "ack": wire.encode_ack(Ack(flow, True, 1104, (7, 9), blob)),
+        "ack": wire.encode_ack(Ack(flow, True, 1104, -1, (7, 9), blob)),
+        "ack-open": wire.encode_ack(Ack(flow, False, 1104, 65_536, (7, 9), blob)),
         "need": wire.encode_need(flow, [(18, 1100), (2200, 3300)]),
         "wait": wire.encode_wait(wire.Wait(flow, 3, 0x25262728, 486, 250)),
         "refused": wire.encode_refused(wire.Refused(flow, wire.Code.TOO_SOON, 40, b"hash-of8")),
@@ -414,6 +420,7 @@ ABOUT = {
     "note": "joins 123000, firm 123456, b'state', for the incarnation of that continuation",
     "data-noted": "one DATA datagram with a note",
     "request-noted": "one REQUEST datagram with a note",
+    "ack-open": "one ACK of a request that is open",
     "keys": "AES of a zero block; identities l and g; address tag of 192.0.2.7",
 }
 

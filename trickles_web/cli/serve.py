@@ -131,6 +131,35 @@ def _bytes(context: click.Context, option: click.Parameter, text: str) -> int:
     help="HTTP parser implementation.",
 )
 @click.option(
+    "--ws",
+    type=click.Choice(["auto", "wsproto", "none"]),
+    default="auto",
+    show_default=True,
+    help="WebSocket protocol implementation.",
+)
+@click.option(
+    "--ws-max-size",
+    default="16M",
+    show_default=True,
+    metavar="BYTES",
+    callback=_bytes,
+    help="Largest WebSocket message, in bytes or with K, M or G.",
+)
+@click.option(
+    "--ws-per-message-deflate",
+    type=bool,
+    default=True,
+    show_default=True,
+    help="WebSocket per-message-deflate compression.",
+)
+@click.option(
+    "--request-buffering/--no-request-buffering",
+    default=True,
+    show_default=True,
+    help="Call the application when a request is whole, or as soon as its head is here: "
+    "then it reads the body as it comes, and cannot outlive its process.",
+)
+@click.option(
     "--proxy-headers/--no-proxy-headers",
     default=True,
     show_default=True,
@@ -195,6 +224,10 @@ def serve(
     factory: bool,
     threads: int,
     http: str,
+    ws: str,
+    ws_max_size: int,
+    ws_per_message_deflate: bool,
+    request_buffering: bool,
     proxy_headers: bool,
     forwarded_allow_ips: str | None,
     store: str,
@@ -223,6 +256,10 @@ def serve(
         factory=factory,
         threads=threads,
         http=http,
+        ws=ws,
+        ws_max_size=ws_max_size,
+        ws_per_message_deflate=ws_per_message_deflate,
+        request_buffering=request_buffering,
         proxy_headers=proxy_headers,
         forwarded_allow_ips=forwarded_allow_ips,
         store=store,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
-    from trickles_web.http.asgi import Run
     from trickles_web.http.files import FileResponse, Files
     from trickles_web.http.responses import Finished
+    from trickles_web.http.run import Run
 
 
 class Host(Protocol):

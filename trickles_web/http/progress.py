@@ -50,7 +50,7 @@ _DOUBTFUL, _CONTINUED = 4, 8
 _KIND_SHIFT = 4
 _PART = 64
 _ORIGIN = 128
-_RERUNS, _OPEN, _OWN_PAGE = 3, 4, 8
+_RERUNS, _STREAMED, _OWN_PAGE = 3, 4, 8
 """In the byte behind the flags."""
 _HEAD_ONLY, _OUTCOME_UNKNOWN = 1 << 15, 1 << 14
 """In the two bytes of a page, above its status."""
@@ -116,9 +116,9 @@ class Progress:
     request_end: int = 0
     response_end: int = UNKNOWN
     reruns: int = 0
-    open: bool = False
-    """The request is not whole: its owner takes more of it while it answers. Bytes that it has
-    are never asked for again, so what it does cannot be done by another process."""
+    streamed: bool = False
+    """The request was, or is, taken while it is answered. Its digest is that of its head only, and
+    what the owner has of it is never asked for again: no other process can run it."""
     kind: Body = Body.PENDING
     closes: bool = False
     request_digest: bytes = b""
@@ -137,6 +137,11 @@ class Progress:
     """Of the file's first byte that is served."""
     path: bytes = b""
     head: bytes = b""
+
+    @property
+    def whole_digest(self) -> bytes:
+        """That of all of the request, b"" if only its head is named."""
+        return b"" if self.streamed else self.request_digest
 
 
 def called(p: Progress, request_end: int, request_digest: bytes, date: int) -> Progress:
@@ -186,7 +191,7 @@ def _encode(p: Progress, flags: int) -> bytes:
         )
     fixed = _RESPONDING.pack(
         flags | p.closes << 2 | p.reproducible << 3 | _PART * (p.offset > 0),
-        p.reruns | p.open * _OPEN | _OWN_PAGE * (p.page is not None),
+        p.reruns | p.streamed * _STREAMED | _OWN_PAGE * (p.page is not None),
         p.exchange,
         p.request_start,
         p.request_end - p.request_start,
@@ -249,7 +254,7 @@ def _decode(data: bytes) -> Progress:
             owner,
         )
     _, more, exchange, start, length, response, end, date, name = _RESPONDING.unpack_from(data)
-    if more & ~(_RERUNS | _OPEN | _OWN_PAGE):
+    if more & ~(_RERUNS | _STREAMED | _OWN_PAGE):
         raise ProgressError("unknown flags")
     p = Progress(
         exchange,
@@ -262,7 +267,7 @@ def _decode(data: bytes) -> Progress:
         request_end=start + length,
         response_end=end,
         reruns=more & _RERUNS,
-        open=more & _OPEN != 0,
+        streamed=more & _STREAMED != 0,
         kind=Body(flags >> _KIND_SHIFT & 3),
         closes=flags & _CLOSES != 0,
         request_digest=name,

@@ -80,7 +80,7 @@ class Reruns:
             return self._runner.page(key, again, outcome.status, r, now, closes=True)
         if not outcome.safe:
             return Refuse(Code.UNKNOWN)
-        reader.take(data)
+        reader.take(data, p.request_start)
         return self._runner.start(key, again, outcome, r, now, how)
 
     def busy(self, key: Key) -> Refuse:

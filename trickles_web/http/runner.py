@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trickles_web.http.asgi import Run
+from trickles_web.http.asgi import HttpRun
 from trickles_web.http.calls import Calls
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.files import FileResponse, Files
@@ -33,6 +33,7 @@ from trickles_web.http.responses import (
     Pending,
     Refuse,
 )
+from trickles_web.http.run import Run
 from trickles_web.http.scope import build_scope, full_path
 from trickles_web.transport.wire import Code
 
@@ -153,7 +154,7 @@ class Runner:
             None if checkpoint is None else checkpoint.state,
         )
         p.owner = self.store.owner
-        run = Run(self, key, request, scope, p, now, again)
+        run = self._kind_of(request)(self, key, request, scope, p, now, again)
         if checkpoint is not None:
             run.go_on(again.offset, checkpoint.encode(), edition_of(self._token()))
         self.store.close_spool(key)
@@ -163,6 +164,14 @@ class Runner:
             self.calls.later(ANNOUNCE_AFTER_S, lambda: self._slow(run))
         kept = self.store.response(key, now)
         return self.serve(kept if kept is not None else run, r, now)
+
+    @staticmethod
+    def _kind_of(request: Request) -> type[Run]:
+        if not request.websocket:
+            return HttpRun
+        from trickles_web.http.websocket import WebSocketRun  # an extra
+
+        return WebSocketRun
 
     def page(
         self,
@@ -200,7 +209,8 @@ class Runner:
         """A 503: one call too many."""
         logger.warning("Exceeded concurrency limit.")
         head_only = request.method == "HEAD"
-        return self.page(key, p, 503, r, now, closes=request.closes, head_only=head_only)
+        closes = request.closes or request.streamed
+        return self.page(key, p, 503, r, now, closes=closes, head_only=head_only)
 
     def serve(self, kept: KeptResponse, r: Redeemed, now: int) -> Answer:
         """The response if it can be read where the client wants it, else wait or refuse."""

@@ -56,6 +56,11 @@ def build_scope(
             "trickles.checkpoint": {} if checkpoint is None else {"state": checkpoint},
         },
     }
+    if request.websocket:
+        del scope["method"]
+        scope["asgi"]["spec_version"] = "2.4"
+        scope.update({"type": "websocket", "scheme": "ws", "subprotocols": []})
+        scope["extensions"] = {"websocket.http.response": {}}
     if config.proxy_headers:
         apply(scope, trusted(config.forwarded_allow_ips))
     return scope

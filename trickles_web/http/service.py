@@ -17,7 +17,6 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trickles_web.http.asgi import Run
 from trickles_web.http.assembly import Assembly
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.files import FileResponse, sealed_for
@@ -35,14 +34,16 @@ from trickles_web.http.progress import (
 )
 from trickles_web.http.request import Malformed, Reader
 from trickles_web.http.reruns import Reruns
-from trickles_web.http.responses import PENDING, Forward, Held, Need, Pending, Refuse
+from trickles_web.http.responses import PENDING, Forward, Held, Need, Pending, Refuse, go_on
 from trickles_web.http.resuming import contradiction, is_surpassed, rerun
+from trickles_web.http.run import Run
 from trickles_web.http.runner import Answer, KeptResponse, Runner
 from trickles_web.state import Claim, Conflict
 from trickles_web.transport.wire import Code, Kind
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
+    from trickles_web.http.intake import Intake
     from trickles_web.http.scope import ASGIApp
     from trickles_web.state import Key, Store
     from trickles_web.state.backing import Backing
@@ -91,6 +92,10 @@ class Service:
     async def startup(self) -> None:
         """Start the application. Raises LifespanFailed."""
         await self.runner.lifespan.startup()
+
+    def restarting(self) -> None:
+        """Clients that wait for more can be told to come again: the process is about to end."""
+        self.runner.calls.restarting()
 
     async def shutdown(self, grace_s: float = 0.0) -> None:
         """Let running calls end within `grace_s`, cancel the others, stop the application."""
@@ -204,8 +209,10 @@ class Service:
             kept = None  # it would not wait, and gathering may begin anywhere
         if isinstance(kept, Forward | Pending):
             return kept
-        if kept is not None:
+        if kept is not None and kept.start == p.response_start:
             return self._repeat(kept, r, now)
+        if kept is not None:
+            return Refuse(Code.CLOSED if kept.start > p.response_start else Code.UNKNOWN)
         if not r.fresh and (r.repeated or r.kind is Kind.UPLOAD):
             p.doubtful = True
         if not (r.may_run or self.open_to_strangers):
@@ -232,6 +239,9 @@ class Service:
         except Conflict:
             return Refuse(Code.CONFLICT)
         reader = self.assembly.read(key, spool)
+        if reader.expects_continue and not p.continued and r.kind is Kind.REQUEST:
+            self.store.drop(key)
+            return go_on(key, p, now)
         p.owner = self.store.owner
         p.held = max(p.held, spool.held)
         if reader.outcome is None:
@@ -265,7 +275,7 @@ class Service:
         assert outcome is not None
         following = called(p, p.request_start + outcome.length, reader.name, now // 1000)
         if not isinstance(outcome, Malformed) and not outcome.safe:
-            following.unsafe = True
+            following.unsafe, following.streamed = True, outcome.streamed
             refused = self._may_not_run(key, p, following, r, now, held)
             if refused is not None:
                 return refused
@@ -294,7 +304,7 @@ class Service:
                 return self._unknown(key, following, r, now)
             if claim is not Claim.GRANTED:
                 return Refuse(Code.CONFLICT)
-        reader.take(data)
+        reader.take(data, p.request_start)
         again = Rerun(b"") if r.handed_on else FIRST_RUN
         return self.runner.start(key, following, outcome, r, now, again)
 
@@ -386,10 +396,13 @@ class Service:
 
     def _repeat(self, kept: KeptResponse, r: Redeemed, now: int) -> Answer:
         """A response is there: make sure that it is this request's."""
+        if isinstance(kept, Run) and kept.intake is not None:
+            return self._take(kept, kept.intake, r, now)
         at = kept.request_start - r.request_offset
         length = kept.request_wanted - kept.request_start
         if (
-            r.request_bytes
+            kept.request_digest
+            and r.request_bytes
             and at >= 0
             and len(r.request_bytes) - at >= length
             and digest(r.request_bytes[at : at + length]) != kept.request_digest
@@ -398,6 +411,22 @@ class Service:
         if r.kind is Kind.UPLOAD:
             return Held(kept.request_wanted, kept.progress, complete=True)
         return self.runner.serve(kept, r, now)
+
+    def _take(self, run: Run, intake: Intake, r: Redeemed, now: int) -> Answer:
+        """More of an open request, or the question what came of it so far."""
+        try:
+            fits = not r.request_bytes or run.take(r.request_offset, r.request_bytes)
+        except Conflict:
+            return Refuse(Code.CONFLICT)
+        if r.kind is Kind.UPLOAD:
+            if not run.open:
+                return Held(run.request_wanted, run.progress, complete=True)
+            return Held(intake.held, run.progress, room=run.tell_room()) if fits else PENDING
+        answer = self.runner.serve(self.runner.kept(run.key, now) or run, r, now)
+        if isinstance(answer, Pending) and run.open and (r.request_bytes or run.owes_room):
+            r.request_bytes = b""  # told once; the rest of the answer is still awaited
+            return Held(intake.held, run.progress, room=run.tell_room())
+        return answer
 
     def _upload_again(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
         """Request bytes that were asked for again, or are late repeats."""

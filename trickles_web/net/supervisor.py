@@ -56,6 +56,10 @@ _OPTION_VARIABLES = [
             "FACTORY",
             "THREADS",
             "HTTP",
+            "WS",
+            "WS_MAX_SIZE",
+            "WS_PER_MESSAGE_DEFLATE",
+            "REQUEST_BUFFERING",
             "PROXY_HEADERS",
             "FORWARDED_ALLOW_IPS",
             "STORE",
@@ -197,6 +201,9 @@ class Supervisor:
             "--interface": config.interface,
             "--threads": str(config.threads),
             "--http": config.http,
+            "--ws": config.ws,
+            "--ws-max-size": str(config.ws_max_size),
+            "--ws-per-message-deflate": str(config.ws_per_message_deflate),
             "--forwarded-allow-ips": config.forwarded_allow_ips,
             "--store": config.store,
             "--peer": config.peer,
@@ -213,6 +220,8 @@ class Supervisor:
             command.append("--factory")
         if not config.proxy_headers:
             command.append("--no-proxy-headers")
+        if not config.request_buffering:
+            command.append("--no-request-buffering")
         if config.use_colors is not None:
             command.append("--use-colors" if config.use_colors else "--no-use-colors")
         return command + ([] if config.static is not None else ["--", config.app])

@@ -42,7 +42,11 @@ class Response(Protocol):
 
     @property
     def request_wanted(self) -> int:
-        """Request-stream offset wanted next: the end of this request."""
+        """Request-stream offset wanted next: the end of this request, or of what of it is here."""
+
+    @property
+    def open(self) -> bool:
+        """Is more of the request taken while this is answered?"""
 
     @property
     def closes(self) -> bool:
