@@ -2,11 +2,13 @@
 
     expected --http.response.start--> started --last body, pathsend, or failure--> complete
 
-The head is written with the first of the body, so until then an error can still become a 500.
+The head is written with the first of the body, so until then an error can still become a 500. If
+that does not come for a while, the head goes first: its client may wait for it before it goes on.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 BODY_CHUNK = 65_536
 """Bytes of request body in one http.request message, and of a file read in one go."""
 
+HEAD_AFTER_S = 0.050
+"""Longer than what brings a body takes to pass through middleware, even on a busy machine."""
+
 logger = logging.getLogger("trickles.error")
 
 
@@ -40,6 +45,7 @@ class HttpRun(Run):
         "_headers",
         "_resumable",
         "_resumed",
+        "_slow",
         "_started",
         "_status",
     )
@@ -63,7 +69,7 @@ class HttpRun(Run):
         self._head = b""
         self._resumed = again.checkpoint
         self._resumable = False
-        self._started = False
+        self._slow = self._started = False
 
     # The application's messages
 
@@ -115,6 +121,18 @@ class HttpRun(Run):
             self._host.started(self, status)
         self._page(status)
 
+    def is_slow(self) -> None:
+        self._slow = True
+        if self._head:
+            self._send_head_later()
+
+    def _send_head_later(self) -> None:
+        asyncio.get_running_loop().call_later(HEAD_AFTER_S, self._send_head)
+
+    def _send_head(self) -> None:
+        if self._head and not (self.complete or self.gone):
+            self._write(b"")
+
     def _returned(self) -> None:
         what = "completing" if self._started else "starting"
         logger.error("ASGI callable returned without %s response.", what)
@@ -149,6 +167,8 @@ class HttpRun(Run):
                     f"Expected ASGI message 'http.response.start', but got '{kind}'."
                 )
             self._start(message["status"], list(message.get("headers", ())))
+            if self._slow:
+                self._send_head_later()
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._head = self._framing.head(status, headers)
@@ -201,6 +221,7 @@ class HttpRun(Run):
         self._complete()
 
     def _write(self, data: bytes) -> None:
+        """`data`, behind the head if that is still to be written."""
         if self._head:
             data = self._head + data
             self._head_is_out(self._head)
@@ -210,30 +231,32 @@ class HttpRun(Run):
 
     async def _send_file(self, message: Message) -> None:
         """`path`, and of it the `trickles.length` bytes from `trickles.offset` on, if given."""
-        if not self._head:
+        if self._framing.written:
             raise RuntimeError("http.response.pathsend after http.response.body.")
         path, files = os.fsencode(message["path"]), self._host.files
+        head, self._head = self._head, b""  # which is not to leave before the file is known
         await files.examined(path)
         if self.gone:
             return
         size, valid = files.look(path)
         if self._framing.bodiless:
+            self._head = head
             self._write_last(b"")
             return
         offset = message.get("trickles.offset", 0)
         part = range(offset, offset + message.get("trickles.length", size - offset))
         if not 0 <= part.start <= part.stop <= size:
             raise RuntimeError("http.response.pathsend outside of the file.")
-        head, encoded = self._head, self._is_encoded()
-        if not encoded:
-            self._framing = framing_of(self._host.config, self._request, self.p.date)
-            head = self._framing.head(self._status, self._headers, len(part))
+        if not head or self.preface or self._is_encoded():
+            self._head = head
+            await self._stream_file(path, valid, part)
+            return
+        self._framing = framing_of(self._host.config, self._request, self.p.date)
+        head = self._framing.head(self._status, self._headers, len(part))
         self._end_request()
         closes = self._framing.closes or self.p.closes
         p = file_progress(self.p, path, valid, head, part, closes)
         try:
-            if encoded or self.preface:
-                raise ProgressError("more comes before the file than its head")
             response = FileResponse(p, encode(p), files, self.authorised_at, self.heard)
         except ProgressError:
             self._head = head

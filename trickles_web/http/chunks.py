@@ -20,8 +20,8 @@ MOST_STEP_CHUNKS = 128
 
 FREE_CHUNKS = 64
 SMALLEST_CHUNK = 64
-"""Beyond the first few, chunks must hold this many bytes on average: a body cut into bytes costs
-memory and time out of all proportion."""
+"""Beyond the first few, chunks of a body that is gathered must hold this many bytes on average: one
+cut into bytes costs memory and time out of all proportion."""
 
 MOST_LINE = 256
 """Bytes of a size line with its extensions, which nobody uses."""
@@ -50,6 +50,7 @@ class Chunks:
 
     __slots__ = (
         "_count",
+        "_free",
         "_last",
         "_left",
         "_most",
@@ -61,12 +62,16 @@ class Chunks:
         "done",
     )
 
-    def __init__(self, at: int, most: int, body: Backing) -> None:
-        """The body begins at `at`; it may hold `most` bytes, and goes to `body`."""
+    def __init__(self, at: int, most: int, body: Backing, free: int = FREE_CHUNKS) -> None:
+        """The body begins at `at`; it may hold `most` bytes, and goes to `body`.
+
+        free: chunks that may be small.
+        """
         self.at = at
         self.body = body
         self.done = False
         self._most = most
+        self._free = free
         self._left = 0
         """Bytes of the current chunk and its CRLF still to come."""
         self._total = self._count = 0
@@ -128,7 +133,7 @@ class Chunks:
         if total > self._most:
             raise ChunkError(413, "body too large")
         self._count += 1
-        if self._count > FREE_CHUNKS + total // SMALLEST_CHUNK:
+        if self._count > self._free + total // SMALLEST_CHUNK:
             raise ChunkError(400, "too many small chunks")
         self._left, self._total = size + 2, total
         return True

@@ -39,7 +39,7 @@ class Intake:
         """Why it is not taken any further."""
         if length == CHUNKED:
             self._ready = Backing(Disk(_NO_DISK), 2 * WINDOW)
-            self._chunks = Chunks(0, most_bytes, self._ready)
+            self._chunks = Chunks(0, most_bytes, self._ready, free=most_bytes)  # read as they come
 
     @property
     def start(self) -> int:

@@ -109,6 +109,9 @@ class Run(Growing):
         """The application returned, and the response is not complete."""
         raise NotImplementedError
 
+    def is_slow(self) -> None:
+        """The call takes its time, from now on."""
+
     def restarting(self) -> None:
         """The server ends, and could let the client know."""
 

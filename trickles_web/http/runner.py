@@ -50,7 +50,7 @@ KeptResponse = Run | Finished | FileResponse
 SMALLEST_BUFFER = 65_536
 """What a running response may hold even when the store is full: it must be able to go on."""
 
-ANNOUNCE_AFTER_S = 0.010
+SLOW_AFTER_S = 0.010
 """Half of what clients wait at least before they ask again."""
 
 FIRST_FLIGHT = 8_192
@@ -160,8 +160,8 @@ class Runner:
         self.store.close_spool(key)
         self.store.keep(key, run, now)
         self.calls.start(run, self.app, self._done)
-        if self.store.owner and run in self.calls.runs:
-            self.calls.later(ANNOUNCE_AFTER_S, lambda: self._slow(run))
+        if run in self.calls.runs:
+            self.calls.later(SLOW_AFTER_S, lambda: self._slow(run))
         kept = self.store.response(key, now)
         return self.serve(kept if kept is not None else run, r, now)
 
@@ -284,8 +284,13 @@ class Runner:
                 self.store.publish(run.key, published, now)
 
     def _slow(self, run: Run) -> None:
-        """The call takes its time: others should know of it before they start a second one."""
-        if run in self.calls.runs and not run.p.unsafe and not run.gone:  # unsafe: has its claim
+        """The call takes its time: the client should see what there is, and other processes should
+        know of it before they start a second one.
+        """
+        if run.gone or run not in self.calls.runs:
+            return
+        run.is_slow()
+        if self.store.owner and not run.p.unsafe:  # unsafe: has its claim
             run.announced = True
             self.store.announce(run.key, self.now())
 
