@@ -57,6 +57,14 @@ class Clock:
             action()
         return True
 
+    def step(self, until: float) -> None:
+        """Let the next thing happen, if it is due by `until`; or let the time pass till then."""
+        if self._events and self._events[0][0] <= until:
+            self.now, _, action = heapq.heappop(self._events)
+            action()
+        else:
+            self.now = until
+
     def bytes(self, count: int) -> bytes:
         return self.random.randbytes(count)
 

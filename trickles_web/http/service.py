@@ -172,12 +172,14 @@ class Service:
         """The exchange after `p`'s, or None if that one is not over."""
         if p.closes:
             return None
-        end = p.response_end
+        end, request_end = p.response_end, p.request_end
         if end == UNKNOWN:
             kept = self._find((r.incarnation, p.exchange), p.owner, r, now)
             if isinstance(kept, Forward | Pending):
                 return kept
             if kept is None:
+                if p.streamed:
+                    return None  # where the request ended only its owner knew
                 # Nobody knows, so the client's word counts; but only if it can be true.
                 if r.received >= MOST_RECEIVED:
                     return Refuse(Code.GONE)
@@ -185,16 +187,16 @@ class Service:
             elif kept.end is None:
                 return None
             else:
-                end = kept.end
-        if r.received < end:
+                end, request_end = kept.end, kept.request_wanted
+        if r.received < end or r.request_offset < request_end:
             return None
         # The flow moves on: nobody will ask for the response before.
         self.store.drop((r.incarnation, p.exchange))
         return Progress(
             exchange=(p.exchange + 1) & 0xFFFF_FFFF,
-            request_start=p.request_end,
+            request_start=request_end,
             response_start=end,
-            held=p.request_end,
+            held=request_end,
             store=r.store,
         )
 
@@ -423,8 +425,9 @@ class Service:
                 return Held(run.request_wanted, run.progress, complete=True)
             return Held(intake.held, run.progress, room=run.tell_room()) if fits else PENDING
         answer = self.runner.serve(self.runner.kept(run.key, now) or run, r, now)
-        if isinstance(answer, Pending) and run.open and (r.request_bytes or run.owes_room):
-            r.request_bytes = b""  # told once; the rest of the answer is still awaited
+        news = (r.request_bytes and not r.told) or run.owes_room
+        if isinstance(answer, Pending) and run.open and news:
+            r.told = True  # once; the rest of the answer is still awaited
             return Held(intake.held, run.progress, room=run.tell_room())
         return answer
 

@@ -145,6 +145,8 @@ class Redeemed:
     authorised_at: int = 0
     hops: int = 0
     """From process to process, on its way here."""
+    told: bool = False
+    """What its request bytes came to was acknowledged; an answer is still due."""
 
     # What follows is the transport's own.
     datagram: bytes = b""

@@ -1,0 +1,252 @@
+"""An ASGI application on the simulated network: endpoints, services and stores as they are, on an
+event loop in virtual time. Only sockets are left out.
+
+The processes share a run directory, and each datagram reaches one of them at random.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path as Directory
+
+from tests.sim.network import Clock, Link, Path
+from tests.sim.world import EPOCH_MS, repeatable_hash
+from trickles_web.config import ClientConfig, HttpConfig, TransportConfig
+from trickles_web.http.runner import KeptResponse
+from trickles_web.http.scope import ASGIApp
+from trickles_web.http.service import Service
+from trickles_web.net.endpoint import Endpoint
+from trickles_web.net.udp import Peer, UdpSocket, host_and_port
+from trickles_web.state import DirectoryStore
+from trickles_web.transport.flow import Flow
+from trickles_web.transport.keys import Keyring
+from trickles_web.transport.redeemed import Train
+from trickles_web.transport.replay import ReplayFilter
+from trickles_web.transport.server import Server
+
+OPEN = HttpConfig(lifespan="off", access_log=False, request_buffering=False)
+Deliver = Callable[[bytes, Peer], None]
+
+
+class _Selector(selectors.SelectSelector):
+    """Nothing is ever ready to be read; the time that a loop would wait passes at once."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert timeout is not None, "the loop waits for what nobody will do"
+        if timeout > 0:
+            self._clock.step(self._clock.now + timeout)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is the clock's: what is called later happens in its turn."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(_Selector(clock))
+        self._virtual = clock
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+class _Socket(UdpSocket):
+    """Sends into the simulated network."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.counters: Counter[str] = Counter()
+        self._cluster = cluster
+
+    def start(self, deliver: Deliver, drained: Callable[[bool], None]) -> None:
+        self.deliver, self.drained = deliver, drained
+
+    def close(self) -> None:
+        self.deliver = lambda datagram, peer: None
+
+    def send(self, datagram: bytes, peer: Peer) -> None:
+        self._cluster.down(datagram, host_and_port(peer))
+
+    def send_trains(self, trains: list[Train], peer: Peer) -> None:
+        for train in trains:
+            for datagram in train.datagrams():
+                self.send(datagram, peer)
+
+
+class _Relay:
+    """From process to process."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.counters: Counter[str] = Counter()
+        self._cluster = cluster
+
+    def start(self, deliver: Deliver, send: Deliver) -> None:
+        self.deliver = deliver
+
+    def forward(self, owner: int, datagram: bytes, peer: Peer) -> None:
+        process = self._cluster.owners.get(owner)
+        if process is not None:
+            further = peer._replace(hops=peer.hops + 1)
+            self._cluster.clock.after(1e-5, lambda: process.relay.deliver(datagram, further))
+
+    def close(self) -> None:
+        self.deliver = lambda datagram, peer: None
+
+
+class Process:
+    """One server process."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        clock, transport, http = cluster.clock, cluster.transport, cluster.config
+        keyring = Keyring(b"k" * 32, "simulation", transport.rotation_ms, clock.bytes)
+        span = transport.replay_horizon_ms + 2 * transport.clock_skew_ms
+        replay = ReplayFilter(transport.replay_capacity, span, repeatable_hash)
+        self.store: DirectoryStore[KeptResponse] = DirectoryStore(
+            cluster.directory, clock.bytes(8), most_bytes=http.store_bytes
+        )
+        number = int.from_bytes(clock.bytes(4), "big")
+        server = Server(transport, keyring, replay, number, clock.bytes, self.store.id)
+        self.service = Service(
+            cluster.app,
+            http,
+            self.store,
+            on_ready=lambda incarnation: self.endpoint.on_ready(incarnation),
+            clock=cluster.wall,
+            random=clock.bytes,
+        )
+        self.socket, self.relay = _Socket(cluster), _Relay(cluster)
+        self.endpoint = Endpoint(
+            server, self.service, self.socket, cluster.loop, cluster.wall, forwarding=self.relay
+        )
+        self.endpoint.start()
+        cluster.owners[self.store.owner] = self
+
+    def receive(self, datagram: bytes, address: tuple[str, int]) -> None:
+        self.socket.deliver(datagram, Peer(address, []))
+        self.socket.drained(False)
+
+    def kill(self) -> None:
+        """As SIGKILL does: calls go no further, and nobody cleans up."""
+        self.endpoint.close()
+        for run in list(self.service.runner.calls.runs):
+            run.stopping = True
+            if run.task is not None:
+                run.task.cancel()
+        self.store._life.forget()
+
+
+@dataclass
+class Cluster:
+    """Processes that serve `app`, clients, and the network between them."""
+
+    seed: int
+    app: ASGIApp
+    directory: Directory
+    path: Path = field(default_factory=Path)
+    count: int = 1
+    config: HttpConfig = OPEN
+    client: ClientConfig = field(default_factory=ClientConfig)
+    transport: TransportConfig = field(
+        default_factory=lambda: TransportConfig(replay_capacity=1 << 14)
+    )
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.seed)
+        self.loop = VirtualLoop(self.clock)
+        self.owners: dict[int, Process] = {}
+        self.clients: dict[tuple[str, int], Client] = {}
+        self.down_link = Link(self.clock, self.path, self.path.loss)
+        self.up_link = Link(self.clock, self.path, self.path.request_loss)
+        self.processes = [Process(self) for _ in range(self.count)]
+
+    def wall(self) -> int:
+        return EPOCH_MS + int(self.clock.now * 1000)
+
+    def up(self, datagram: bytes, client: Client) -> None:
+        process = self.clock.random.choice(self.processes)
+        self.up_link.send(datagram, lambda d: process.receive(d, client.address))
+
+    def down(self, datagram: bytes, address: tuple[str, int]) -> None:
+        self.down_link.send(datagram, self.clients[address].receive)
+
+    def owner(self) -> Process:
+        """The process that has a call running."""
+        return next(p for p in self.processes if p.service.runner.calls.runs)
+
+    def run(self, limit: float = 600.0) -> None:
+        """Until every client is through. Raises TimeoutError when that takes `limit` seconds."""
+
+        async def all_of_them() -> None:
+            async with asyncio.timeout(limit):
+                await asyncio.gather(*(client.play() for client in self.clients.values()))
+
+        try:
+            self.loop.run_until_complete(all_of_them())
+            for process in self.processes:
+                assert process.endpoint.counters()["internal error"] == 0
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+        tasks = asyncio.all_tasks(self.loop)
+        if tasks:
+            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.loop.close()
+
+
+class Client:
+    """One flow, driven by whoever overrides `play`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        name = len(cluster.clients)
+        self.cluster = cluster
+        self.address = (f"10.0.{name >> 8}.{name & 255}", 5000)
+        self.flow = Flow(cluster.clock.bytes(8), cluster.client, cluster.clock.now)
+        self.moved = asyncio.Event()
+        """Set whenever there may be something new to read or room to write."""
+        self.most_kept = 0
+        self._timer: asyncio.TimerHandle | None = None
+        cluster.clients[self.address] = self
+
+    async def play(self) -> None:
+        raise NotImplementedError
+
+    def write(self, data: bytes) -> None:
+        self.flow.write(data)
+        self.pump()
+
+    def read(self) -> bytes:
+        data = self.flow.read()
+        self.pump()
+        return data
+
+    def receive(self, datagram: bytes) -> None:
+        self.flow.receive(datagram, self.cluster.clock.now)
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what is due, and see when that is so again."""
+        now = self.cluster.clock.now
+        for datagram in self.flow.transmit(now):
+            self.cluster.up(datagram, self)
+        self.most_kept = max(self.most_kept, self.flow.unacknowledged())
+        self.moved.set()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at = self.flow.timeout()
+        if at is not None:
+            self._timer = self.cluster.loop.call_at(at, self.pump)
+
+    async def wait(self) -> None:
+        """Until something may have changed."""
+        self.moved.clear()
+        await self.moved.wait()
