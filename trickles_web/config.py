@@ -83,7 +83,10 @@ class HttpConfig:
     proxy_headers: bool = True
     """X-Forwarded-Proto and X-Forwarded-For change scheme and client, if the client is trusted."""
     forwarded_allow_ips: str = "127.0.0.1"
-    """Which clients are: addresses, networks and names with commas between, or `*`."""
+    """Which clients are: addresses, networks and names with commas between, or `*`.
+
+    Gateways among them are believed for whom they speak, with `proxy_headers` or without.
+    """
     server_header: bool = True
     date_header: bool = True
     access_log: bool = True

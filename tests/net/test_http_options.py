@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from pathlib import Path
 
@@ -89,3 +90,34 @@ def test_options_reach_the_application(
     with serving(tmp_path, *options, environment=environment) as server:
         answer = asyncio.run(exchange(server.port(), REQUEST))
         assert answer.rpartition(b"\r\n\r\n")[2] == expected
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("source", "arguments", "expected"),
+    [
+        ("127.0.0.1", (), b"https 192.0.2.9 httptools"),
+        ("127.0.0.2", (), b"http 127.0.0.2 httptools"),
+        ("127.0.0.2", ("--no-proxy-headers",), b"http 127.0.0.2 httptools"),
+        ("127.0.0.2", ("--forwarded-allow-ips", "127.0.0.0/8"), b"https 192.0.2.9 httptools"),
+        ("127.0.0.2", ("--forwarded-allow-ips", "127.0.0.2"), b"http 127.0.0.1 httptools"),
+    ],
+)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_gateway_says_for_whom_it_speaks(
+    tmp_path: Path, workers: str, source: str, arguments: tuple[str, ...], expected: bytes
+) -> None:
+    """TCP clients are judged by their own address, whatever they write into their headers.
+
+    In the last case the gateway itself is not trusted: what it says of its client does not count.
+    """
+    (tmp_path / "app.py").write_text(APP)
+    environment = {"FORWARDED_ALLOW_IPS": "127.0.0.1", "XDG_CACHE_HOME": str(tmp_path)}
+    options = ("app:app", "--port", "0", "--workers", workers, "--gateway", "127.0.0.1:0")
+    with serving(tmp_path, *options, *arguments, environment=environment) as server:
+        port = int(server.says(r"and http://127\.0\.0\.1:(\d+) \(Press")[1])
+        for _ in range(2):  # the second flow has a token: its HELLO is answered at once
+            with socket.create_connection(("127.0.0.1", port), 30, (source, 0)) as client:
+                client.sendall(REQUEST)
+                answer = b"".join(iter(lambda: client.recv(65_536), b""))
+            assert answer.rpartition(b"\r\n\r\n")[2] == expected

@@ -139,8 +139,9 @@ def _bytes(context: click.Context, option: click.Parameter, text: str) -> int:
 @click.option(
     "--forwarded-allow-ips",
     metavar="LIST",
-    help="Addresses, networks or names of proxies whose headers are believed, with commas between; "
-    "'*' for all.  [default: $FORWARDED_ALLOW_IPS, or 127.0.0.1]",
+    help="Addresses, networks or names of proxies whose headers are believed, and of gateways that "
+    "are believed for whom they speak, with commas between; '*' for all.  "
+    "[default: $FORWARDED_ALLOW_IPS, or 127.0.0.1]",
 )
 @click.option(
     "--store",

@@ -319,6 +319,7 @@ def file_progress(
         closes=closes,
         request_digest=p.request_digest,
         date=p.date,
+        origin=p.origin,
         # Of what every replica with the same tree sees: all of them name it alike.
         edition=edition_of(digest(b"\0".join((path, valid, b"%d" % part.start, head)))),
         validator=valid,

@@ -24,6 +24,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from trickles_web.errors import TricklesError
+from trickles_web.transport.origin import ORIGIN_BYTES
 
 MOST_PROGRESS = 700
 """Bytes. A continuation must leave room in a 1,200-byte datagram."""
@@ -54,9 +55,6 @@ _RERUNS, _OPEN, _OWN_PAGE = 3, 4, 8
 """In the byte behind the flags."""
 _HEAD_ONLY, _OUTCOME_UNKNOWN = 1 << 15, 1 << 14
 """In the two bytes of a page, above its status."""
-
-ORIGIN_BYTES = (6, 18)
-"""A port behind an IPv4 or an IPv6 address."""
 
 _MOST_OFFSET = 1 << 62
 
@@ -109,7 +107,7 @@ class Progress:
     continued: bool = False
     """Receiving: the client was told to go on (100 Continue)."""
     origin: bytes = b""
-    """Who speaks through a gateway: address and port, see `ORIGIN_BYTES`; b"": who sent it."""
+    """Who speaks through a gateway, see `transport.origin`; b"": whoever sent it."""
     owner: int = 0
     """The process that spools the request, runs the application, or has the response; 0: none."""
 
@@ -137,6 +135,11 @@ class Progress:
     """Of the file's first byte that is served."""
     path: bytes = b""
     head: bytes = b""
+
+
+def first_contact(origin: bytes, store: int) -> bytes:
+    """What is sealed of a flow that has just begun at this store: b"" if nobody is spoken for."""
+    return encode(Progress(store=store, origin=origin)) if origin else b""
 
 
 def called(p: Progress, request_end: int, request_digest: bytes, date: int) -> Progress:

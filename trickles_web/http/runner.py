@@ -33,7 +33,7 @@ from trickles_web.http.responses import (
     Pending,
     Refuse,
 )
-from trickles_web.http.scope import build_scope, full_path
+from trickles_web.http.scope import build_scope, client_of, full_path
 from trickles_web.transport.wire import Code
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Runner:
         checkpoint = again.checkpoint
         scope = build_scope(
             request,
-            r.address,
+            client_of(r.address, p.origin, self.config),
             self.server,
             self.config,
             self.lifespan.state,

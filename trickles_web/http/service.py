@@ -191,6 +191,7 @@ class Service:
             response_start=end,
             held=p.request_end,
             store=r.store,
+            origin=p.origin,
         )
 
     def _receive(self, p: Progress, r: Redeemed, now: int) -> Answer:
