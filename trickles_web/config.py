@@ -78,6 +78,13 @@ class HttpConfig:
     """What names a file's version: size and mtime (`stat`), or its `content`, if mtimes differ."""
     http: str = "auto"
     """What parses request heads: `h11`, `httptools`, or the latter where it is installed."""
+    never_rerun: tuple[str, ...] = ()
+    """Paths, as `fnmatch` patterns, where every method may change something: runs at most once.
+
+    By a claim before the call, as for POST. Nothing less would do: only a claim tells of a call
+    whose process died before anything was answered, and a HELLO can be copied on its way. So it
+    costs a claim for each request, a round trip for the first one of a flow, and checkpoints.
+    """
     lifespan: str = "auto"
     root_path: str = ""
     proxy_headers: bool = True

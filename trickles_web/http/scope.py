@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from trickles_web.http.proxy_headers import apply, trusted
 from trickles_web.transport.origin import unpack_origin
@@ -42,9 +42,6 @@ def build_scope(
     """
     root_path = config.root_path
     raw_path, _, query = request.target.partition(b"?")
-    path = raw_path.decode("ascii")
-    if "%" in path:
-        path = unquote(path)  # bytes that are no UTF-8 become U+FFFD
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -54,7 +51,7 @@ def build_scope(
         "scheme": "http",
         "method": request.method,
         "root_path": root_path,
-        "path": root_path + path,
+        "path": root_path + request.path,
         "raw_path": root_path.encode("ascii") + raw_path if root_path else raw_path,
         "query_string": query,
         "headers": request.headers,

@@ -196,9 +196,10 @@ class Service:
 
     def _receive(self, p: Progress, r: Redeemed, now: int) -> Answer:
         key = (r.incarnation, p.exchange)
-        # Nobody else can have what is sent for the first time; for an address that proved nothing,
-        # nobody is asked.
-        first = not (p.owner or r.repeated or r.attempt) and r.request_bytes.startswith(SAFE_STARTS)
+        # Nobody else can have what is sent for the first time, but for a copy made on the way: that
+        # matters where nothing may run twice. For who proved no address, nobody is asked.
+        first = not (p.owner or r.repeated or r.attempt or self.config.never_rerun)
+        first = first and r.request_bytes.startswith(SAFE_STARTS)
         alone = first or not r.validated
         kept = self.runner.kept(key, now) if alone else self._find(key, p.owner, r, now)
         if isinstance(kept, Pending) and r.kind is Kind.UPLOAD:
