@@ -314,6 +314,7 @@ def file_progress(
         request_end=p.request_end,
         response_end=p.response_start + len(head) + len(part),
         reruns=p.reruns,
+        head_only=p.head_only,
         kind=Body.FILE,
         closes=closes,
         request_digest=p.request_digest,

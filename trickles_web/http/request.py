@@ -12,8 +12,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
+from trickles_web.errors import UsageError
 from trickles_web.http import heads
 from trickles_web.http.chunks import ChunkError, Chunks
 from trickles_web.http.heads import CHUNKED, ENDLESS, LINE_ROOM, MOST_HEADERS, RequestError
@@ -68,6 +71,8 @@ class Request:
 
     `target` is in origin-form, or `*`; of one in absolute-form the authority has become the Host.
 
+    `safe`: it may run again; `never_rerun` says at which paths that is not left to the method.
+
     `size`: bytes of memory without the body. `body` is there once `Reader.take` was called.
     """
 
@@ -94,13 +99,16 @@ class Request:
         version: str,
         headers: list[tuple[bytes, bytes]],
         closes: bool,
+        never_rerun: Iterable[str] = (),
     ) -> None:
         self.method = method
         self.target = target
         self.version = version
         self.headers = headers
         self.closes = closes
-        self.safe = method in SAFE_METHODS
+        self.safe = method in SAFE_METHODS and not (
+            never_rerun and any(fnmatchcase(self.path, glob) for glob in never_rerun)
+        )
         self.streamed = self.websocket = self.expects_continue = False
         self.intake: Intake | None = None
         self.body: bytes | Backing = b""
@@ -108,6 +116,12 @@ class Request:
         self.size = REQUEST_OVERHEAD + len(target)
         for name, value in headers:
             self.size += HEADER_OVERHEAD + len(name) + len(value)
+
+    @property
+    def path(self) -> str:
+        """Decoded and without the query; bytes that are no UTF-8 become U+FFFD."""
+        path = self.target.partition(b"?")[0].decode("ascii")
+        return unquote(path) if "%" in path else path
 
     def drop_body(self) -> None:
         """Nobody reads it any more, or the rest of it."""
@@ -345,7 +359,8 @@ class Reader:
             headers = _with_host(headers, authority)
         options = [o.strip() for o in found.get(b"connection", b"").lower().split(b",")]
         closes = old or b"close" in options
-        request = Request(head.method, target, head.version, headers, closes)
+        never_rerun = self._config.never_rerun
+        request = Request(head.method, target, head.version, headers, closes, never_rerun)
         request.expects_continue = expects and not old  # RFC 9110 §10.1.1
         if b"upgrade" in options and head.method == "GET" and not old:
             request.websocket = self._may_upgrade(found.get(b"upgrade", b""))
@@ -397,6 +412,14 @@ def _with_host(headers: list[tuple[bytes, bytes]], authority: bytes) -> list[tup
     if not any(name == b"host" for name, _ in headers):
         return [(b"host", authority), *headers]
     return [(name, authority if name == b"host" else value) for name, value in headers]
+
+
+def check_globs(globs: Iterable[str]) -> None:
+    """Raises UsageError for a pattern that matches no path: it would protect nothing."""
+    for glob in globs:
+        if not glob.startswith(("/", "*", "?", "[")):
+            reason = f"no path matches {glob!r}; paths begin with /, as in '/{glob or '*'}'"
+            raise UsageError(f"--never-rerun: {reason}")
 
 
 def most_request_bytes(config: HttpConfig) -> int:

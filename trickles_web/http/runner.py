@@ -17,6 +17,7 @@ from trickles_web.http.framing import error_page
 from trickles_web.http.lifespan import Lifespan
 from trickles_web.http.progress import (
     Body,
+    Page,
     Progress,
     ProgressError,
     decode,
@@ -34,7 +35,7 @@ from trickles_web.http.responses import (
     Refuse,
 )
 from trickles_web.http.run import Run
-from trickles_web.http.scope import build_scope, full_path
+from trickles_web.http.scope import build_scope, client_of, full_path
 from trickles_web.transport.wire import Code
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Runner:
         checkpoint = again.checkpoint
         scope = build_scope(
             request,
-            r.address,
+            client_of(r.address, p.origin, self.config),
             self.server,
             self.config,
             self.lifespan.state,
@@ -182,21 +183,13 @@ class Runner:
         now: int,
         *,
         closes: bool,
-        head_only: bool = False,
         unknown: bool = False,
     ) -> Answer:
-        """A response of our own, kept like any other."""
-        data = error_page(
-            status,
-            head_only=head_only,
-            date=p.date if self.config.date_header else None,
-            server=self.config.server_header,
-            closes=closes,
-            extra=OUTCOME_UNKNOWN if unknown else (),
-            text="Whether this request was executed is not known." if unknown else "",
-        )
+        """A response of our own, kept for who asks for it first: others have it sealed."""
+        p.page, p.closes = Page(status, unknown), closes
+        data = self._written(p, p.page)
         name = digest(data)
-        p.kind, p.closes, p.reproducible = Body.MEMORY, closes, True
+        p.kind, p.reproducible = Body.MEMORY, True
         p.owner = self.store.owner
         p.edition, p.response_check = edition_of(name), name[4:]
         p.response_end = p.response_start + len(data)
@@ -205,12 +198,43 @@ class Runner:
         self.store.keep(key, response, now)
         return self.serve(response, r, now)
 
+    def page_again(self, key: Key, p: Progress, page: Page, r: Redeemed) -> Finished | None:
+        """The page that a continuation stands for; None if it is written otherwise here."""
+        data = self._written(p, page)
+        name = digest(data)
+        if (edition_of(name), name[4:]) != (p.edition, p.response_check):
+            return None
+        return Finished(key, p, r.progress, data, p.response_start, r.authorised_at, name)
+
+    def _written(self, p: Progress, page: Page) -> bytes:
+        """The bytes of a page: they follow from the progress and the configuration."""
+        return error_page(
+            page.status,
+            head_only=p.head_only,
+            date=p.date if self.config.date_header else None,
+            server=self.config.server_header,
+            closes=p.closes,
+            extra=OUTCOME_UNKNOWN if page.unknown else (),
+            text="Whether this request was executed is not known." if page.unknown else "",
+        )
+
     def busy(self, key: Key, p: Progress, request: Request, r: Redeemed, now: int) -> Answer:
         """A 503: one call too many."""
         logger.warning("Exceeded concurrency limit.")
-        head_only = request.method == "HEAD"
-        closes = request.closes or request.streamed
-        return self.page(key, p, 503, r, now, closes=closes, head_only=head_only)
+        return self.page(key, p, 503, r, now, closes=request.closes or request.streamed)
+
+    def unknown(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
+        """The application was called for this, and what came of it is not known here any more."""
+        entry = self.store.claimed(key)
+        if entry is not None:
+            p.date = entry.claimed // 1000  # so that a page made twice is the same page
+        p.reruns = 0
+        self.store.declare_unknown(key)
+        answer = self.page(key, p, 500, r, now, closes=True, unknown=True)
+        if isinstance(answer, Refuse):  # bytes of another response were handed on
+            self.store.drop(key)
+            return Refuse(Code.UNKNOWN)
+        return answer
 
     def serve(self, kept: KeptResponse, r: Redeemed, now: int) -> Answer:
         """The response if it can be read where the client wants it, else wait or refuse."""

@@ -198,13 +198,15 @@ class Service:
             response_start=end,
             held=request_end,
             store=r.store,
+            origin=p.origin,
         )
 
     def _receive(self, p: Progress, r: Redeemed, now: int) -> Answer:
         key = (r.incarnation, p.exchange)
-        # Nobody else can have what is sent for the first time; for an address that proved nothing,
-        # nobody is asked.
-        first = not (p.owner or r.repeated or r.attempt) and r.request_bytes.startswith(SAFE_STARTS)
+        # Nobody else can have what is sent for the first time, but for a copy made on the way: that
+        # matters where nothing may run twice. For who proved no address, nobody is asked.
+        first = not (p.owner or r.repeated or r.attempt or self.config.never_rerun)
+        first = first and r.request_bytes.startswith(SAFE_STARTS)
         alone = first or not r.validated
         kept = self.runner.kept(key, now) if alone else self._find(key, p.owner, r, now)
         if isinstance(kept, Pending) and r.kind is Kind.UPLOAD:
@@ -276,8 +278,10 @@ class Service:
         outcome = reader.outcome
         assert outcome is not None
         following = called(p, p.request_start + outcome.length, reader.name, now // 1000)
-        if not isinstance(outcome, Malformed) and not outcome.safe:
-            following.unsafe, following.streamed = True, outcome.streamed
+        if not isinstance(outcome, Malformed):
+            following.head_only = outcome.method == "HEAD"
+            following.unsafe, following.streamed = not outcome.safe, outcome.streamed
+        if following.unsafe:
             refused = self._may_not_run(key, p, following, r, now, held)
             if refused is not None:
                 return refused
@@ -303,7 +307,7 @@ class Service:
             if claim is Claim.DOWN:
                 return self.runner.page(key, following, 503, r, now, closes=True, unknown=True)
             if claim is Claim.KNOWN:
-                return self._unknown(key, following, r, now)
+                return self.runner.unknown(key, following, r, now)
             if claim is not Claim.GRANTED:
                 return Refuse(Code.CONFLICT)
         reader.take(data, p.request_start)
@@ -325,29 +329,19 @@ class Service:
         if entry is not None and entry.digest != following.request_digest:
             return Refuse(Code.CONFLICT)
         if entry is not None or r.handed_on or r.edition:
-            return self._unknown(key, following, r, now)
+            return self.runner.unknown(key, following, r, now)
         if not r.fresh:
             p.held = max(p.held, held)
             return Held(held, encode(p), complete=held >= following.request_end)
         return None
 
-    def _unknown(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
-        """An unsafe request was started, and what came of it is not known here any more."""
-        entry = self.store.claimed(key)
-        if entry is not None:
-            p.date = entry.claimed // 1000  # so that a page made twice is the same page
-        p.reruns = 0
-        self.store.declare_unknown(key)
-        answer = self.runner.page(key, p, 500, r, now, closes=True, unknown=True)
-        if isinstance(answer, Refuse):  # bytes of another response were handed on
-            self.store.drop(key)
-            return Refuse(Code.UNKNOWN)
-        return answer
-
     # Responding
 
     def _respond(self, p: Progress, r: Redeemed, now: int) -> Answer:
         key = (r.incarnation, p.exchange)
+        if p.page is not None:  # nothing that is kept, here or elsewhere, says more than that
+            page = self.runner.page_again(key, p, p.page, r)
+            return Refuse(Code.GONE) if page is None else self._repeat(page, r, now)
         if r.kind is Kind.UPLOAD:
             return self._upload_again(key, p, r, now)
         if p.kind is Body.FILE:
@@ -362,7 +356,7 @@ class Service:
         if p.unsafe:
             if r.store != self.store.id:
                 return Refuse(Code.NOT_MINE)
-            return self._unknown(key, p, r, now)
+            return self.runner.unknown(key, p, r, now)
         again = rerun(p, r)
         if not isinstance(again, Rerun):
             return again

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from trickles_web.errors import ResponseGone
+from trickles_web.http.progress import first_contact
 from trickles_web.http.responses import Forward, Held, Need, Pending, Refuse
 from trickles_web.http.runner import Answer
 from trickles_web.http.service import Service
@@ -147,6 +148,8 @@ class Endpoint:
         kind = redeemed.kind
         redeemed.hops = peer.hops
         self.handled[kind.name] += 1
+        if redeemed.origin:  # whatever the answer seals, it is to know for whom
+            redeemed.progress = first_contact(redeemed.origin, redeemed.store)
         if kind is Kind.CANCEL:
             self._parking.remove(redeemed.incarnation)
             elsewhere = self._service.cancel(redeemed)
@@ -154,7 +157,7 @@ class Endpoint:
                 self._reply(elsewhere, redeemed, peer, now)
         elif kind is Kind.HELLO and self._full_drains >= LOADED_AFTER:
             self.handled["short reply under load"] += 1
-            self._send(self._server.acknowledge(redeemed, 0, b"", now), peer)
+            self._send(self._server.acknowledge(redeemed, 0, redeemed.progress, now), peer)
         else:
             answer = self._service.answer(redeemed, now)
             if isinstance(answer, Pending):

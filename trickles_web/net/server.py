@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from trickles_web.config import HttpConfig, TransportConfig
 from trickles_web.errors import LifespanFailed, UsageError
 from trickles_web.http.importer import made_by_factory
 from trickles_web.http.parsers import parser, speaks_websocket
+from trickles_web.http.request import check_globs
 from trickles_web.http.service import Service
 from trickles_web.net import logs, steering, stores
 from trickles_web.net.application import hosted, import_application, static_application, static_root
@@ -88,6 +89,10 @@ class Config:
     """HOST:PORT where replicas on other machines reach this one, with a store in Redis."""
     limit_request_body: int = HttpConfig().max_body_bytes
     """Bytes of the largest request body."""
+    never_rerun: Sequence[str] = ()
+    """Patterns of paths whose requests run at most once, whatever their method."""
+    rerun: str = "safe"
+    """`safe`: by the method. `never`: as if `never_rerun` matched every path."""
     file_identity: str = "stat"
     """What names a file's version: size and mtime (`stat`), or its `content`."""
     log_level: str = "info"
@@ -113,6 +118,9 @@ class Config:
             raise UsageError("--peer: several workers need a port each; give HOST:0")
         parser(self.http)
         speaks_websocket(self.ws)
+        if self.rerun not in ("safe", "never"):
+            raise UsageError("--rerun: safe or never")
+        check_globs(self.never_rerun)
         if not self.root_path.isascii():
             raise UsageError("--root-path: percent-encode what is not ASCII")
         if self.fd is not None and self.workers > 1:
@@ -170,6 +178,7 @@ class Config:
             forwarded_allow_ips=allowed,
             max_body_bytes=self.limit_request_body,
             file_identity=self.file_identity,
+            never_rerun=("*",) if self.rerun == "never" else tuple(self.never_rerun),
             lifespan=self.lifespan,
             root_path=self.root_path,
             access_log=self.access_log,

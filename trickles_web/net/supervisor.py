@@ -66,6 +66,8 @@ _OPTION_VARIABLES = [
             "PEER",
             "LIMIT_REQUEST_BODY",
             "FILE_IDENTITY",
+            "NEVER_RERUN",
+            "RERUN",
             "ROOT_PATH",
             "STEERING",
             "CHILD",
@@ -209,12 +211,14 @@ class Supervisor:
             "--peer": config.peer,
             "--limit-request-body": str(config.limit_request_body),
             "--file-identity": config.file_identity,
+            "--rerun": config.rerun,
             "--log-level": config.log_level,
             "--steering": config.steering,
             "--child": f"{ready}:{steered}",
         }
         command = [sys.executable, "-m", "trickles_web.cli.serve"]
         command += [f"{name}={value}" for name, value in options.items() if value is not None]
+        command += [f"--never-rerun={glob}" for glob in config.never_rerun]
         command.append("--access-log" if config.access_log else "--no-access-log")
         if config.factory:
             command.append("--factory")

@@ -49,10 +49,13 @@ class Flow:
         now: float,
         *,
         token: bytes = b"",
+        origin: bytes = b"",
         loopback: bool = False,
         kept: Kept | None = None,
     ) -> None:
         """`token`: any continuation of an earlier flow to this service; saves a round trip.
+
+        `origin`: for whom a gateway opens it, see `transport.origin`.
 
         `kept`: where request bytes are kept, in memory unless told. Whoever made it closes it.
         """
@@ -66,8 +69,9 @@ class Flow:
         self._round_trip = RoundTrip()
         self._requests = RequestStream(kept)
         self._uploader = Uploader(self._requests, self._round_trip)
+        hello = wire.Hello(flow_id, 0, 0, token, b"", origin)
         self._download = Download(
-            flow_id, config, self._requests, self._round_trip, token=token, loopback=loopback
+            hello, config, self._requests, self._round_trip, loopback=loopback
         )
         self._refusals = Refusals()
         self._recent: deque[bytes] = deque(maxlen=_RECENT)

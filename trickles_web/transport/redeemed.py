@@ -118,6 +118,8 @@ class Redeemed:
     address: Address
     progress: bytes
     """The application part, as last sealed; b"" at first contact."""
+    origin: bytes = b""
+    """At first contact: for whom the sender says that it speaks, see `transport.origin`."""
     request_offset: int = 0
     request_bytes: bytes = b""
     request_digest: bytes | None = None

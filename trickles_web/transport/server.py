@@ -136,6 +136,7 @@ class Server:
             incarnation=incarnation,
             address=address,
             progress=b"",
+            origin=m.origin,
             request_bytes=m.request,
             wants=answer.wants,
             may_run=bool(m.token) and knows(m.token, address, now, self.config, self._keyring),
