@@ -113,7 +113,7 @@ class Talker(Client):
         self.talks = talks
         self.answers = Bodies()
         self._at = at
-        self._read_pause = read_pause
+        self.read_pause = read_pause
         self._room = room
         self._draw = random.Random(len(cluster.clients))
 
@@ -125,8 +125,8 @@ class Talker(Client):
         await asyncio.sleep(self._at)
         writer = asyncio.ensure_future(self._write())
         while not self.over:
-            if self._read_pause:
-                await asyncio.sleep(self._draw.expovariate(1 / self._read_pause))
+            if self.read_pause:
+                await asyncio.sleep(self._draw.expovariate(1 / self.read_pause))
             data = self.read()
             self.answers.feed(data)
             self._check()

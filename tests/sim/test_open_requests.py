@@ -160,9 +160,15 @@ def test_an_application_that_reads_nothing_for_minutes_is_no_dead_server(
     draw = random.Random(1)
     config = replace(cluster.config, response_buffer_bytes=10_000)
     cluster.processes[0].service.runner.config = config
-    talker = Talker(cluster, [Talk(pieces(draw, 60, 3000))], read_pause=200)
-    cluster.run(36_000)
+    talker = Talker(cluster, [Talk(pieces(draw, 200, 3000))], read_pause=200)
+
+    def rested() -> None:
+        talker.read_pause = 0.0
+
+    cluster.clock.after(600, rested)
+    cluster.run(1000)
     assert (talker.flow.error, talker.answers.whole) == (None, 1)
+    assert cluster.clock.now > 600
 
 
 def kill_its_owner(cluster: Cluster, at: float) -> None:

@@ -80,7 +80,7 @@ class Intake:
 
     def take(self, offset: int, piece: bytes) -> bool:
         """Bytes at `offset`; True if they were not too many. Raises Conflict."""
-        if self.whole:
+        if self.whole or self.refusal is not None:
             return True
         spool = self._spool
         limit = self.limit

@@ -39,12 +39,14 @@ class Held:
 
     `held`: stream offset below which its bytes are here. `complete`: that is all of it. `room`: the
     request is open, and so many bytes more are taken; its answer is awaited all the same. -1: not.
+    `taken`: all of this datagram's bytes are here, or were not needed.
     """
 
     held: int
     progress: bytes
     complete: bool = False
     room: int = -1
+    taken: bool = True
 
 
 @dataclass(frozen=True, slots=True)

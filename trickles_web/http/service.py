@@ -259,7 +259,8 @@ class Service:
             return Held(spool.held, encode(p))
         whole = p.request_start + reader.outcome.length
         if r.kind is Kind.UPLOAD:
-            return Held(min(whole, spool.held), encode(p), complete=True)
+            complete = isinstance(reader.outcome, Malformed) or not reader.outcome.streamed
+            return Held(min(whole, spool.held), encode(p), complete=complete)
         return self._begin(key, p, reader, spool.data, r, now, whole)
 
     # Running
@@ -312,7 +313,9 @@ class Service:
                 return Refuse(Code.CONFLICT)
         reader.take(data, p.request_start)
         again = Rerun(b"") if r.handed_on else FIRST_RUN
-        return self.runner.start(key, following, outcome, r, now, again)
+        answer = self.runner.start(key, following, outcome, r, now, again)
+        run = self.runner.kept(key, now)
+        return self._told(answer, run, r) if isinstance(run, Run) else answer
 
     def _may_not_run(
         self, key: Key, p: Progress, following: Progress, r: Redeemed, now: int, held: int
@@ -417,13 +420,17 @@ class Service:
         if r.kind is Kind.UPLOAD:
             if not run.open:
                 return Held(run.request_wanted, run.progress, complete=True)
-            return Held(intake.held, run.progress, room=run.tell_room()) if fits else PENDING
-        answer = self.runner.serve(self.runner.kept(run.key, now) or run, r, now)
+            return Held(intake.held, run.progress, room=run.tell_room(), taken=fits)
+        return self._told(self.runner.serve(self.runner.kept(run.key, now) or run, r, now), run, r)
+
+    @staticmethod
+    def _told(answer: Answer, run: Run, r: Redeemed) -> Answer:
+        """While no answer is there: how much more of an open request is taken, if that is new."""
         news = (r.request_bytes and not r.told) or run.owes_room
-        if isinstance(answer, Pending) and run.open and news:
-            r.told = True  # once; the rest of the answer is still awaited
-            return Held(intake.held, run.progress, room=run.tell_room())
-        return answer
+        if not (isinstance(answer, Pending) and run.open and news):
+            return answer
+        r.told = True
+        return Held(run.request_wanted, run.progress, room=run.tell_room())
 
     def _upload_again(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
         """Request bytes that were asked for again, or are late repeats."""

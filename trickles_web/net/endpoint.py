@@ -180,6 +180,7 @@ class Endpoint:
                 now,
                 complete=answer.complete,
                 room=answer.room,
+                taken=answer.taken,
             )
             self._send(reply, peer)
         elif isinstance(answer, Need):

@@ -30,7 +30,7 @@ from trickles_web.transport.kept import Kept
 from trickles_web.transport.opener import FlowStats
 from trickles_web.transport.refusals import Refusals
 from trickles_web.transport.rtt import RoundTrip
-from trickles_web.transport.upload import PROBE_ROOM, RequestStream, Uploader
+from trickles_web.transport.upload import RequestStream, Uploader
 from trickles_web.transport.wire import Code, Kind
 
 __all__ = ["Flow", "FlowStats"]
@@ -207,7 +207,7 @@ class Flow:
     def _take_on(self, held: int, room: int) -> None:
         """A server has the open request's bytes up to `held` for good, and takes more."""
         self._open, held = True, min(held, self._requests.end)
-        self._uploader.begin(held, held + max(room, PROBE_ROOM))
+        self._uploader.begin(held, held + room)
         self._requests.release(held)
 
     def _ack(self, ack: wire.Ack, now: float) -> None:

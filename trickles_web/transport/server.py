@@ -323,10 +323,12 @@ class Server:
         *,
         complete: bool = False,
         room: int = -1,
+        taken: bool = True,
     ) -> bytes | None:
         """ACK: request bytes held, and a continuation that is fresh and proves this address.
 
-        room: bytes of an open request that are taken beyond, -1 if it is not open.
+        room: bytes of an open request that are taken beyond, -1 if it is not open. taken: an UPLOAD
+        is here whole, so it need not come again.
         """
         c = redeemed.continuation or self._first(redeemed)
         end = c.response_end
@@ -343,7 +345,7 @@ class Server:
             request_wanted=held,
             response_end=end,
         )
-        numbers = (redeemed.number,) if redeemed.kind is Kind.UPLOAD else ()
+        numbers = (redeemed.number,) if taken and redeemed.kind is Kind.UPLOAD else ()
         blob = sealing.seal(self._keyring, refreshed, progress, len(progress))
         ack = wire.Ack(redeemed.flow, complete, held, room, numbers, blob)
         reply = wire.encode_ack(ack)

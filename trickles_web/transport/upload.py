@@ -51,6 +51,7 @@ class RequestStream:
 
     def read(self, start: int, stop: int) -> bytes:
         """For a datagram. Raises FlowError if they cannot be had any more."""
+        assert self.start <= start <= stop <= self.end, "bytes that are not kept"
         piece = self._kept.read(start, stop)
         if start <= self._sent < stop:
             # Now, as they are at hand: a long request is neither read twice nor hashed in one go.
@@ -109,22 +110,38 @@ class Uploader:
         self._held = RangeSet()
         self._next_number = 0
         self._next_offset = 0
-        self._limit = 0
+        self._limit = NO_LIMIT
         self._attempt = 0
         self._last_sent = 0.0
         self.active = False
 
     def begin(self, offset: int, limit: int = NO_LIMIT) -> None:
-        """A server holds the request up to `offset`, and waits for more, up to `limit`."""
-        done = not self._flights and not self._again and self._next_offset >= self._stream.end
-        if not self.active:
+        """A server holds the request up to `offset`, and waits for more, up to `limit`.
+
+        With a limit the request is open: what was held of it before, beyond `offset`, is not.
+        """
+        stream = self._stream
+        done = not self._flights and not self._again and self._next_offset >= stream.end
+        if not self.active or limit < NO_LIMIT == self._limit:
+            self.stop()
             self.active = True
             self._next_offset, self._limit = offset, limit
-        elif done and offset < self._stream.end:
+        elif done and offset < stream.end:
             # All was acknowledged, and is not held any more: soft state was lost.
-            self.needed(((offset, self._stream.end),))
-        self._limit = max(self._limit, limit)
-        self._held.add(self._stream.start, offset)
+            self.needed(((offset, stream.end),))
+        if self._limit < limit < NO_LIMIT:
+            self._have_room(limit)
+        self._held.add(stream.start, offset)
+
+    def _have_room(self, limit: int) -> None:
+        """What was sent as a probe, and perhaps not taken, has its place now."""
+        probes = [n for n, flight in self._flights.items() if flight.start >= self._limit]
+        for number in probes:
+            flight = self._flights.pop(number)
+            self._again.append((flight.start, flight.stop))
+        if probes:
+            self._attempt = 0
+        self._limit = limit
 
     def stop(self) -> None:
         """The request is whole, or the exchange over."""
@@ -132,6 +149,7 @@ class Uploader:
         self._flights.clear()
         self._again.clear()
         self._held.clear()
+        self._limit = NO_LIMIT
         self._attempt = 0
 
     def needed(self, ranges: tuple[tuple[int, int], ...]) -> None:
@@ -217,8 +235,11 @@ class Uploader:
     def _time_out(self) -> None:
         """RFC 9002 §6.2: silence says that everything in flight may be lost."""
         self._attempt = min(self._attempt + 1, 6)
-        self._again.extend((f.start, f.stop) for f in self._flights.values())
+        lost = [(flight.start, flight.stop) for flight in self._flights.values()]
+        self._again.extend(lost)
         self._flights.clear()
+        if min(lost)[0] >= self._limit:
+            return  # probes: there was no room for them, and that is no congestion
         self._recover = self._next_number - 1
         self._ssthresh = max(MINIMUM_WINDOW, self._window // 2)
         self._window = MINIMUM_WINDOW
@@ -227,18 +248,27 @@ class Uploader:
         stream = self._stream
         while self._again:
             start, stop = self._again.popleft()
-            start = max(start, stream.start)
-            missing = next(iter(self._held.missing(start, stop)), None) if start < stop else None
-            if missing is None:
-                continue
-            first, last = missing
-            piece_stop = min(first + room, last)
-            if piece_stop < stop:
-                self._again.appendleft((piece_stop, stop))
-            return first, piece_stop
-        end = min(stream.end, self._limit)
-        start = max(self._next_offset, stream.start)
-        if start < end:
-            self._next_offset = min(start + room, end)
-            return start, self._next_offset
-        return None
+            piece = self._piece(start, stop, room)
+            if piece is not None:
+                if piece[1] < stop:
+                    self._again.appendleft((piece[1], stop))
+                return piece
+            if next(self._held.missing(max(start, stream.start), stop), None) is not None:
+                self._next_offset = min(self._next_offset, start)  # its turn comes with more room
+        piece = self._piece(self._next_offset, stream.end, room)
+        if piece is not None:
+            self._next_offset = piece[1]
+        return piece
+
+    def _piece(self, start: int, stop: int, room: int) -> tuple[int, int] | None:
+        """The first bytes of [start, stop) that are not held and may be sent, up to `room`."""
+        first = max(start, self._stream.start)
+        missing = next(self._held.missing(first, stop), None)
+        if missing is None:
+            return None
+        first, last = missing
+        limit = self._limit
+        if first >= limit:
+            limit = max(limit, self._stream.start + PROBE_ROOM)
+        last = min(first + room, last, limit)
+        return (first, last) if first < last else None
