@@ -152,6 +152,18 @@ def test_an_upload_beyond_the_room_is_answered_but_not_taken() -> None:
     tell(story)
 
 
+def test_nothing_is_kept_for_an_address_that_proved_nothing() -> None:
+    async def story(site: Site, peer: Peer, app: Reading) -> None:
+        for kind in (Kind.UPLOAD, Kind.REQUEST):
+            redeemed = peer.redeemed(kind, peer.wanted, BODY[:500], validated=False)
+            answer = site.service.answer(redeemed, site.clock())
+            assert isinstance(answer, Held)
+            assert (answer.held, answer.complete) == (peer.wanted, False)
+            assert (answer.room, answer.taken) == (WINDOW, kind is Kind.REQUEST)
+
+    tell(story)
+
+
 def test_uploads_of_another_exchange_change_nothing() -> None:
     """Under continuations of the flow that name one before or after."""
 

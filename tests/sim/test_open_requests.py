@@ -171,6 +171,25 @@ def test_an_application_that_reads_nothing_for_minutes_is_no_dead_server(
     assert cluster.clock.now > 600
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_client_that_moves_goes_on(seed: int, tmp_path: Directory) -> None:
+    """To another port and to another host: there it proves its address first."""
+    draw = random.Random(seed)
+    cluster = Cluster(seed, answering, tmp_path, NETWORK, count=1 + seed % 3)
+    talker = Talker(cluster, [Talk(pieces(draw, 60, 3000), pause=0.05, answer_pause=0.01)])
+
+    def move(address: tuple[str, int]) -> None:
+        cluster.clients[address] = talker
+        talker.address = address
+
+    cluster.clock.after(0.5, lambda: move(("10.9.9.9", 5000)))
+    cluster.clock.after(1.0, lambda: move(("10.9.9.9", 6000)))
+    cluster.clock.after(1.5, lambda: move(("10.8.8.8", 6000)))
+    cluster.run(30)
+    assert (talker.flow.error, talker.answers.whole) == (None, 1)
+    assert cluster.clock.now > 2
+
+
 def kill_its_owner(cluster: Cluster, at: float) -> None:
     def kill() -> None:
         owner = cluster.owner()

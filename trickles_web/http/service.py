@@ -414,7 +414,9 @@ class Service:
     def _take(self, run: Run, intake: Intake, r: Redeemed, now: int) -> Answer:
         """More of an open request, or the question what came of it so far."""
         try:
-            fits = not r.request_bytes or run.take(r.request_offset, r.request_bytes)
+            fits = not r.request_bytes or (
+                r.validated and run.take(r.request_offset, r.request_bytes)
+            )
         except Conflict:
             return Refuse(Code.CONFLICT)
         if r.kind is Kind.UPLOAD:
