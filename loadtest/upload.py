@@ -12,9 +12,9 @@ import time
 from apps.large_files import MEGABYTE
 from loadtest.downloads import judge_logs
 from loadtest.owners import Owner, spooled, workers
-from loadtest.processes import LOOK_S, PATIENCE_S, Process, Replica, Stage, free_udp_port
+from loadtest.processes import PATIENCE_S, Process, Replica, Stage, free_udp_port
 from loadtest.report import Options, Report
-from loadtest.transfers import Transfer
+from loadtest.transfers import LOOK_S, Transfer
 from loadtest.uploading import expected_sha256
 
 
