@@ -52,14 +52,15 @@ class Receiving:
         # Nobody else can have what is sent for the first time, but for a copy made on the way: that
         # matters where nothing may run twice. For who proved no address, nobody is asked.
         first = not (p.owner or r.repeated or r.attempt) and r.request_bytes.startswith(SAFE_STARTS)
-        found = self._known(key, p, r, now, here=first or not r.validated)
+        spool = self._store.spool(key, now)
+        gathers = spool is not None and r.kind is Kind.UPLOAD
+        found = self._known(key, p, r, now, here=first or gathers or not r.validated)
         if found is not None:
             return found
         if not r.fresh and (r.repeated or r.kind is Kind.UPLOAD):
             p.doubtful = True
         if not (r.may_run or self._open_to_strangers):
             return self._not_yet(p, r)
-        spool = self._store.spool(key, now)
         if spool is not None or r.kind is Kind.UPLOAD or r.request_offset != p.request_start:
             return self._gather(key, p, r, now)
         reader = Reader(self._config)
