@@ -136,6 +136,7 @@ class Run(Growing):
         """The client is gone."""
         self.gone = True
         self.data = b""
+        self.part = None
         self._request.drop_body()
         self._host.grown(self)
         self._wake()
@@ -188,6 +189,7 @@ class Run(Growing):
             text="Internal Server Error",
         )
         self.base = self.p.response_start
+        self.part = None
         self._complete()
 
     async def receive(self) -> Message:
@@ -217,8 +219,7 @@ class Run(Growing):
                 chunk = message.get("body", b"")
                 if message.get("more_body", False):
                     state = state_of(message) if self._resumable else None
-                    self._write(self._framing.body(chunk))
-                    self._mark(state)
+                    self._write(self._framing.body(chunk), state)
                     await self._wait_for_room()
                 else:
                     self._write_last(chunk)
@@ -288,11 +289,12 @@ class Run(Growing):
             self.data += data
         self._complete()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, state: bytes | None = None) -> None:
         if self._head:
             self.data = bytearray(self._head)
             self._head_is_out(self._head)
         self.data += data
+        self._mark(state)
         self.allowed = self._host.grown(self)
         if self.parked >= 0 and not self._told:
             # Deferred: an application that is about to finish is answered as a whole.

@@ -34,6 +34,7 @@ from trickles_web.http.responses import (
     Refuse,
 )
 from trickles_web.http.scope import build_scope, full_path
+from trickles_web.state.store import EMPTY
 from trickles_web.transport.wire import Code
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ ANNOUNCE_AFTER_S = 0.010
 
 FIRST_FLIGHT = 8_192
 """Bytes: a safe response no larger, and done at once, is not worth telling others of."""
+
+APPENDED_AT_ONCE = 65_536
+"""Bytes: what is produced goes to the store in pieces of at least so many, because each costs some
+system calls. A response that is whole before the first piece goes there as a whole."""
 
 OUTCOME_UNKNOWN = ((b"trickles-outcome", b"unknown"),)
 
@@ -260,6 +265,7 @@ class Runner:
     def grown(self, run: Run) -> int:
         """Account for `run.size`; returns how many bytes it may hold that the client has not."""
         self.store.resized(run.key, run)
+        self._append(run, APPENDED_AT_ONCE)
         return SMALLEST_BUFFER if self.store.full else self.config.response_buffer_bytes
 
     def completed(self, run: Run, response: Finished | FileResponse) -> None:
@@ -268,10 +274,25 @@ class Runner:
         if self.store.response(run.key, now) is not run:
             return
         self.store.keep(run.key, response, now)
+        if run.part != EMPTY:
+            self._append(run, 1)
         if run.p.unsafe or run.announced or response.size > FIRST_FLIGHT:
-            published = response.published()
+            published = response.published(run.part or EMPTY)
             if published is not None:
                 self.store.publish(run.key, published, now)
+
+    def _append(self, run: Run, least: int) -> None:
+        """Let the store have what was produced since last time, if that is `least` bytes or more.
+
+        Of a checkpointed response others need nothing: they can go on with it.
+        """
+        part = run.part
+        if part is None or run.checkpoints is not None:
+            return
+        at = run.start + part.length
+        if run.available - at >= least:
+            piece = run.read(at, run.available)
+            run.part = self.store.append(run.key, part, piece, self.now())
 
     def _slow(self, run: Run) -> None:
         """The call takes its time: others should know of it before they start a second one."""

@@ -9,7 +9,7 @@ from typing import Any, Generic
 from trickles_web.state.backing import Disk
 from trickles_web.state.ledger import Claim, Entry, Ledger
 from trickles_web.state.spool import Spool
-from trickles_web.state.store import Key, Published, R
+from trickles_web.state.store import Key, Part, Published, R
 
 ENTRY_OVERHEAD = 512
 """Bytes that a kept response costs beside its own: object, key, place in the table."""
@@ -238,6 +238,10 @@ class MemoryStore(Generic[R]):
 
     def announce(self, key: Key, now: int) -> None:
         """There is nobody to tell."""
+
+    def append(self, key: Key, part: Part, piece: bytes, now: int) -> Part | None:
+        """There is nobody to keep it for."""
+        return None
 
     def publish(self, key: Key, response: Published, now: int) -> None:
         """There is nobody to tell."""
