@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trickles_web.http.host import Host
     from trickles_web.http.request import Request
     from trickles_web.http.scope import ASGIApp, Message, Scope
+    from trickles_web.state.prefixes import Prefix
     from trickles_web.state.store import Key
 
 BODY_CHUNK = 65_536
@@ -67,6 +68,7 @@ class Run(Growing):
         "heard",
         "hopeless",
         "parked",
+        "prefix",
         "scope",
         "stage",
         "stopping",
@@ -77,13 +79,14 @@ class Run(Growing):
         self,
         host: Host,
         key: Key,
+        prefix: Prefix,
         request: Request,
         scope: Scope,
         p: Progress,
         now: int,
         again: Rerun = FIRST_RUN,
     ) -> None:
-        """now: wall-clock ms."""
+        """prefix: of its client. now: wall-clock ms."""
         super().__init__(key, p, now // 1000)
         p.closes = request.closes
         self._host = host
@@ -98,6 +101,7 @@ class Run(Growing):
         self._closed: asyncio.Event | None = None
         self._room: asyncio.Event | None = None
         self._told = False
+        self.prefix = prefix
         self.scope = scope
         self.stage = Stage.EXPECTED
         self.allowed = host.config.response_buffer_bytes

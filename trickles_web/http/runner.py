@@ -33,7 +33,7 @@ from trickles_web.http.responses import (
     Pending,
     Refuse,
 )
-from trickles_web.http.scope import build_scope, full_path
+from trickles_web.http.scope import build_scope, full_path, network_of
 from trickles_web.state.store import EMPTY
 from trickles_web.transport.wire import Code
 
@@ -84,17 +84,16 @@ class Runner:
         self.config = config
         self.store = store
         self.files = Files(config.file_identity)
-        self.calls = Calls(self._tick)
+        self.calls = Calls(config.max_running, self._tick)
         self.lifespan = Lifespan(app, config.lifespan)
         self.server = server
         self.now = clock
         self._on_ready = on_ready
         self._random = random
 
-    @property
-    def full(self) -> bool:
-        """No more application calls for now."""
-        return len(self.calls.runs) >= self.config.max_running
+    def is_full_for(self, r: Redeemed) -> bool:
+        """No more application calls for now for this client."""
+        return self.calls.full_for(network_of(r))
 
     async def shutdown(self, grace_s: float) -> None:
         """Let running calls end within `grace_s` seconds, cancel the others, stop the app."""
@@ -112,7 +111,7 @@ class Runner:
             kept.heard = now
         return kept
 
-    def published(self, key: Key, now: int) -> KeptResponse | None:
+    def published(self, key: Key, r: Redeemed, now: int) -> KeptResponse | None:
         """What another process, perhaps a dead one, has left of this exchange."""
         found = self.store.published(key, now)
         if found is None:
@@ -135,7 +134,7 @@ class Runner:
                 found.name,
                 found.failed,
             )
-        self.store.keep(key, response, now)
+        self.store.keep(key, response, now, network_of(r))
         return response
 
     def start(
@@ -158,11 +157,11 @@ class Runner:
             None if checkpoint is None else checkpoint.state,
         )
         p.owner = self.store.owner
-        run = Run(self, key, request, scope, p, now, again)
+        run = Run(self, key, network_of(r), request, scope, p, now, again)
         if checkpoint is not None:
             run.go_on(again.offset, checkpoint.encode(), edition_of(self._token()))
         self.store.close_spool(key)
-        self.store.keep(key, run, now)
+        self.store.keep(key, run, now, run.prefix)
         self.calls.start(run, self.app, self._done)
         if self.store.owner and run in self.calls.runs:
             self.calls.later(ANNOUNCE_AFTER_S, lambda: self._slow(run))
@@ -198,7 +197,7 @@ class Runner:
         p.response_end = p.response_start + len(data)
         response = Finished(key, p, encode(p), data, p.response_start, now // 1000, name)
         self.store.close_spool(key)
-        self.store.keep(key, response, now)
+        self.store.keep(key, response, now, network_of(r))
         return self.serve(response, r, now)
 
     def busy(self, key: Key, p: Progress, request: Request, r: Redeemed, now: int) -> Answer:
@@ -266,14 +265,16 @@ class Runner:
         """Account for `run.size`; returns how many bytes it may hold that the client has not."""
         self.store.resized(run.key, run)
         self._append(run, APPENDED_AT_ONCE)
-        return SMALLEST_BUFFER if self.store.full else self.config.response_buffer_bytes
+        return (
+            SMALLEST_BUFFER if self.store.full_for(run.key) else self.config.response_buffer_bytes
+        )
 
     def completed(self, run: Run, response: Finished | FileResponse) -> None:
         """Keep the response in place of the run, unless the store has lost that meanwhile."""
         now = self.now()
         if self.store.response(run.key, now) is not run:
             return
-        self.store.keep(run.key, response, now)
+        self.store.keep(run.key, response, now, run.prefix)
         if run.part != EMPTY:
             self._append(run, 1)
         if run.p.unsafe or run.announced or response.size > FIRST_FLIGHT:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from trickles_web.http.proxy_headers import apply, trusted
+from trickles_web.state.prefixes import Prefix, prefix_of
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
     from trickles_web.http.request import Request
+    from trickles_web.transport.redeemed import Redeemed
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -67,3 +69,8 @@ def full_path(scope: Scope) -> str:
     if scope["query_string"]:
         return f"{path}?{scope['query_string'].decode('ascii')}"
     return path
+
+
+def network_of(r: Redeemed) -> Prefix:
+    """What shares caps, and room in the store, with the client of this datagram."""
+    return prefix_of(r.address[0])

@@ -153,7 +153,7 @@ class Service:
             return Forward(sealed)
         if not self.store.knows(key, now):
             return PENDING
-        found = self.runner.published(key, now)
+        found = self.runner.published(key, r, now)
         if found is not None:
             return found
         owner = self.store.elsewhere(key) if r.hops < MOST_HOPS else 0
@@ -280,7 +280,7 @@ class Service:
         if isinstance(outcome, Malformed):
             outcome.log()
             return self.runner.page(key, following, outcome.status, r, now, closes=True)
-        if self.runner.full:
+        if self.runner.is_full_for(r):
             return self.runner.busy(key, following, outcome, r, now)
         if not outcome.safe:
             claim = self.store.claim(key, reader.name, now)

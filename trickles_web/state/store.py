@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from trickles_web.state.ledger import Claim, Entry
+    from trickles_web.state.prefixes import Prefix
     from trickles_web.state.spool import Spool
 
 MOST_APPENDED = 16 << 20
@@ -103,17 +104,22 @@ class Store(Protocol, Generic[R]):
     owner: int
     """32-bit random name of this process among those that share the store; 0: it is not shared."""
 
-    @property
-    def full(self) -> bool:
-        """No room even after eviction: running responses should wait for their clients."""
+    def full_for(self, key: Key) -> bool:
+        """The running response to `key` should wait for its client.
+
+        There is no room even after eviction, or its prefix has more than half of it; loopback may.
+        """
         ...
 
     def response(self, key: Key, now: int) -> R | None:
         """The response to `key`, running or finished."""
         ...
 
-    def keep(self, key: Key, response: R, now: int) -> None:
-        """Hold `response` in place of what the key had. Finished ones may go at any time."""
+    def keep(self, key: Key, response: R, now: int, prefix: Prefix = None) -> None:
+        """Hold `response` in place of what the key had. Finished ones may go at any time.
+
+        prefix: of the client. What is too much goes from the prefix that holds most.
+        """
         ...
 
     def resized(self, key: Key, response: R) -> None:
@@ -128,8 +134,8 @@ class Store(Protocol, Generic[R]):
         """The request bytes held for `key`."""
         ...
 
-    def open_spool(self, key: Key, start: int, now: int) -> Spool:
-        """The same, made if it is not there: from stream offset `start` on."""
+    def open_spool(self, key: Key, start: int, now: int, prefix: Prefix = None) -> Spool:
+        """The same, made if it is not there: from stream offset `start` on, for such a client."""
         ...
 
     def write(self, key: Key, spool: Spool, offset: int, piece: bytes, limit: int) -> None:
