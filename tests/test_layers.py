@@ -55,7 +55,15 @@ SANS_IO_COUSINS = {
 }
 """Other doors to the same things."""
 
-ASYNCIO_IN_HTTP = {"asgi.py", "calls.py", "digests.py", "lifespan.py", "wsgi.py"}
+ASYNCIO_IN_HTTP = {
+    "asgi.py",
+    "calls.py",
+    "digests.py",
+    "lifespan.py",
+    "run.py",
+    "websocket.py",
+    "wsgi.py",
+}
 """The ASGI host, and hashing in threads; parsers, framing and progress are asyncio-free."""
 
 

@@ -76,14 +76,32 @@ class HttpConfig:
     """After this long the application is asked again whether a file may be served."""
     file_identity: str = "stat"
     """What names a file's version: size and mtime (`stat`), or its `content`, if mtimes differ."""
+    request_buffering: bool = True
+    """An application is called for a whole request. False: for its head, and takes its body as it
+    comes; no other process can go on with that."""
     http: str = "auto"
     """What parses request heads: `h11`, `httptools`, or the latter where it is installed."""
+    ws: str = "auto"
+    """What speaks WebSocket: `wsproto`, `none`, or the former where it is installed."""
+    ws_max_bytes: int = 16 << 20
+    """Largest message of a WebSocket."""
+    ws_per_message_deflate: bool = True
+    never_rerun: tuple[str, ...] = ()
+    """Paths, as `fnmatch` patterns, where every method may change something: runs at most once.
+
+    By a claim before the call, as for POST. Nothing less would do: only a claim tells of a call
+    whose process died before anything was answered, and a HELLO can be copied on its way. So it
+    costs a claim for each request, a round trip for the first one of a flow, and checkpoints.
+    """
     lifespan: str = "auto"
     root_path: str = ""
     proxy_headers: bool = True
     """X-Forwarded-Proto and X-Forwarded-For change scheme and client, if the client is trusted."""
     forwarded_allow_ips: str = "127.0.0.1"
-    """Which clients are: addresses, networks and names with commas between, or `*`."""
+    """Which clients are: addresses, networks and names with commas between, or `*`.
+
+    Gateways among them are believed for whom they speak, with `proxy_headers` or without.
+    """
     server_header: bool = True
     date_header: bool = True
     access_log: bool = True

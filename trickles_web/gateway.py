@@ -25,13 +25,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from trickles_web.client.sockets import Remote, resolve
+from trickles_web.client.sockets import Remote, SocketAddress, resolve
 from trickles_web.client.streams import default_tokens
 from trickles_web.client.tokens import TokenStore
 from trickles_web.client.transport import FlowTransport, connect
 from trickles_web.client.url import join_authority
 from trickles_web.config import ClientConfig
 from trickles_web.errors import BindError, UsageError
+from trickles_web.transport.origin import pack_origin
 
 logger = logging.getLogger("trickles.gateway")
 
@@ -58,23 +59,26 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class _Inbound(asyncio.Protocol):
-    """The TCP side of one connection. The flow opens with the client's first bytes, not before."""
+    """The TCP side of one connection. The flow opens with the client's first bytes, not before.
 
-    __slots__ = ("flow", "gateway", "half_closed", "linger", "peer", "tcp")
+    `peer`: the address from `accept`, not from the socket: who resets at once has none any more,
+    and a request that came from nowhere would count as the gateway's own.
+    """
 
-    def __init__(self, gateway: Gateway) -> None:
+    __slots__ = ("flow", "gateway", "half_closed", "linger", "origin", "peer", "tcp")
+
+    def __init__(self, gateway: Gateway, peer: SocketAddress) -> None:
         self.gateway = gateway
+        self.peer = join_authority(peer[0], peer[1])
+        self.origin = pack_origin(peer[0], peer[1])
         self.tcp: asyncio.Transport | None = None
         self.flow: FlowTransport | None = None
         self.linger: asyncio.TimerHandle | None = None
         self.half_closed = False
-        self.peer = "?"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.tcp = cast(asyncio.Transport, transport)
         self.tcp.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        peer = transport.get_extra_info("peername")
-        self.peer = join_authority(peer[0], peer[1]) if peer else "?"
         _prepare(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
@@ -289,14 +293,14 @@ class Gateway:
                 self._accept_off()  # until a connection is forgotten
                 return
             try:
-                sock, _ = listener.accept()
+                sock, peer = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 self._pause_accepting(error)
                 return
             sock.setblocking(False)
-            self._take(sock)
+            self._take(sock, peer)
 
     def _pause_accepting(self, error: OSError) -> None:
         """Out of descriptors or memory: trying again at once would only spin."""
@@ -304,8 +308,8 @@ class Gateway:
         self._accept_off()
         self._retry = self._loop.call_later(ACCEPT_PAUSE_S, self._accept_on)
 
-    def _take(self, sock: socket.socket) -> None:
-        inbound = _Inbound(self)
+    def _take(self, sock: socket.socket, peer: SocketAddress) -> None:
+        inbound = _Inbound(self, peer)
         self._connections.add(inbound)
         task = self._loop.create_task(self._adopt(inbound, sock))
         self._opening.add(task)
@@ -322,7 +326,11 @@ class Gateway:
         """A flow to the server for this connection. Raises ConnectError or OSError."""
         assert self._remote is not None, "start() comes first"
         return connect(
-            self._remote, _Outbound(inbound), config=self.config.client, tokens=self._tokens
+            self._remote,
+            _Outbound(inbound),
+            config=self.config.client,
+            tokens=self._tokens,
+            origin=inbound.origin,
         )
 
     def forget(self, inbound: _Inbound) -> None:

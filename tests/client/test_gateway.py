@@ -23,6 +23,7 @@ from trickles_web.cli.gateway import affordable
 from trickles_web.client.tokens import TokenStore
 from trickles_web.config import ClientConfig
 from trickles_web.gateway import Gateway, GatewayConfig
+from trickles_web.transport.origin import pack_origin
 
 HOST = "127.0.0.1"
 COMMAND = [sys.executable, "-W", "error", "-m", "trickles_web.cli.gateway"]
@@ -221,6 +222,23 @@ def test_a_connection_without_a_request_makes_no_flow(run: Run[Any], mute: socke
             [inbound] = gateway._connections
             assert inbound.flow is None
             writer.write_eof()
+            await until(gateway, 0)
+
+    run(main())
+
+
+def test_a_client_that_has_reset_is_still_known(run: Run[Any], mute: socket.socket) -> None:
+    """Its socket has no peer any more; a request from nobody would count as the gateway's own."""
+
+    async def main() -> None:
+        async with gateway_to(mute.getsockname()[1]) as gateway:
+            with socket.create_connection(gateway.addresses[0]) as client:
+                address = client.getsockname()
+                client.sendall(get("/"))
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            gateway._accept(gateway._listeners[0])
+            [inbound] = gateway._connections
+            assert inbound.origin == pack_origin(*address)
             await until(gateway, 0)
 
     run(main())

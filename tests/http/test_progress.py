@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +46,8 @@ def responding(draw: st.DrawFn) -> Progress:
     p = Progress(draw(words), start, response, Phase.RESPONDING, draw(st.booleans()))
     p.request_end = p.held = start + draw(st.integers(0, 2**32 - 1))
     p.origin = draw(origins)
-    p.open = draw(st.booleans())
+    p.streamed = draw(st.booleans())
+    p.head_only = draw(st.booleans())
     p.reruns = draw(st.integers(0, 3))
     p.kind = draw(st.sampled_from(Body))
     p.closes = draw(st.booleans())
@@ -56,7 +59,8 @@ def responding(draw: st.DrawFn) -> Progress:
         p.response_end = draw(st.one_of(st.just(-1), st.integers(response, 2**61 + response)))
         p.reproducible = draw(st.booleans())
         p.response_check = draw(st.binary(min_size=4, max_size=4))
-        page = st.builds(Page, st.integers(400, 599), st.booleans(), st.booleans())
+        statuses = st.sampled_from([status.value for status in HTTPStatus if status >= 400])
+        page = st.builds(Page, statuses, st.booleans())
         p.page = draw(st.none() | page)
     elif p.kind is Body.FILE:
         p.validator = draw(st.binary(min_size=8, max_size=8))
@@ -129,6 +133,16 @@ def test_an_offset_costs_bytes_only_where_there_is_one() -> None:
     p.offset = 1
     assert len(encode(p)) == 46 + 16 + 5 + 8
     assert decode(encode(p)).offset == 1
+
+
+@pytest.mark.parametrize("status", [0, 200, 399, 499, 600, 2**15 - 1])
+def test_pages_that_no_server_has(status: int) -> None:
+    p = Progress(phase=Phase.RESPONDING, kind=Body.MEMORY, edition=1, request_digest=b"12345678")
+    p.page = Page(404, True)
+    assert decode(encode(p)).page == p.page
+    p.page = Page(status)
+    with pytest.raises(ProgressError):
+        decode(encode(p))
 
 
 @pytest.mark.parametrize("offset", [0, 2**62 - 100, 2**64 - 1])

@@ -60,7 +60,7 @@ def test_bodies(data: bytes) -> None:
         reader = Reader(config)
         outcome = reader.read(data)
         assert isinstance(outcome, Request)
-        reader.take(data)
+        reader.take(data, 0)
         assert outcome.body == b"abc"
 
 

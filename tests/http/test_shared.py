@@ -7,14 +7,16 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from tests.http.apps import get, read_body
-from tests.http.peer import Clock, Peer, RefusedByServer, Site, body_of, limits
+from tests.http.peer import QUIET, Clock, Peer, RefusedByServer, Site, body_of, limits
 from tests.state.redis_server import RedisServer, redis_server
+from trickles_web.config import HttpConfig
 from trickles_web.http.progress import Progress, encode
 from trickles_web.http.responses import Forward, Held
 from trickles_web.http.runner import KeptResponse
@@ -31,8 +33,15 @@ def post(name: str, body: bytes = b"abc") -> bytes:
 class Group:
     """Processes that share a store. One can die, and another is started in its place."""
 
-    def __init__(self, app: ASGIApp, where: Path | RedisServer, count: int = 3) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        where: Path | RedisServer,
+        count: int = 3,
+        config: HttpConfig = QUIET,
+    ) -> None:
         self.app = app
+        self.config = config
         self.where = where
         self.clock = Clock()
         self.others: dict[int, Site] = {}
@@ -63,7 +72,12 @@ class Group:
     async def _start(self) -> Site:
         self.started += 1
         site = Site(
-            self.app, seed=self.started, clock=self.clock, open=self._open, others=self.others
+            self.app,
+            self.config,
+            seed=self.started,
+            clock=self.clock,
+            open=self._open,
+            others=self.others,
         )
         if isinstance(site.store, RedisStore):
             site.store.found = site.on_ready
@@ -193,6 +207,29 @@ def test_a_running_call_has_one_owner(where: Path | RedisServer, request_bytes: 
             answers = {await first, await second, await third}
             assert len(answers) == 1
             assert sum(app.count.values()) == 1
+
+    asyncio.run(main())
+
+
+def test_copies_made_on_the_way_run_once_where_that_is_asked_for(
+    where: Path | RedisServer,
+) -> None:
+    """No copy says that it is one, and each comes to another process."""
+
+    async def main() -> None:
+        app = Executions()
+        app.go_on.clear()
+        group = Group(app, where, config=replace(QUIET, never_rerun=("/slow",)))
+        async with group as sites:
+            tasks = []
+            for site in sites:
+                tasks.append(asyncio.create_task(group.peer(site).exchange(get("/slow"))))
+                await until(lambda: app.count["/slow"] == 1)
+            await asyncio.sleep(0)
+            app.go_on.set()
+            answers = {await task for task in tasks}
+            assert len(answers) == 1
+            assert app.count == {"/slow": 1}
 
     asyncio.run(main())
 

@@ -22,7 +22,8 @@ from trickles_web.net.parking import Parking
 from trickles_web.net.server import Config, Server
 from trickles_web.net.udp import DRAIN_DATAGRAMS
 from trickles_web.transport.flow import Flow
-from trickles_web.transport.wire import Kind, kind_of
+from trickles_web.transport.origin import pack_origin
+from trickles_web.transport.wire import Kind, flow_of, kind_of
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 
@@ -34,10 +35,12 @@ class App:
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.called = self.disconnected = 0
+        self.clients: list[tuple[str, int]] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "http"
         self.called += 1
+        self.clients.append(scope["client"])
         digest, more = hashlib.sha256(), True
         while more:
             message = await receive()
@@ -190,8 +193,8 @@ def raw_socket(address: tuple[str, int]) -> socket.socket:
     return sock
 
 
-def new_flow() -> Flow:
-    flow = Flow(os.urandom(8), ClientConfig(), time.monotonic())
+def new_flow(origin: bytes = b"") -> Flow:
+    flow = Flow(os.urandom(8), ClientConfig(), time.monotonic(), origin=origin)
     flow.write(REQUEST)
     return flow
 
@@ -253,6 +256,32 @@ def test_under_load_strangers_get_the_short_reply(tmp_path: Path) -> None:
                 assert max(map(len, replies)) <= 1200
                 assert app.called == 0  # no code runs for who has proved nothing
             assert (await exchange(address)).endswith(EMPTY)
+
+    run(main())
+
+
+def test_the_short_reply_knows_for_whom_a_gateway_speaks(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = App()
+        async with served(app, tmp_path) as (endpoint, address):
+            with raw_socket(address) as client:
+                clients = [
+                    ("192.0.2.9", port) for port in range(DRAIN_DATAGRAMS * (LOADED_AFTER + 3))
+                ]
+                flows = {flow.id: flow for flow in (new_flow(pack_origin(*c)) for c in clients)}
+                for flow in flows.values():
+                    client.send(flow.transmit(time.monotonic())[0])
+                while not all(flow.eof for flow in flows.values()):
+                    await asyncio.sleep(0.001)
+                    now = time.monotonic()
+                    for reply in waiting(client):
+                        flows[flow_of(reply)].receive(reply, now)
+                    for flow in flows.values():
+                        assert flow.error is None
+                        for datagram in flow.transmit(now):
+                            client.send(datagram)
+                assert endpoint.counters()["short reply under load"] > 0
+                assert set(app.clients) == set(clients)
 
     run(main())
 

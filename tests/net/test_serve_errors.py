@@ -39,6 +39,9 @@ def fails(process: Running, code: int, *parts: str) -> None:
         ((HELLO, "--host", "192.0.2.7"), 1, "choose another --host"),
         ((HELLO, "--loop", "trio"), 2, "trio"),
         ((HELLO, "--no-such-option"), 2, "--no-such-option"),
+        ((HELLO, "--rerun", "always"), 2, "'safe', 'never'"),
+        ((HELLO, "--never-rerun", "/ok", "--never-rerun", "admin/*"), 2, "as in '/admin/*'"),
+        ((HELLO, "--never-rerun", ""), 2, "--never-rerun: no path matches ''"),
         ((HELLO, "--gateway", "8080", "--port", "0"), 1, "HOST:PORT"),
         (("--static", "/no/such/directory", "--port", "0"), 1, "no such directory"),
         ((HELLO, "--secret-file", "/no/such/file", "--port", "0"), 1, "openssl rand"),
@@ -107,7 +110,12 @@ def test_a_secret_in_the_environment_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_help_and_version() -> None:
-    for option, expected in (("--version", trickles_web.__version__), ("--help", "--secret-file")):
+    for option, expected in (
+        ("--version", trickles_web.__version__),
+        ("--help", "--secret-file"),
+        ("--help", "--never-rerun GLOB"),
+        ("--help", "--rerun [safe|never]"),
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "trickles_web.cli.serve", option],
             cwd=ROOT,

@@ -27,7 +27,7 @@ def chained(before: bytes, number: int, run: bytes) -> bytes:
 class Made:
     """A transport.Response: what one run has made by now."""
 
-    closes = False
+    open = closes = False
     authorised_at = 0
 
     def __init__(self, world: World, p: Progress, spacing: int, note: Note | None) -> None:

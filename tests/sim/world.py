@@ -62,7 +62,7 @@ class Progress(NamedTuple):
 class Answerable:
     """A transport.Response: bytes follow from the progress alone."""
 
-    closes = False
+    open = closes = False
     authorised_at = 0
 
     def __init__(self, progress: Progress, available: int) -> None:

@@ -38,7 +38,7 @@ class Bytes:
     progress = b"progress"
     start = 0
     request_wanted = 5
-    closes = False
+    open = closes = False
     authorised_at = 0
     edition = 9
 

@@ -79,7 +79,7 @@ def test_a_continuation_whose_numbers_end_past_32_bits_must_not_raise() -> None:
     """The client packs `stop` = burst + length into 32 bits when it comes back with it."""
     client = flow()
     blob = readable(burst=(1 << 32) - 1, stop=(1 << 32) + 9)
-    client.receive(wire.encode_ack(wire.Ack(FLOW, False, 0, (), blob)), 0.1)
+    client.receive(wire.encode_ack(wire.Ack(FLOW, False, 0, -1, (), blob)), 0.1)
     drive(client)
 
 
@@ -87,7 +87,7 @@ def test_a_continuation_too_long_for_a_datagram_must_not_raise() -> None:
     """No room for request bytes is a negative room: offsets go down, below zero."""
     client = flow(b"x" * 5000)
     blob = readable() + bytes(1500)
-    client.receive(wire.encode_ack(wire.Ack(FLOW, False, 100, (), blob)), 0.1)
+    client.receive(wire.encode_ack(wire.Ack(FLOW, False, 100, -1, (), blob)), 0.1)
     client.transmit(0.1)
     drive(client)
 

@@ -28,6 +28,7 @@ from trickles_web.transport.epochs import Epoch
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.nonces import nonces
 from trickles_web.transport.note import Note
+from trickles_web.transport.origin import pack_origin
 from trickles_web.transport.wire import OPEN_END, Ack, Data, Earlier, Kind, Request
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
@@ -38,6 +39,7 @@ u32, u64 = st.integers(0, 0xFFFF_FFFF), st.integers(0, (1 << 64) - 1)
 offsets = st.integers(0, OPEN_END - 1)
 blobs = st.binary(max_size=300)
 digests = st.one_of(st.none(), st.binary(min_size=8, max_size=8).filter(any))
+origins = st.sampled_from([b"", b"\xc0\0\2\7\x12\x34", bytes(range(18))])
 
 
 @st.composite
@@ -91,7 +93,7 @@ def encode_data(d: Data) -> bytes:
 # ---- round trips
 
 
-@given(st.builds(wire.Hello, flows, u8, u16, blobs, blobs), st.integers(0, 1500))
+@given(st.builds(wire.Hello, flows, u8, u16, blobs, blobs, origins), st.integers(0, 1500))
 def test_hello(message: wire.Hello, pad_to: int) -> None:
     datagram = wire.encode_hello(message, pad_to)
     assert len(datagram) >= pad_to
@@ -127,7 +129,12 @@ def test_data(message: Data) -> None:
     assert len(datagram) - len(message.payload) - carried == wire.DATA_HEADER_BYTES
 
 
-@given(st.builds(Ack, flows, st.booleans(), u64, st.lists(u32, max_size=255).map(tuple), blobs))
+rooms = st.just(-1) | u32
+
+
+@given(
+    st.builds(Ack, flows, st.booleans(), u64, rooms, st.lists(u32, max_size=255).map(tuple), blobs)
+)
 def test_ack(message: Ack) -> None:
     assert wire.decode_ack(wire.encode_ack(message)) == message
 
@@ -154,10 +161,11 @@ def test_refused(message: wire.Refused) -> None:
     assert wire.decode_refused(wire.encode_refused(message)) == message
 
 
-@given(flows, blobs)
-def test_room_is_what_fits(flow: bytes, continuation: bytes) -> None:
+@given(flows, blobs, origins)
+def test_room_is_what_fits(flow: bytes, continuation: bytes, origin: bytes) -> None:
     size = 1200
-    hello = wire.Hello(flow, 0, 0, continuation, b"x" * wire.hello_room(continuation, size))
+    hello = wire.Hello(flow, 0, 0, continuation, b"", origin)
+    hello = hello._replace(request=b"x" * wire.hello_room(hello, size))
     assert len(wire.encode_hello(hello, 0)) == size
     upload = wire.Upload(
         flow, 0, 0, None, continuation, b"x" * wire.upload_room(continuation, size)
@@ -226,7 +234,7 @@ def test_every_truncation_is_an_error(kind: Kind) -> None:
     if kind is Kind.DATA:
         payload = len(message.payload)
     elif kind is Kind.HELLO:
-        payload = wire.hello_room(message.token, len(datagram)) - len(message.request)
+        payload = wire.hello_room(message, len(datagram)) - len(message.request)
     for length in range(len(datagram) - payload):
         assert decode(datagram[:length]) is None
 
@@ -237,6 +245,13 @@ def test_trailing_bytes_are_an_error(kind: Kind) -> None:
     decoded = decode(datagram)
     # Behind a HELLO, and a REQUEST that says so, there is padding; behind DATA, payload.
     assert (decoded is not None) == (kind in (Kind.HELLO, Kind.DATA))
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 7, 16, 17, 19, 255])
+def test_an_origin_is_of_one_of_two_lengths(length: int) -> None:
+    message = wire.Hello(FLOW, 0, 0, b"token", b"request", bytes(length))
+    with pytest.raises(WireError):
+        wire.decode_hello(wire.encode_hello(message, 1200))
 
 
 def test_counts_beyond_the_limits_are_errors() -> None:
@@ -303,6 +318,7 @@ def sealed_note() -> bytes:
 
 
 FLOW, BLOB = b"flow-id.", bytes(range(40))
+ORIGIN = pack_origin("192.0.2.9", 4660)
 REQUEST = Request(
     FLOW, False, True, False, 0, 1452, 0xAABBCCDDEEFF0011, 0x61626364, 485, 481, 123_456, BLOB,
     ((123_456, 130_000), (200_000, OPEN_END)), (Earlier(470, 475, ((99_000, 99_500),)),),
@@ -324,7 +340,8 @@ def _datagrams() -> dict[str, bytes]:
         "upload": wire.encode_upload(wire.Upload(flow, 9, 1100, b"digest.8", blob, b"body")),
         "cancel": wire.encode_cancel(wire.Cancel(flow, blob)),
         "data": encode_data(DATA),
-        "ack": wire.encode_ack(Ack(flow, True, 1104, (7, 9), blob)),
+        "ack": wire.encode_ack(Ack(flow, True, 1104, -1, (7, 9), blob)),
+        "ack-open": wire.encode_ack(Ack(flow, False, 1104, 65_536, (7, 9), blob)),
         "need": wire.encode_need(flow, [(18, 1100), (2200, 3300)]),
         "wait": wire.encode_wait(wire.Wait(flow, 3, 0x25262728, 486, 250)),
         "refused": wire.encode_refused(wire.Refused(flow, wire.Code.TOO_SOON, 40, b"hash-of8")),
@@ -338,6 +355,9 @@ def known_answers() -> dict[str, bytes]:
     keys = keyring().current(NOW)
     values = nonces(keys, CONTINUATION.epoch.key, 481, 486)
     return DATAGRAMS | {
+        "hello-origin": wire.encode_hello(
+            wire.Hello(FLOW, 1, 1452, BLOB, b"GET / HTTP/1.1\r\n\r\n", ORIGIN), 1200
+        ),
         "continuation": sealed(),
         "note": sealed_note(),
         "data-noted": encode_data(
@@ -412,8 +432,10 @@ ABOUT = {
     "continuation": "sealed with secret 00..1f, service 'vectors', random bytes 00 01 02 ...",
     "nonces": "of packets 481 to 485 of that continuation's epoch, 8 bytes each",
     "note": "joins 123000, firm 123456, b'state', for the incarnation of that continuation",
+    "hello-origin": "one HELLO datagram of a gateway, for 192.0.2.9 port 4660",
     "data-noted": "one DATA datagram with a note",
     "request-noted": "one REQUEST datagram with a note",
+    "ack-open": "one ACK of a request that is open",
     "keys": "AES of a zero block; identities l and g; address tag of 192.0.2.7",
 }
 

@@ -11,6 +11,7 @@ import click
 
 import trickles_web
 from trickles_web.errors import UsageError
+from trickles_web.http.request import check_globs
 from trickles_web.net import logs
 from trickles_web.net.server import Config, Server
 from trickles_web.net.supervisor import Supervisor
@@ -24,6 +25,17 @@ def _bytes(context: click.Context, option: click.Parameter, text: str) -> int:
     if match is None:
         raise click.BadParameter(f"{text!r}: give bytes, such as 500000, 16M or 2G")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def _globs(
+    context: click.Context, option: click.Parameter, globs: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Patterns that some path can match."""
+    try:
+        check_globs(globs)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+    return globs
 
 
 @click.command(
@@ -131,6 +143,35 @@ def _bytes(context: click.Context, option: click.Parameter, text: str) -> int:
     help="HTTP parser implementation.",
 )
 @click.option(
+    "--ws",
+    type=click.Choice(["auto", "wsproto", "none"]),
+    default="auto",
+    show_default=True,
+    help="WebSocket protocol implementation.",
+)
+@click.option(
+    "--ws-max-size",
+    default="16M",
+    show_default=True,
+    metavar="BYTES",
+    callback=_bytes,
+    help="Largest WebSocket message, in bytes or with K, M or G.",
+)
+@click.option(
+    "--ws-per-message-deflate",
+    type=bool,
+    default=True,
+    show_default=True,
+    help="WebSocket per-message-deflate compression.",
+)
+@click.option(
+    "--request-buffering/--no-request-buffering",
+    default=True,
+    show_default=True,
+    help="Call the application when a request is whole, or as soon as its head is here: "
+    "then it reads the body as it comes, and cannot outlive its process.",
+)
+@click.option(
     "--proxy-headers/--no-proxy-headers",
     default=True,
     show_default=True,
@@ -139,8 +180,9 @@ def _bytes(context: click.Context, option: click.Parameter, text: str) -> int:
 @click.option(
     "--forwarded-allow-ips",
     metavar="LIST",
-    help="Addresses, networks or names of proxies whose headers are believed, with commas between; "
-    "'*' for all.  [default: $FORWARDED_ALLOW_IPS, or 127.0.0.1]",
+    help="Addresses, networks or names of proxies whose headers are believed, and of gateways that "
+    "are believed for whom they speak, with commas between; '*' for all.  "
+    "[default: $FORWARDED_ALLOW_IPS, or 127.0.0.1]",
 )
 @click.option(
     "--store",
@@ -163,6 +205,22 @@ def _bytes(context: click.Context, option: click.Parameter, text: str) -> int:
     metavar="BYTES",
     callback=_bytes,
     help="Largest request body, in bytes or with K, M or G; larger ones are answered with 413.",
+)
+@click.option(
+    "--never-rerun",
+    multiple=True,
+    metavar="GLOB",
+    callback=_globs,
+    help="Requests whose path matches run at most once, whatever their method. Give it more than "
+    "once, or several in the environment with spaces between.",
+)
+@click.option(
+    "--rerun",
+    type=click.Choice(["safe", "never"]),
+    default="safe",
+    show_default=True,
+    help="Which requests run again if their process dies before the response is out: those that "
+    "change nothing (GET, HEAD, OPTIONS, TRACE), or none, as with --never-rerun '*'.",
 )
 @click.option(
     "--file-identity",
@@ -195,11 +253,17 @@ def serve(
     factory: bool,
     threads: int,
     http: str,
+    ws: str,
+    ws_max_size: int,
+    ws_per_message_deflate: bool,
+    request_buffering: bool,
     proxy_headers: bool,
     forwarded_allow_ips: str | None,
     store: str,
     peer: str | None,
     limit_request_body: int,
+    never_rerun: tuple[str, ...],
+    rerun: str,
     file_identity: str,
     child: str | None,
 ) -> int:
@@ -223,11 +287,17 @@ def serve(
         factory=factory,
         threads=threads,
         http=http,
+        ws=ws,
+        ws_max_size=ws_max_size,
+        ws_per_message_deflate=ws_per_message_deflate,
+        request_buffering=request_buffering,
         proxy_headers=proxy_headers,
         forwarded_allow_ips=forwarded_allow_ips,
         store=store,
         peer=peer,
         limit_request_body=limit_request_body,
+        never_rerun=never_rerun,
+        rerun=rerun,
         file_identity=file_identity,
         log_level=log_level,
         access_log=access_log,

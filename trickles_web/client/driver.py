@@ -43,6 +43,7 @@ class Driver:
         config: ClientConfig,
         tokens: TokenStore,
         local_addr: tuple[str, int] | None,
+        origin: bytes,
     ) -> None:
         """Open the socket. Nothing is sent: the first datagram carries the first bytes written.
 
@@ -70,6 +71,7 @@ class Driver:
             config,
             monotonic(),
             token=tokens.get(remote.host, remote.port),
+            origin=origin,
             loopback=remote.loopback,
             kept=self._kept,
         )

@@ -38,6 +38,7 @@ class FlowTransport(asyncio.Transport):
         config: ClientConfig,
         tokens: TokenStore,
         local_addr: tuple[str, int] | None = None,
+        origin: bytes = b"",
     ) -> None:
         """Raises ConnectError if no address of the server has a route."""
         super().__init__()
@@ -52,7 +53,13 @@ class FlowTransport(asyncio.Transport):
         self._lost = False
         self._patience: asyncio.TimerHandle | None = None
         self._driver = Driver(
-            loop, remote, self._advance, config=config, tokens=tokens, local_addr=local_addr
+            loop,
+            remote,
+            self._advance,
+            config=config,
+            tokens=tokens,
+            local_addr=local_addr,
+            origin=origin,
         )
         self._flow = self._driver.flow
         self._last_ends = self._driver.ends()
@@ -267,11 +274,21 @@ def connect(
     config: ClientConfig,
     tokens: TokenStore,
     local_addr: tuple[str, int] | None = None,
+    origin: bytes = b"",
 ) -> FlowTransport:
-    """A transport for one flow; connection_made was called already. Raises ConnectError."""
+    """A transport for one flow; connection_made was called already. Raises ConnectError.
+
+    origin: for whom the flow is, where that is somebody else; see `transport.origin`.
+    """
     loop = asyncio.get_running_loop()
     transport = FlowTransport(
-        loop, remote, protocol, config=config, tokens=tokens, local_addr=local_addr
+        loop,
+        remote,
+        protocol,
+        config=config,
+        tokens=tokens,
+        local_addr=local_addr,
+        origin=origin,
     )
     protocol.connection_made(transport)
     return transport

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from trickles_web.state.prefixes import PerPrefix
 
 if TYPE_CHECKING:
-    from trickles_web.http.asgi import Run
+    from trickles_web.http.run import Run
     from trickles_web.http.scope import ASGIApp
     from trickles_web.state.prefixes import Prefix
 
@@ -85,6 +85,11 @@ class Calls:
         self._timer = None
         if self._tick() and self._loop is not None:
             self._timer = self._loop.call_later(TICK_S, self._again)
+
+    def restarting(self) -> None:
+        """Let every call say that the process is about to end, where its protocol has words."""
+        for run in tuple(self.runs):
+            run.restarting()
 
     async def shutdown(self, grace_s: float) -> None:
         """Let calls end within `grace_s` seconds, then cancel the others."""

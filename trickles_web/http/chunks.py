@@ -20,8 +20,8 @@ MOST_STEP_CHUNKS = 128
 
 FREE_CHUNKS = 64
 SMALLEST_CHUNK = 64
-"""Beyond the first few, chunks must hold this many bytes on average: a body cut into bytes costs
-memory and time out of all proportion."""
+"""Beyond the first few, chunks of a body that is gathered must hold this many bytes on average: one
+cut into bytes costs memory and time out of all proportion."""
 
 MOST_LINE = 256
 """Bytes of a size line with its extensions, which nobody uses."""
@@ -48,17 +48,34 @@ class ChunkError(Exception):
 class Chunks:
     """One chunked body. `at` is how far the data was read, `body` what it said so far."""
 
-    __slots__ = ("_count", "_last", "_left", "_most", "_room", "_trailers", "at", "body", "done")
+    __slots__ = (
+        "_count",
+        "_free",
+        "_last",
+        "_left",
+        "_most",
+        "_room",
+        "_total",
+        "_trailers",
+        "at",
+        "body",
+        "done",
+    )
 
-    def __init__(self, at: int, most: int, body: Backing) -> None:
-        """The body begins at `at`; it may hold `most` bytes, and goes to `body`."""
+    def __init__(self, at: int, most: int, body: Backing, free: int = FREE_CHUNKS) -> None:
+        """The body begins at `at`; it may hold `most` bytes, and goes to `body`.
+
+        free: chunks that may be small.
+        """
         self.at = at
         self.body = body
         self.done = False
         self._most = most
+        self._free = free
         self._left = 0
         """Bytes of the current chunk and its CRLF still to come."""
-        self._count = 0
+        self._total = self._count = 0
+        """Bytes and chunks announced so far."""
         self._last = False
         self._trailers = 0
         self._room = MOST_TRAILER_BYTES
@@ -112,13 +129,13 @@ class Chunks:
         if not size:
             self._last = True
             return True
-        total = len(self.body) + size
+        total = self._total + size
         if total > self._most:
             raise ChunkError(413, "body too large")
         self._count += 1
-        if self._count > FREE_CHUNKS + total // SMALLEST_CHUNK:
+        if self._count > self._free + total // SMALLEST_CHUNK:
             raise ChunkError(400, "too many small chunks")
-        self._left = size + 2
+        self._left, self._total = size + 2, total
         return True
 
     def _trailer(self, data: bytes) -> bool:

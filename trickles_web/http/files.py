@@ -189,8 +189,7 @@ class FileResponse:
     """A file's bytes behind a response head: served from sealed progress alone, by any replica."""
 
     __slots__ = ("_files", "_now", "_p", "authorised_at", "progress")
-    running = False
-    failed = False
+    open = running = failed = False
     name = b""
 
     def __init__(
@@ -243,7 +242,7 @@ class FileResponse:
 
     @property
     def request_digest(self) -> bytes:
-        return self._p.request_digest
+        return self._p.whole_digest
 
     @property
     def size(self) -> int:
@@ -315,10 +314,13 @@ def file_progress(
         request_end=p.request_end,
         response_end=p.response_start + len(head) + len(part),
         reruns=p.reruns,
+        head_only=p.head_only,
         kind=Body.FILE,
         closes=closes,
         request_digest=p.request_digest,
         date=p.date,
+        origin=p.origin,
+        streamed=p.streamed,
         # Of what every replica with the same tree sees: all of them name it alike.
         edition=edition_of(digest(b"\0".join((path, valid, b"%d" % part.start, head)))),
         validator=valid,

@@ -161,6 +161,12 @@ class Framing:
         return b""
 
 
+def default_headers(config: HttpConfig, date: int) -> list[tuple[bytes, bytes]]:
+    """Those that a response has if nobody says otherwise; date: unix seconds."""
+    headers = [(b"date", formatdate(date, usegmt=True).encode())] if config.date_header else []
+    return [*headers, (b"server", SERVER)] if config.server_header else headers
+
+
 def framing_of(config: HttpConfig, request: Request, date: int) -> Framing:
     """The framing of a response to `request`; date: unix seconds."""
     return Framing(

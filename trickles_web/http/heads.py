@@ -35,6 +35,8 @@ MOST_EXPECT = 256
 
 CHUNKED = -1
 """In place of a length: the body comes in chunks."""
+ENDLESS = -2
+"""What follows is no body but a WebSocket, which has no end."""
 
 _TOKEN = rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]++"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]++) HTTP/1\.([01])\r\n").match

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
-    from trickles_web.http.asgi import Run
     from trickles_web.http.files import FileResponse, Files
     from trickles_web.http.responses import Finished
+    from trickles_web.http.run import Run
 
 
 class Host(Protocol):
@@ -23,6 +23,10 @@ class Host(Protocol):
 
     def grown(self, run: Run) -> int:
         """`run.size` changed; returns how many bytes the run may hold before it has to wait."""
+        ...
+
+    def produced(self, run: Run) -> None:
+        """More of the response exists, and may go where it outlives this process."""
         ...
 
     def completed(self, run: Run, response: Finished | FileResponse) -> None:

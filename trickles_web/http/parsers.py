@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import h11
@@ -45,6 +46,17 @@ def parser(name: str) -> Parse:
         if name == "auto":
             return parse_with_h11
         raise UsageError("--http httptools: pip install 'trickles-web[speed]'") from None
+
+
+@lru_cache(maxsize=8)
+def speaks_websocket(name: str) -> bool:
+    """`auto`: if wsproto is installed. Raises UsageError."""
+    if name not in ("auto", "wsproto", "none"):
+        raise UsageError(f"--ws {name}: give auto, wsproto or none")
+    installed = name != "none" and find_spec("wsproto") is not None
+    if name == "wsproto" and not installed:
+        raise UsageError("--ws wsproto: pip install 'trickles-web[ws]'")
+    return installed
 
 
 def parse_with_h11(data: bytes) -> Head:

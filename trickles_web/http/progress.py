@@ -21,9 +21,11 @@ import hashlib
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from http import HTTPStatus
 from typing import NamedTuple
 
 from trickles_web.errors import TricklesError
+from trickles_web.transport.origin import ORIGIN_BYTES
 
 MOST_PROGRESS = 700
 """Bytes. A continuation must leave room in a 1,200-byte datagram."""
@@ -50,13 +52,12 @@ _DOUBTFUL, _CONTINUED = 4, 8
 _KIND_SHIFT = 4
 _PART = 64
 _ORIGIN = 128
-_RERUNS, _OPEN, _OWN_PAGE = 3, 4, 8
+_RERUNS, _STREAMED, _OWN_PAGE, _HEAD_ONLY = 3, 4, 8, 16
 """In the byte behind the flags."""
-_HEAD_ONLY, _OUTCOME_UNKNOWN = 1 << 15, 1 << 14
+_OUTCOME_UNKNOWN = 1 << 15
 """In the two bytes of a page, above its status."""
 
-ORIGIN_BYTES = (6, 18)
-"""A port behind an IPv4 or an IPv6 address."""
+_ERROR_STATUSES = frozenset(status.value for status in HTTPStatus if status >= 400)
 
 _MOST_OFFSET = 1 << 62
 
@@ -86,7 +87,6 @@ class Page(NamedTuple):
     """A page of this server's own: what it says follows from this, so any replica can say it."""
 
     status: int
-    head_only: bool = False
     unknown: bool = False
     """It says that the outcome of the request is unknown."""
 
@@ -109,16 +109,18 @@ class Progress:
     continued: bool = False
     """Receiving: the client was told to go on (100 Continue)."""
     origin: bytes = b""
-    """Who speaks through a gateway: address and port, see `ORIGIN_BYTES`; b"": who sent it."""
+    """Who speaks through a gateway, see `transport.origin`; b"": whoever sent it."""
     owner: int = 0
     """The process that spools the request, runs the application, or has the response; 0: none."""
 
     request_end: int = 0
     response_end: int = UNKNOWN
     reruns: int = 0
-    open: bool = False
-    """The request is not whole: its owner takes more of it while it answers. Bytes that it has
-    are never asked for again, so what it does cannot be done by another process."""
+    streamed: bool = False
+    """The request was, or is, taken while it is answered. Its digest is that of its head only, and
+    what the owner has of it is never asked for again: no other process can run it."""
+    head_only: bool = False
+    """The method is HEAD: whatever is answered has no body."""
     kind: Body = Body.PENDING
     closes: bool = False
     request_digest: bytes = b""
@@ -138,6 +140,16 @@ class Progress:
     path: bytes = b""
     head: bytes = b""
 
+    @property
+    def whole_digest(self) -> bytes:
+        """That of all of the request, b"" if only its head is named."""
+        return b"" if self.streamed else self.request_digest
+
+
+def first_contact(origin: bytes, store: int) -> bytes:
+    """What is sealed of a flow that has just begun at this store: b"" if nobody is spoken for."""
+    return encode(Progress(store=store, origin=origin)) if origin else b""
+
 
 def called(p: Progress, request_end: int, request_digest: bytes, date: int) -> Progress:
     """Exchange `p` from the application's call on: nothing is answered yet."""
@@ -148,6 +160,7 @@ def called(p: Progress, request_end: int, request_digest: bytes, date: int) -> P
         phase=Phase.RESPONDING,
         request_end=request_end,
         request_digest=request_digest,
+        head_only=p.head_only,
         date=date,
         origin=p.origin,
     )
@@ -186,7 +199,10 @@ def _encode(p: Progress, flags: int) -> bytes:
         )
     fixed = _RESPONDING.pack(
         flags | p.closes << 2 | p.reproducible << 3 | _PART * (p.offset > 0),
-        p.reruns | p.open * _OPEN | _OWN_PAGE * (p.page is not None),
+        p.reruns
+        | p.streamed * _STREAMED
+        | _OWN_PAGE * (p.page is not None)
+        | p.head_only * _HEAD_ONLY,
         p.exchange,
         p.request_start,
         p.request_end - p.request_start,
@@ -201,8 +217,7 @@ def _encode(p: Progress, flags: int) -> bytes:
         memory = fixed + _MEMORY.pack(p.owner, p.edition, p.response_check)
         if p.page is None:
             return memory
-        status, head_only, unknown = p.page
-        return memory + _PAGE.pack(status | head_only * _HEAD_ONLY | unknown * _OUTCOME_UNKNOWN)
+        return memory + _PAGE.pack(p.page.status | p.page.unknown * _OUTCOME_UNKNOWN)
     if p.kind is Body.CHECKPOINT:
         return fixed + _CHECKPOINT.pack(p.owner, p.edition)
     tail = _FILE.pack(p.edition, p.validator, p.head_length, len(p.path))
@@ -249,7 +264,7 @@ def _decode(data: bytes) -> Progress:
             owner,
         )
     _, more, exchange, start, length, response, end, date, name = _RESPONDING.unpack_from(data)
-    if more & ~(_RERUNS | _OPEN | _OWN_PAGE):
+    if more & ~(_RERUNS | _STREAMED | _OWN_PAGE | _HEAD_ONLY):
         raise ProgressError("unknown flags")
     p = Progress(
         exchange,
@@ -262,7 +277,8 @@ def _decode(data: bytes) -> Progress:
         request_end=start + length,
         response_end=end,
         reruns=more & _RERUNS,
-        open=more & _OPEN != 0,
+        streamed=more & _STREAMED != 0,
+        head_only=more & _HEAD_ONLY != 0,
         kind=Body(flags >> _KIND_SHIFT & 3),
         closes=flags & _CLOSES != 0,
         request_digest=name,
@@ -293,8 +309,7 @@ def _decode_kind(p: Progress, data: bytes, at: int, page: bool, part: bool) -> i
         if page:
             (word,) = _PAGE.unpack_from(data, at)
             at += _PAGE.size
-            status, unknown = word & ~(_HEAD_ONLY | _OUTCOME_UNKNOWN), word & _OUTCOME_UNKNOWN
-            p.page = Page(status, word & _HEAD_ONLY != 0, unknown != 0)
+            p.page = Page(word & ~_OUTCOME_UNKNOWN, word & _OUTCOME_UNKNOWN != 0)
         return at
     if p.kind is Body.PENDING:
         (p.owner,) = _PENDING.unpack_from(data, at)
@@ -325,6 +340,8 @@ def _validate(p: Progress) -> None:
         raise ProgressError("response ends before it starts")
     if p.kind is not Body.PENDING and not p.edition:
         raise ProgressError("bytes without an edition")
+    if p.page is not None and p.page.status not in _ERROR_STATUSES:
+        raise ProgressError("a page that this server does not have")
     if p.reproducible and p.kind is not Body.MEMORY:
         raise ProgressError("a digest of nothing")
     if p.kind is Body.FILE:

@@ -12,12 +12,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
+from trickles_web.errors import UsageError
 from trickles_web.http import heads
 from trickles_web.http.chunks import ChunkError, Chunks
-from trickles_web.http.heads import CHUNKED, LINE_ROOM, MOST_HEADERS, RequestError
-from trickles_web.http.parsers import Head, parser
+from trickles_web.http.heads import CHUNKED, ENDLESS, LINE_ROOM, MOST_HEADERS, RequestError
+from trickles_web.http.intake import WINDOW, Intake
+from trickles_web.http.parsers import Head, parser, speaks_websocket
 from trickles_web.state.backing import Backing, Disk, DiskError
 
 if TYPE_CHECKING:
@@ -38,7 +42,7 @@ REQUEST_OVERHEAD = 512
 
 logger = logging.getLogger("trickles.error")
 
-_LOOKED_AT = frozenset((b"host", b"connection", b"expect"))
+_LOOKED_AT = frozenset((b"host", b"connection", b"expect", b"upgrade"))
 
 
 class Malformed:
@@ -62,7 +66,12 @@ class Malformed:
 class Request:
     """A whole request of `length` bytes on the wire. Header names are lower-case.
 
+    Of a `streamed` one this is the head only; the rest is `intake`'s. It is not `safe`, because it
+    cannot be run again, whatever its method.
+
     `target` is in origin-form, or `*`; of one in absolute-form the authority has become the Host.
+
+    `safe`: it may run again; `never_rerun` says at which paths that is not left to the method.
 
     `size`: bytes of memory without the body. `body` is there once `Reader.take` was called.
     """
@@ -70,13 +79,17 @@ class Request:
     __slots__ = (
         "body",
         "closes",
+        "expects_continue",
         "headers",
+        "intake",
         "length",
         "method",
         "safe",
         "size",
+        "streamed",
         "target",
         "version",
+        "websocket",
     )
 
     def __init__(
@@ -86,24 +99,37 @@ class Request:
         version: str,
         headers: list[tuple[bytes, bytes]],
         closes: bool,
+        never_rerun: Iterable[str] = (),
     ) -> None:
         self.method = method
         self.target = target
         self.version = version
         self.headers = headers
         self.closes = closes
-        self.safe = method in SAFE_METHODS
+        self.safe = method in SAFE_METHODS and not (
+            never_rerun and any(fnmatchcase(self.path, glob) for glob in never_rerun)
+        )
+        self.streamed = self.websocket = self.expects_continue = False
+        self.intake: Intake | None = None
         self.body: bytes | Backing = b""
         self.length = 0
         self.size = REQUEST_OVERHEAD + len(target)
         for name, value in headers:
             self.size += HEADER_OVERHEAD + len(name) + len(value)
 
+    @property
+    def path(self) -> str:
+        """Decoded and without the query; bytes that are no UTF-8 become U+FFFD."""
+        path = self.target.partition(b"?")[0].decode("ascii")
+        return unquote(path) if "%" in path else path
+
     def drop_body(self) -> None:
         """Nobody reads it any more, or the rest of it."""
         if isinstance(self.body, Backing):
             self.body.close()
         self.body = b""
+        if self.intake is not None:
+            self.intake.close()
 
 
 class Reader:
@@ -122,7 +148,6 @@ class Reader:
         "_compared",
         "_config",
         "_disk",
-        "_expects_continue",
         "_hash",
         "_lines",
         "_parse",
@@ -156,7 +181,6 @@ class Reader:
         self._upto = 0
         """A digest of the first so many bytes in the making, and how many are in it."""
         self._lines = 0
-        self._expects_continue = False
         self.behind = False
         self.outcome: Request | Malformed | None = None
         self.name = b""
@@ -170,8 +194,11 @@ class Reader:
 
     @property
     def expects_continue(self) -> bool:
-        """The head is here and all right, the body is not, and the client waits for a 100."""
-        return self._expects_continue and self.outcome is None
+        """The head is here and all right, nothing of the body is, and the client waits for 100."""
+        request = self._request
+        if request is None or self.outcome is not None or self._seen > self._body_at:
+            return False
+        return request.expects_continue
 
     def read(self, data: bytes | Backing) -> Request | Malformed | None:
         """The request that `data` begins with, what is wrong with it, or None: more is needed.
@@ -184,9 +211,10 @@ class Reader:
         try:
             if self._request is None:
                 self._read_head(data)
-            if self._request is not None and self._read_body(data):
-                self._request.length = self._at
-                self.outcome = self._request
+            request = self._request
+            if request is not None and (request.streamed or self._read_body(data)):
+                request.length = self._at
+                self.outcome = request
         except (RequestError, ChunkError) as bad:
             self._absorb(data, min(len(data), self._at + MOST_STEP))
             self.outcome = Malformed(bad.status, str(bad), self._at)
@@ -231,14 +259,20 @@ class Reader:
         if self._chunks is not None:
             self._chunks.body.close()
 
-    def take(self, data: bytes | Backing) -> None:
-        """Give the request its body, once it is whole.
+    def take(self, data: bytes | Backing, start: int) -> None:
+        """Give the request its body, once it is whole; `data` begins at stream offset `start`.
 
         From a backing it is another one, which the taker has to close; `data` is empty then, or
         done with.
         """
         request = self._request
         assert request is not None
+        if request.streamed:
+            most = self._config.max_body_bytes
+            request.intake = Intake(start + self._body_at, self._body_length, most)
+            # What has no place is not acknowledged, and so comes again.
+            request.intake.take(start + self._body_at, data[self._body_at :][:WINDOW])
+            return
         end = self._body_at + self._body_length
         if self._chunks is not None:
             body = self._chunks.body
@@ -272,8 +306,14 @@ class Reader:
         length = heads.check(head, self._config)
         request = self._check_after(self._parse(head))
         self._absorb(data, stop + 4)
+        if request.websocket and length:
+            raise RequestError(400, "a body where a WebSocket is to begin")
         self._body_at, self._body_length = stop + 4, max(0, length)
-        if length == CHUNKED:
+        request.expects_continue = request.expects_continue and length != 0
+        if request.websocket or (length and not self._config.request_buffering):
+            request.streamed, request.safe = True, False
+            self._body_length = ENDLESS if request.websocket else length
+        elif length == CHUNKED:
             self._chunks = Chunks(stop + 4, self._config.max_body_bytes, self._backing())
         self._request = request
 
@@ -313,14 +353,25 @@ class Reader:
         if host and not heads.is_authority(host):
             raise RequestError(400, "bad Host")
         expects = heads.expects_continue(found[b"expect"]) if b"expect" in found else False
-        self._expects_continue = expects and not old  # RFC 9110 §10.1.1
         target, headers = head.target, head.headers
         if not target.startswith((b"/", b"*")):
             target, authority = heads.resolve(head.method, target)
             headers = _with_host(headers, authority)
         options = [o.strip() for o in found.get(b"connection", b"").lower().split(b",")]
         closes = old or b"close" in options
-        return Request(head.method, target, head.version, headers, closes)
+        never_rerun = self._config.never_rerun
+        request = Request(head.method, target, head.version, headers, closes, never_rerun)
+        request.expects_continue = expects and not old  # RFC 9110 §10.1.1
+        if b"upgrade" in options and head.method == "GET" and not old:
+            request.websocket = self._may_upgrade(found.get(b"upgrade", b""))
+        return request
+
+    def _may_upgrade(self, protocol: bytes) -> bool:
+        """Whether a WebSocket begins (RFC 6455 §4.2.1); any other upgrade is not made."""
+        if protocol.strip().lower() == b"websocket" and speaks_websocket(self._config.ws):
+            return True
+        logger.warning("Unsupported upgrade request.")
+        return False
 
     # The body
 
@@ -361,6 +412,14 @@ def _with_host(headers: list[tuple[bytes, bytes]], authority: bytes) -> list[tup
     if not any(name == b"host" for name, _ in headers):
         return [(b"host", authority), *headers]
     return [(name, authority if name == b"host" else value) for name, value in headers]
+
+
+def check_globs(globs: Iterable[str]) -> None:
+    """Raises UsageError for a pattern that matches no path: it would protect nothing."""
+    for glob in globs:
+        if not glob.startswith(("/", "*", "?", "[")):
+            reason = f"no path matches {glob!r}; paths begin with /, as in '/{glob or '*'}'"
+            raise UsageError(f"--never-rerun: {reason}")
 
 
 def most_request_bytes(config: HttpConfig) -> int:

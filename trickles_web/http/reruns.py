@@ -74,13 +74,12 @@ class Reruns:
                 return self._assembly.later(key)
             self._store.close_spool(key)
             return Refuse(Code.UNKNOWN if same else Code.CONFLICT)  # same: another version's
+        if isinstance(outcome, Malformed) or not outcome.safe:
+            self._store.close_spool(key)
+            return Refuse(Code.UNKNOWN)  # who called the application for it read it otherwise
         again = called(p, p.request_end, p.request_digest, p.date)  # the date stays
         again.reruns = min(p.reruns + 1, MOST_RERUNS)
-        if isinstance(outcome, Malformed):
-            return self._runner.page(key, again, outcome.status, r, now, closes=True)
-        if not outcome.safe:
-            return Refuse(Code.UNKNOWN)
-        reader.take(data)
+        reader.take(data, p.request_start)
         return self._runner.start(key, again, outcome, r, now, how)
 
     def busy(self, key: Key) -> Refuse:

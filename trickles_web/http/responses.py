@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from trickles_web.errors import ResponseGone
 from trickles_web.http.checkpoints import Checkpoints
-from trickles_web.http.progress import UNKNOWN, Body, digest, edition_of, encode
+from trickles_web.http.progress import UNKNOWN, Body, called, digest, edition_of, encode
 from trickles_web.state.store import EMPTY, Part, Published
 
 if TYPE_CHECKING:
+    from trickles_web.http.intake import Intake
     from trickles_web.http.progress import Progress
     from trickles_web.state.store import Key
     from trickles_web.transport.note import Note
@@ -36,12 +37,14 @@ PENDING = Pending()
 class Held:
     """The request is not whole, or may not run yet: acknowledge it with this progress.
 
-    `held`: stream offset below which its bytes are here. `complete`: that is all of it.
+    `held`: stream offset below which its bytes are here. `complete`: that is all of it. `room`: the
+    request is open, and so many bytes more are taken; its answer is awaited all the same. -1: not.
     """
 
     held: int
     progress: bytes
     complete: bool = False
+    room: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Finished:
         "request_wanted",
         "start",
     )
-    running = False
+    open = running = False
 
     def __init__(
         self,
@@ -111,7 +114,7 @@ class Finished:
         self.start = p.response_start
         self.request_start = p.request_start
         self.request_wanted = p.request_end
-        self.request_digest = p.request_digest
+        self.request_digest = p.whole_digest
         self.edition = p.edition
         self.closes = p.closes
         self.data = data
@@ -164,6 +167,23 @@ class Finished:
         return True
 
 
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def go_on(key: Key, p: Progress, now: int) -> Finished:
+    """100 Continue (RFC 9110 §15.2.1), as an exchange of its own that takes nothing of the request.
+
+    After it the same exchange goes on, with its request from the start, and its response behind
+    this one. It follows from the progress, so any process can say it. now: wall-clock ms.
+    """
+    interim = called(p, p.request_start, b"", 0)
+    interim.edition = edition_of(digest(CONTINUE))
+    interim.response_end = p.response_start + len(CONTINUE)
+    after = replace(p, response_start=interim.response_end, held=p.request_start, owner=0)
+    after.continued = True
+    return Finished(key, interim, encode(after), CONTINUE, p.response_start, now // 1000)
+
+
 class Growing:
     """A response whose application call still runs: what there is of it so far."""
 
@@ -171,14 +191,17 @@ class Growing:
         "authorised_at",
         "base",
         "checkpoints",
+        "complete",
         "data",
-        "end",
         "failed",
+        "intake",
         "joins",
         "key",
+        "known_end",
         "name",
         "p",
         "part",
+        "preface",
         "taken",
     )
     running = True
@@ -192,7 +215,13 @@ class Growing:
         """Stream offset where `data` begins."""
         self.taken = p.response_start
         """The client holds every byte below."""
-        self.end: int | None = None
+        self.known_end: int | None = None
+        self.preface = 0
+        """Bytes in front that are an interim response (100 Continue)."""
+        self.intake: Intake | None = None
+        """Where an open request goes."""
+        self.complete = False
+        """All of the response is there, or it has failed."""
         self.authorised_at = authorised_at
         self.failed = False
         self.name = b""
@@ -205,6 +234,15 @@ class Growing:
     def noted(self, stop: int) -> Note | None:
         """The note for a client that gets the bytes below `stop`."""
         return None if self.checkpoints is None else self.checkpoints.at(stop)
+
+    @property
+    def open(self) -> bool:
+        return self.intake is not None and not (self.intake.whole or self.complete)
+
+    @property
+    def end(self) -> int | None:
+        """Not told while the request is open: what comes of that would be taken for the next."""
+        return None if self.open else self.known_end
 
     @property
     def start(self) -> int:
@@ -228,19 +266,24 @@ class Growing:
 
     @property
     def request_wanted(self) -> int:
-        return self.p.request_end
+        return self.p.request_end if self.intake is None else self.intake.held
 
     @property
     def request_digest(self) -> bytes:
-        return self.p.request_digest
+        return self.p.whole_digest
 
     @property
     def size(self) -> int:
-        return len(self.data) + (0 if self.checkpoints is None else self.checkpoints.size)
+        intake = 0 if self.intake is None else self.intake.size
+        checkpoints = 0 if self.checkpoints is None else self.checkpoints.size
+        return len(self.data) + checkpoints + intake
 
     @property
     def progress(self) -> bytes:
-        self.p.response_end = UNKNOWN if self.end is None else self.end
+        end = self.end
+        self.p.response_end = UNKNOWN if end is None else end
+        if self.intake is not None and self.intake.whole:
+            self.p.request_end = self.intake.held
         return encode(self.p)
 
     @property
@@ -258,7 +301,7 @@ class Growing:
         """Fix the edition, now that an answer is made: by content if it is all there."""
         if self.p.edition:
             return
-        if self.base + len(self.data) == self.end:
+        if self.base + len(self.data) == self.known_end:
             self.name_by_content()
         else:
             self.p.edition = edition_of(token())

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trickles_web.http.asgi import Run
+from trickles_web.http.asgi import HttpRun
 from trickles_web.http.calls import Calls
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.files import FileResponse, Files
@@ -17,6 +17,7 @@ from trickles_web.http.framing import error_page
 from trickles_web.http.lifespan import Lifespan
 from trickles_web.http.progress import (
     Body,
+    Page,
     Progress,
     ProgressError,
     decode,
@@ -33,7 +34,8 @@ from trickles_web.http.responses import (
     Pending,
     Refuse,
 )
-from trickles_web.http.scope import build_scope, full_path, network_of
+from trickles_web.http.run import Run
+from trickles_web.http.scope import build_scope, client_of, full_path, network_of
 from trickles_web.state.store import EMPTY
 from trickles_web.transport.wire import Code
 
@@ -50,7 +52,7 @@ KeptResponse = Run | Finished | FileResponse
 SMALLEST_BUFFER = 65_536
 """What a running response may hold even when the store is full: it must be able to go on."""
 
-ANNOUNCE_AFTER_S = 0.010
+SLOW_AFTER_S = 0.010
 """Half of what clients wait at least before they ask again."""
 
 FIRST_FLIGHT = 8_192
@@ -150,23 +152,31 @@ class Runner:
         checkpoint = again.checkpoint
         scope = build_scope(
             request,
-            r.address,
+            client_of(r.address, p.origin, self.config),
             self.server,
             self.config,
             self.lifespan.state,
             None if checkpoint is None else checkpoint.state,
         )
         p.owner = self.store.owner
-        run = Run(self, key, network_of(r), request, scope, p, now, again)
+        run = self._kind_of(request)(self, key, network_of(r), request, scope, p, now, again)
         if checkpoint is not None:
             run.go_on(again.offset, checkpoint.encode(), edition_of(self._token()))
         self.store.close_spool(key)
         self.store.keep(key, run, now, run.prefix)
         self.calls.start(run, self.app, self._done)
-        if self.store.owner and run in self.calls.runs:
-            self.calls.later(ANNOUNCE_AFTER_S, lambda: self._slow(run))
+        if run in self.calls.runs:
+            self.calls.later(SLOW_AFTER_S, lambda: self._slow(run))
         kept = self.store.response(key, now)
         return self.serve(kept if kept is not None else run, r, now)
+
+    @staticmethod
+    def _kind_of(request: Request) -> type[Run]:
+        if not request.websocket:
+            return HttpRun
+        from trickles_web.http.websocket import WebSocketRun  # an extra
+
+        return WebSocketRun
 
     def page(
         self,
@@ -177,21 +187,13 @@ class Runner:
         now: int,
         *,
         closes: bool,
-        head_only: bool = False,
         unknown: bool = False,
     ) -> Answer:
-        """A response of our own, kept like any other."""
-        data = error_page(
-            status,
-            head_only=head_only,
-            date=p.date if self.config.date_header else None,
-            server=self.config.server_header,
-            closes=closes,
-            extra=OUTCOME_UNKNOWN if unknown else (),
-            text="Whether this request was executed is not known." if unknown else "",
-        )
+        """A response of our own, kept for who asks for it first: others have it sealed."""
+        p.page, p.closes = Page(status, unknown), closes
+        data = self._written(p, p.page)
         name = digest(data)
-        p.kind, p.closes, p.reproducible = Body.MEMORY, closes, True
+        p.kind, p.reproducible = Body.MEMORY, True
         p.owner = self.store.owner
         p.edition, p.response_check = edition_of(name), name[4:]
         p.response_end = p.response_start + len(data)
@@ -200,11 +202,43 @@ class Runner:
         self.store.keep(key, response, now, network_of(r))
         return self.serve(response, r, now)
 
+    def page_again(self, key: Key, p: Progress, page: Page, r: Redeemed) -> Finished | None:
+        """The page that a continuation stands for; None if it is written otherwise here."""
+        data = self._written(p, page)
+        name = digest(data)
+        if (edition_of(name), name[4:]) != (p.edition, p.response_check):
+            return None
+        return Finished(key, p, r.progress, data, p.response_start, r.authorised_at, name)
+
+    def _written(self, p: Progress, page: Page) -> bytes:
+        """The bytes of a page: they follow from the progress and the configuration."""
+        return error_page(
+            page.status,
+            head_only=p.head_only,
+            date=p.date if self.config.date_header else None,
+            server=self.config.server_header,
+            closes=p.closes,
+            extra=OUTCOME_UNKNOWN if page.unknown else (),
+            text="Whether this request was executed is not known." if page.unknown else "",
+        )
+
     def busy(self, key: Key, p: Progress, request: Request, r: Redeemed, now: int) -> Answer:
         """A 503: one call too many."""
         logger.warning("Exceeded concurrency limit.")
-        head_only = request.method == "HEAD"
-        return self.page(key, p, 503, r, now, closes=request.closes, head_only=head_only)
+        return self.page(key, p, 503, r, now, closes=request.closes or request.streamed)
+
+    def unknown(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
+        """The application was called for this, and what came of it is not known here any more."""
+        entry = self.store.claimed(key)
+        if entry is not None:
+            p.date = entry.claimed // 1000  # so that a page made twice is the same page
+        p.reruns = 0
+        self.store.declare_unknown(key)
+        answer = self.page(key, p, 500, r, now, closes=True, unknown=True)
+        if isinstance(answer, Refuse):  # bytes of another response were handed on
+            self.store.drop(key)
+            return Refuse(Code.UNKNOWN)
+        return answer
 
     def serve(self, kept: KeptResponse, r: Redeemed, now: int) -> Answer:
         """The response if it can be read where the client wants it, else wait or refuse."""
@@ -264,7 +298,6 @@ class Runner:
     def grown(self, run: Run) -> int:
         """Account for `run.size`; returns how many bytes it may hold that the client has not."""
         self.store.resized(run.key, run)
-        self._append(run, APPENDED_AT_ONCE)
         return (
             SMALLEST_BUFFER if self.store.full_for(run.key) else self.config.response_buffer_bytes
         )
@@ -276,13 +309,13 @@ class Runner:
             return
         self.store.keep(run.key, response, now, run.prefix)
         if run.part != EMPTY:
-            self._append(run, 1)
+            self.produced(run, 1)
         if run.p.unsafe or run.announced or response.size > FIRST_FLIGHT:
             published = response.published(run.part or EMPTY)
             if published is not None:
                 self.store.publish(run.key, published, now)
 
-    def _append(self, run: Run, least: int) -> None:
+    def produced(self, run: Run, least: int = APPENDED_AT_ONCE) -> None:
         """Let the store have what was produced since last time, if that is `least` bytes or more.
 
         Of a checkpointed response others need nothing: they can go on with it.
@@ -296,8 +329,13 @@ class Runner:
             run.part = self.store.append(run.key, part, piece, self.now())
 
     def _slow(self, run: Run) -> None:
-        """The call takes its time: others should know of it before they start a second one."""
-        if run in self.calls.runs and not run.p.unsafe and not run.gone:  # unsafe: has its claim
+        """The call takes its time: the client should see what there is, and other processes should
+        know of it before they start a second one.
+        """
+        if run.gone or run not in self.calls.runs:
+            return
+        run.is_slow()
+        if self.store.owner and not run.p.unsafe:  # unsafe: has its claim
             run.announced = True
             self.store.announce(run.key, self.now())
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from trickles_web.http.proxy_headers import apply, trusted
 from trickles_web.state.prefixes import Prefix, prefix_of
+from trickles_web.transport.origin import unpack_origin
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
@@ -21,6 +22,13 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[object]]
 
 
+def client_of(sender: tuple[str, int], origin: bytes, config: HttpConfig) -> tuple[str, int]:
+    """Who asks: the one for whom a gateway speaks, if the gateway is trusted; else the sender."""
+    if origin and sender[0] in trusted(config.forwarded_allow_ips):
+        return unpack_origin(origin)
+    return sender
+
+
 def build_scope(
     request: Request,
     client: tuple[str, int],
@@ -31,14 +39,11 @@ def build_scope(
 ) -> Scope:
     """The scope that uvicorn would build, and the extensions pathsend and checkpoint.
 
-    client: who sent this. checkpoint: the state from which the application is to go on, None for a
-    first call.
+    client: who asks, see `client_of`. checkpoint: the state from which the application is to go
+    on, None for a first call.
     """
     root_path = config.root_path
     raw_path, _, query = request.target.partition(b"?")
-    path = raw_path.decode("ascii")
-    if "%" in path:
-        path = unquote(path)  # bytes that are no UTF-8 become U+FFFD
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -48,7 +53,7 @@ def build_scope(
         "scheme": "http",
         "method": request.method,
         "root_path": root_path,
-        "path": root_path + path,
+        "path": root_path + request.path,
         "raw_path": root_path.encode("ascii") + raw_path if root_path else raw_path,
         "query_string": query,
         "headers": request.headers,
@@ -58,6 +63,11 @@ def build_scope(
             "trickles.checkpoint": {} if checkpoint is None else {"state": checkpoint},
         },
     }
+    if request.websocket:
+        del scope["method"]
+        scope["asgi"]["spec_version"] = "2.4"
+        scope.update({"type": "websocket", "scheme": "ws", "subprotocols": []})
+        scope["extensions"] = {"websocket.http.response": {}}
     if config.proxy_headers:
         apply(scope, trusted(config.forwarded_allow_ips))
     return scope

@@ -17,7 +17,6 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trickles_web.http.asgi import Run
 from trickles_web.http.assembly import Assembly
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.files import FileResponse, sealed_for
@@ -35,14 +34,16 @@ from trickles_web.http.progress import (
 )
 from trickles_web.http.request import Malformed, Reader
 from trickles_web.http.reruns import Reruns
-from trickles_web.http.responses import PENDING, Forward, Held, Need, Pending, Refuse
+from trickles_web.http.responses import PENDING, Forward, Held, Need, Pending, Refuse, go_on
 from trickles_web.http.resuming import contradiction, is_surpassed, rerun
+from trickles_web.http.run import Run
 from trickles_web.http.runner import Answer, KeptResponse, Runner
 from trickles_web.state import Claim, Conflict
 from trickles_web.transport.wire import Code, Kind
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
+    from trickles_web.http.intake import Intake
     from trickles_web.http.scope import ASGIApp
     from trickles_web.state import Key, Store
     from trickles_web.state.backing import Backing
@@ -91,6 +92,10 @@ class Service:
     async def startup(self) -> None:
         """Start the application. Raises LifespanFailed."""
         await self.runner.lifespan.startup()
+
+    def restarting(self) -> None:
+        """Clients that wait for more can be told to come again: the process is about to end."""
+        self.runner.calls.restarting()
 
     async def shutdown(self, grace_s: float = 0.0) -> None:
         """Let running calls end within `grace_s`, cancel the others, stop the application."""
@@ -191,21 +196,25 @@ class Service:
             response_start=end,
             held=p.request_end,
             store=r.store,
+            origin=p.origin,
         )
 
     def _receive(self, p: Progress, r: Redeemed, now: int) -> Answer:
         key = (r.incarnation, p.exchange)
-        # Nobody else can have what is sent for the first time; for an address that proved nothing,
-        # nobody is asked.
-        first = not (p.owner or r.repeated or r.attempt) and r.request_bytes.startswith(SAFE_STARTS)
+        # Nobody else can have what is sent for the first time, but for a copy made on the way: that
+        # matters where nothing may run twice. For who proved no address, nobody is asked.
+        first = not (p.owner or r.repeated or r.attempt or self.config.never_rerun)
+        first = first and r.request_bytes.startswith(SAFE_STARTS)
         alone = first or not r.validated
         kept = self.runner.kept(key, now) if alone else self._find(key, p.owner, r, now)
         if isinstance(kept, Pending) and r.kind is Kind.UPLOAD:
             kept = None  # it would not wait, and gathering may begin anywhere
         if isinstance(kept, Forward | Pending):
             return kept
-        if kept is not None:
+        if kept is not None and kept.start == p.response_start:
             return self._repeat(kept, r, now)
+        if kept is not None:
+            return Refuse(Code.CLOSED if kept.start > p.response_start else Code.UNKNOWN)
         if not r.fresh and (r.repeated or r.kind is Kind.UPLOAD):
             p.doubtful = True
         if not (r.may_run or self.open_to_strangers):
@@ -232,6 +241,9 @@ class Service:
         except Conflict:
             return Refuse(Code.CONFLICT)
         reader = self.assembly.read(key, spool)
+        if reader.expects_continue and not p.continued and r.kind is Kind.REQUEST:
+            self.store.drop(key)
+            return go_on(key, p, now)
         p.owner = self.store.owner
         p.held = max(p.held, spool.held)
         if reader.outcome is None:
@@ -264,8 +276,10 @@ class Service:
         outcome = reader.outcome
         assert outcome is not None
         following = called(p, p.request_start + outcome.length, reader.name, now // 1000)
-        if not isinstance(outcome, Malformed) and not outcome.safe:
-            following.unsafe = True
+        if not isinstance(outcome, Malformed):
+            following.head_only = outcome.method == "HEAD"
+            following.unsafe, following.streamed = not outcome.safe, outcome.streamed
+        if following.unsafe:
             refused = self._may_not_run(key, p, following, r, now, held)
             if refused is not None:
                 return refused
@@ -291,10 +305,10 @@ class Service:
             if claim is Claim.DOWN:
                 return self.runner.page(key, following, 503, r, now, closes=True, unknown=True)
             if claim is Claim.KNOWN:
-                return self._unknown(key, following, r, now)
+                return self.runner.unknown(key, following, r, now)
             if claim is not Claim.GRANTED:
                 return Refuse(Code.CONFLICT)
-        reader.take(data)
+        reader.take(data, p.request_start)
         again = Rerun(b"") if r.handed_on else FIRST_RUN
         return self.runner.start(key, following, outcome, r, now, again)
 
@@ -313,29 +327,19 @@ class Service:
         if entry is not None and entry.digest != following.request_digest:
             return Refuse(Code.CONFLICT)
         if entry is not None or r.handed_on or r.edition:
-            return self._unknown(key, following, r, now)
+            return self.runner.unknown(key, following, r, now)
         if not r.fresh:
             p.held = max(p.held, held)
             return Held(held, encode(p), complete=held >= following.request_end)
         return None
 
-    def _unknown(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
-        """An unsafe request was started, and what came of it is not known here any more."""
-        entry = self.store.claimed(key)
-        if entry is not None:
-            p.date = entry.claimed // 1000  # so that a page made twice is the same page
-        p.reruns = 0
-        self.store.declare_unknown(key)
-        answer = self.runner.page(key, p, 500, r, now, closes=True, unknown=True)
-        if isinstance(answer, Refuse):  # bytes of another response were handed on
-            self.store.drop(key)
-            return Refuse(Code.UNKNOWN)
-        return answer
-
     # Responding
 
     def _respond(self, p: Progress, r: Redeemed, now: int) -> Answer:
         key = (r.incarnation, p.exchange)
+        if p.page is not None:  # nothing that is kept, here or elsewhere, says more than that
+            page = self.runner.page_again(key, p, p.page, r)
+            return Refuse(Code.GONE) if page is None else self._repeat(page, r, now)
         if r.kind is Kind.UPLOAD:
             return self._upload_again(key, p, r, now)
         if p.kind is Body.FILE:
@@ -350,7 +354,7 @@ class Service:
         if p.unsafe:
             if r.store != self.store.id:
                 return Refuse(Code.NOT_MINE)
-            return self._unknown(key, p, r, now)
+            return self.runner.unknown(key, p, r, now)
         again = rerun(p, r)
         if not isinstance(again, Rerun):
             return again
@@ -386,10 +390,13 @@ class Service:
 
     def _repeat(self, kept: KeptResponse, r: Redeemed, now: int) -> Answer:
         """A response is there: make sure that it is this request's."""
+        if isinstance(kept, Run) and kept.intake is not None:
+            return self._take(kept, kept.intake, r, now)
         at = kept.request_start - r.request_offset
         length = kept.request_wanted - kept.request_start
         if (
-            r.request_bytes
+            kept.request_digest
+            and r.request_bytes
             and at >= 0
             and len(r.request_bytes) - at >= length
             and digest(r.request_bytes[at : at + length]) != kept.request_digest
@@ -398,6 +405,22 @@ class Service:
         if r.kind is Kind.UPLOAD:
             return Held(kept.request_wanted, kept.progress, complete=True)
         return self.runner.serve(kept, r, now)
+
+    def _take(self, run: Run, intake: Intake, r: Redeemed, now: int) -> Answer:
+        """More of an open request, or the question what came of it so far."""
+        try:
+            fits = not r.request_bytes or run.take(r.request_offset, r.request_bytes)
+        except Conflict:
+            return Refuse(Code.CONFLICT)
+        if r.kind is Kind.UPLOAD:
+            if not run.open:
+                return Held(run.request_wanted, run.progress, complete=True)
+            return Held(intake.held, run.progress, room=run.tell_room()) if fits else PENDING
+        answer = self.runner.serve(self.runner.kept(run.key, now) or run, r, now)
+        if isinstance(answer, Pending) and run.open and (r.request_bytes or run.owes_room):
+            r.request_bytes = b""  # told once; the rest of the answer is still awaited
+            return Held(intake.held, run.progress, room=run.tell_room())
+        return answer
 
     def _upload_again(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
         """Request bytes that were asked for again, or are late repeats."""

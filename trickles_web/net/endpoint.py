@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from trickles_web.errors import ResponseGone
+from trickles_web.http.progress import first_contact
 from trickles_web.http.responses import Forward, Held, Need, Pending, Refuse
 from trickles_web.http.runner import Answer
 from trickles_web.http.service import Service
@@ -40,12 +41,19 @@ LOADED_AFTER = 3
 """Drains in a row that ended at their bound: from then on strangers get the short reply only."""
 SLICE = 256
 """Parked requests looked at in one turn of the loop."""
+MOST_FLUSHES = 256
+"""Turns of the loop, so that ending does not take long."""
 MOST_TRACEBACKS = 64
 """Distinct failures logged with a traceback; any more are only counted."""
 
 
 def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _is_awaited(answer: Answer) -> bool:
+    """Does this only say how far an open request is here, and the answer proper comes later?"""
+    return isinstance(answer, Held) and answer.room >= 0
 
 
 class Endpoint:
@@ -81,6 +89,13 @@ class Endpoint:
         self._udp.start(self._deliver, self._drained)
         if self._forwarding is not None:
             self._forwarding.start(self._serve, self._udp.send)
+
+    async def flush(self) -> None:
+        """Until what is ready is answered, or at least most of it."""
+        for _ in range(MOST_FLUSHES):
+            if not self._ready:
+                break
+            await asyncio.sleep(0)
 
     def close(self) -> None:
         self._closed = True
@@ -133,6 +148,8 @@ class Endpoint:
         kind = redeemed.kind
         redeemed.hops = peer.hops
         self.handled[kind.name] += 1
+        if redeemed.origin:  # whatever the answer seals, it is to know for whom
+            redeemed.progress = first_contact(redeemed.origin, redeemed.store)
         if kind is Kind.CANCEL:
             self._parking.remove(redeemed.incarnation)
             elsewhere = self._service.cancel(redeemed)
@@ -140,22 +157,29 @@ class Endpoint:
                 self._reply(elsewhere, redeemed, peer, now)
         elif kind is Kind.HELLO and self._full_drains >= LOADED_AFTER:
             self.handled["short reply under load"] += 1
-            self._send(self._server.acknowledge(redeemed, 0, b"", now), peer)
+            self._send(self._server.acknowledge(redeemed, 0, redeemed.progress, now), peer)
         else:
             answer = self._service.answer(redeemed, now)
             if isinstance(answer, Pending):
                 self._park(redeemed, peer, now)
             else:
                 self._reply(answer, redeemed, peer, now)
-            if kind is Kind.UPLOAD and self._parking.get(redeemed.incarnation) is not None:
-                self.on_ready(redeemed.incarnation)  # maybe the request is whole now
+            if kind is Kind.UPLOAD:
+                entry = self._parking.get(redeemed.incarnation)
+                if entry is not None and entry.incomplete:
+                    self.on_ready(redeemed.incarnation)  # maybe the request is whole now
             elif isinstance(answer, Held | Need) and redeemed.validated:
-                self._park(redeemed, peer, now, incomplete=True)
+                self._park(redeemed, peer, now, incomplete=not _is_awaited(answer))
 
     def _reply(self, answer: Answer, redeemed: Redeemed, peer: Peer, now: int) -> None:
         if isinstance(answer, Held):
             reply = self._server.acknowledge(
-                redeemed, answer.held, answer.progress, now, complete=answer.complete
+                redeemed,
+                answer.held,
+                answer.progress,
+                now,
+                complete=answer.complete,
+                room=answer.room,
             )
             self._send(reply, peer)
         elif isinstance(answer, Need):
@@ -232,6 +256,10 @@ class Endpoint:
         answer = self._service.answer(entry.redeemed, now)
         if isinstance(answer, Pending):
             self._parking.completed(entry, self._loop.time())
+            self._schedule()
+        elif _is_awaited(answer):
+            self._parking.completed(entry, self._loop.time())
+            self._reply(answer, entry.redeemed, entry.peer, now)
             self._schedule()
         elif not (isinstance(answer, Held | Need) and entry.incomplete):
             self._parking.remove(entry.redeemed.incarnation)

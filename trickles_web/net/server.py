@@ -16,14 +16,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trickles_web.config import HttpConfig, TransportConfig
 from trickles_web.errors import LifespanFailed, UsageError
 from trickles_web.http.importer import made_by_factory
-from trickles_web.http.parsers import parser
+from trickles_web.http.parsers import parser, speaks_websocket
+from trickles_web.http.request import check_globs
 from trickles_web.http.service import Service
 from trickles_web.net import logs, steering, stores
 from trickles_web.net.application import hosted, import_application, static_application, static_root
@@ -73,6 +74,12 @@ class Config:
     lifespan: str = "auto"
     loop: str = "auto"
     http: str = "auto"
+    ws: str = "auto"
+    ws_max_size: int = HttpConfig().ws_max_bytes
+    """Bytes of the largest WebSocket message."""
+    ws_per_message_deflate: bool = True
+    request_buffering: bool = True
+    """The application is called for a whole request; False: for its head."""
     proxy_headers: bool = True
     forwarded_allow_ips: str | None = None
     """Proxies that are believed; by default those of $FORWARDED_ALLOW_IPS, as uvicorn's."""
@@ -82,6 +89,10 @@ class Config:
     """HOST:PORT where replicas on other machines reach this one, with a store in Redis."""
     limit_request_body: int = HttpConfig().max_body_bytes
     """Bytes of the largest request body."""
+    never_rerun: Sequence[str] = ()
+    """Patterns of paths whose requests run at most once, whatever their method."""
+    rerun: str = "safe"
+    """`safe`: by the method. `never`: as if `never_rerun` matched every path."""
     file_identity: str = "stat"
     """What names a file's version: size and mtime (`stat`), or its `content`."""
     log_level: str = "info"
@@ -106,6 +117,10 @@ class Config:
         if self.peer and self.workers > 1 and not self.peer.endswith(":0"):
             raise UsageError("--peer: several workers need a port each; give HOST:0")
         parser(self.http)
+        speaks_websocket(self.ws)
+        if self.rerun not in ("safe", "never"):
+            raise UsageError("--rerun: safe or never")
+        check_globs(self.never_rerun)
         if not self.root_path.isascii():
             raise UsageError("--root-path: percent-encode what is not ASCII")
         if self.fd is not None and self.workers > 1:
@@ -155,10 +170,15 @@ class Config:
             allowed = os.environ.get("FORWARDED_ALLOW_IPS", HttpConfig().forwarded_allow_ips)
         return HttpConfig(
             http=self.http,
+            ws=self.ws,
+            ws_max_bytes=self.ws_max_size,
+            ws_per_message_deflate=self.ws_per_message_deflate,
+            request_buffering=self.request_buffering,
             proxy_headers=self.proxy_headers,
             forwarded_allow_ips=allowed,
             max_body_bytes=self.limit_request_body,
             file_identity=self.file_identity,
+            never_rerun=("*",) if self.rerun == "never" else tuple(self.never_rerun),
             lifespan=self.lifespan,
             root_path=self.root_path,
             access_log=self.access_log,
@@ -297,6 +317,8 @@ class Server:
         self._announce()
         await self._stop.wait()
         logger.info("Shutting down")
+        service.restarting()
+        await endpoint.flush()
         endpoint.close()
         await self._shutdown(service)
         logger.debug("Counters: %s", dict(sorted(endpoint.counters().items())))

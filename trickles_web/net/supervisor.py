@@ -56,12 +56,18 @@ _OPTION_VARIABLES = [
             "FACTORY",
             "THREADS",
             "HTTP",
+            "WS",
+            "WS_MAX_SIZE",
+            "WS_PER_MESSAGE_DEFLATE",
+            "REQUEST_BUFFERING",
             "PROXY_HEADERS",
             "FORWARDED_ALLOW_IPS",
             "STORE",
             "PEER",
             "LIMIT_REQUEST_BODY",
             "FILE_IDENTITY",
+            "NEVER_RERUN",
+            "RERUN",
             "ROOT_PATH",
             "STEERING",
             "CHILD",
@@ -197,22 +203,29 @@ class Supervisor:
             "--interface": config.interface,
             "--threads": str(config.threads),
             "--http": config.http,
+            "--ws": config.ws,
+            "--ws-max-size": str(config.ws_max_size),
+            "--ws-per-message-deflate": str(config.ws_per_message_deflate),
             "--forwarded-allow-ips": config.forwarded_allow_ips,
             "--store": config.store,
             "--peer": config.peer,
             "--limit-request-body": str(config.limit_request_body),
             "--file-identity": config.file_identity,
+            "--rerun": config.rerun,
             "--log-level": config.log_level,
             "--steering": config.steering,
             "--child": f"{ready}:{steered}",
         }
         command = [sys.executable, "-m", "trickles_web.cli.serve"]
         command += [f"{name}={value}" for name, value in options.items() if value is not None]
+        command += [f"--never-rerun={glob}" for glob in config.never_rerun]
         command.append("--access-log" if config.access_log else "--no-access-log")
         if config.factory:
             command.append("--factory")
         if not config.proxy_headers:
             command.append("--no-proxy-headers")
+        if not config.request_buffering:
+            command.append("--no-request-buffering")
         if config.use_colors is not None:
             command.append("--use-colors" if config.use_colors else "--no-use-colors")
         return command + ([] if config.static is not None else ["--", config.app])

@@ -27,6 +27,10 @@ REFRESHED = 4
 COMPLETE = 8
 """The exchange's request is whole: later request bytes belong to the next."""
 
+OPEN = 16
+"""It is not, and more of it is taken while it is answered: what lies below `request_wanted` is
+never asked for again."""
+
 MOST_PROGRESS = 768
 """Bytes of application part: a carrier of 1,200 bytes must still carry something else."""
 
@@ -76,6 +80,10 @@ class Continuation(NamedTuple):
     @property
     def refreshed(self) -> bool:
         return bool(self.flags & REFRESHED)
+
+    @property
+    def open(self) -> bool:
+        return bool(self.flags & OPEN)
 
 
 def _readable(c: Continuation) -> bytes:

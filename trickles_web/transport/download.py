@@ -38,16 +38,15 @@ _PATIENT_REPEATS = 3
 
 
 class Download:
-    """See the module. `flow` is the 8-byte id; `token` an address token or b""."""
+    """See the module. `hello`: what the flow says of itself, but for attempt, size and request."""
 
     def __init__(
         self,
-        flow: bytes,
+        hello: wire.Hello,
         config: ClientConfig,
         requests: RequestStream,
         round_trip: RoundTrip,
         *,
-        token: bytes,
         loopback: bool,
     ) -> None:
         self.stream = Reassembly()
@@ -64,11 +63,10 @@ class Download:
         self.closes = False
         self.attach = False  # some server lacks the request: it goes with every opener
         self.out: list[bytes] = []
-        self._flow = flow
+        self._hello = hello
         self._config = config
         self._requests = requests
         self._round_trip = round_trip
-        self._token = token
         self.path = PathSize(config, loopback)
         self._sent = False  # the request, under a continuation that a server could act on
         self.edition = Edition(self.stream)
@@ -261,7 +259,7 @@ class Download:
         opener = self.opener
         held = opener.held if opener else self.best
         if held is None:
-            return wire.hello_room(self._token, BASE_DATAGRAM)
+            return wire.hello_room(self._hello, BASE_DATAGRAM)
         return request_room(held, opener, self.edition.note if self.attach else None)
 
     def send_opener(self, now: float) -> None:
@@ -284,7 +282,8 @@ class Download:
             stop = min(requests.start + self.opener_room(), requests.end)
             carried = requests.read(requests.start, stop)
         if held is None:
-            hello = wire.Hello(self._flow, opener.attempt, self.path.bytes, self._token, carried)
+            hello = self._hello._replace(attempt=opener.attempt, size=self.path.bytes)
+            hello = hello._replace(request=carried)
             self.out.append(wire.encode_hello(hello, BASE_DATAGRAM))
             return
         note = self.edition.note if self.attach else None
@@ -403,7 +402,7 @@ class Download:
 
     def _request(self, held: Held, terms: Terms, wants: Wants) -> wire.Request:
         return wire.Request(
-            flow=self._flow,
+            flow=self._hello.flow,
             opens=False,
             handed_on=self.edition.handed_on,
             repeated=False,

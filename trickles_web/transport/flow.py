@@ -30,7 +30,7 @@ from trickles_web.transport.kept import Kept
 from trickles_web.transport.opener import FlowStats
 from trickles_web.transport.refusals import Refusals
 from trickles_web.transport.rtt import RoundTrip
-from trickles_web.transport.upload import RequestStream, Uploader
+from trickles_web.transport.upload import PROBE_ROOM, RequestStream, Uploader
 from trickles_web.transport.wire import Code, Kind
 
 __all__ = ["Flow", "FlowStats"]
@@ -49,10 +49,13 @@ class Flow:
         now: float,
         *,
         token: bytes = b"",
+        origin: bytes = b"",
         loopback: bool = False,
         kept: Kept | None = None,
     ) -> None:
         """`token`: any continuation of an earlier flow to this service; saves a round trip.
+
+        `origin`: for whom a gateway opens it, see `transport.origin`.
 
         `kept`: where request bytes are kept, in memory unless told. Whoever made it closes it.
         """
@@ -66,12 +69,15 @@ class Flow:
         self._round_trip = RoundTrip()
         self._requests = RequestStream(kept)
         self._uploader = Uploader(self._requests, self._round_trip)
+        hello = wire.Hello(flow_id, 0, 0, token, b"", origin)
         self._download = Download(
-            flow_id, config, self._requests, self._round_trip, token=token, loopback=loopback
+            hello, config, self._requests, self._round_trip, loopback=loopback
         )
         self._refusals = Refusals()
         self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._exchange = False
+        self._open = False
+        """More of the request is taken while it is answered."""
         self._started = now
         self._heard: float | None = None
         self._unreachable: float | None = None
@@ -97,6 +103,8 @@ class Flow:
         if self.eof:
             return 0  # nobody will take more, and a writer should not wait to be told so
         download, kept = self._download, self.unacknowledged()
+        if self._open:
+            return kept  # the others are released
         put_off = download.timers.again_at is not None and download.timers.again is None
         if download.edition.number or put_off:
             # The response has begun or is being made: a server has all that it asked for, and
@@ -177,14 +185,30 @@ class Flow:
             download.path.carried(size)
             return
         if download.receive(data, now):
-            self._uploader.stop()
+            self._is_request_open()
             self._news(now)
         if download.finished():
-            self._exchange = False
+            self._exchange = self._open = False
             assert download.best is not None
             self._requests.discard(download.best.continuation.request_wanted)
             self._uploader.stop()
             self.eof = download.closes
+
+    def _is_request_open(self) -> None:
+        """A response comes, so the request is whole, unless the response says otherwise."""
+        best, line = self._download.best, self._download.line
+        if best is not None and best.line is line:
+            self._open = best.continuation.open
+        if not self._open:
+            self._uploader.stop()
+        elif best is not None and best.line is line:
+            self._take_on(best.continuation.request_wanted, 0)
+
+    def _take_on(self, held: int, room: int) -> None:
+        """A server has the open request's bytes up to `held` for good, and takes more."""
+        self._open, held = True, min(held, self._requests.end)
+        self._uploader.begin(held, held + max(room, PROBE_ROOM))
+        self._requests.release(held)
 
     def _ack(self, ack: wire.Ack, now: float) -> None:
         download, start = self._download, self._requests.start
@@ -196,15 +220,26 @@ class Flow:
             elif c.incarnation != download.incarnation:
                 return
             held = download.fresh = Held(c, ack.continuation, now, None)
+            opener = download.opener
+            if (
+                ack.room >= 0
+                and opener is not None
+                and opener.held
+                and opener.held.same_burst(held)
+            ):
+                opener.held = held  # the one before stands for bytes that are about to be released
         elif download.incarnation is None:
             return
         self._news(now)
         if ack.complete:
+            self._open = False
             self._uploader.stop()
+        elif ack.room >= 0:
+            self._take_on(ack.held, ack.room)
         elif ack.held > start and (download.opener or ack.numbers):
             self._uploader.begin(ack.held)
         self._uploader.acknowledged(ack.numbers, ack.held, now)
-        partly = ack.held > start and not ack.complete
+        partly = ack.room >= 0 or (ack.held > start and not ack.complete)
         if ack.numbers or partly:
             timers = download.timers
             timers.attempt = 0
@@ -298,7 +333,7 @@ class Flow:
         return self._taken()
 
     def _start_exchange(self, now: float) -> None:
-        self._exchange = True
+        self._exchange, self._open = True, False
         if self._heard is None:
             self._started = now
         else:

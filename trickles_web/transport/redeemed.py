@@ -42,7 +42,11 @@ class Response(Protocol):
 
     @property
     def request_wanted(self) -> int:
-        """Request-stream offset wanted next: the end of this request."""
+        """Request-stream offset wanted next: the end of this request, or of what of it is here."""
+
+    @property
+    def open(self) -> bool:
+        """Is more of the request taken while this is answered?"""
 
     @property
     def closes(self) -> bool:
@@ -114,6 +118,8 @@ class Redeemed:
     address: Address
     progress: bytes
     """The application part, as last sealed; b"" at first contact."""
+    origin: bytes = b""
+    """At first contact: for whom the sender says that it speaks, see `transport.origin`."""
     request_offset: int = 0
     request_bytes: bytes = b""
     request_digest: bytes | None = None

@@ -23,7 +23,7 @@ from trickles_web.transport import continuation as sealing
 from trickles_web.transport import note as notes
 from trickles_web.transport import wire
 from trickles_web.transport.claims import Clock, claims, filter_key, first_contact, opening
-from trickles_web.transport.continuation import CLOSES, COMPLETE, REFRESHED, Continuation
+from trickles_web.transport.continuation import CLOSES, COMPLETE, OPEN, REFRESHED, Continuation
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.layout import write_answer
 from trickles_web.transport.presented import AMPLIFICATION, knows, present
@@ -136,6 +136,7 @@ class Server:
             incarnation=incarnation,
             address=address,
             progress=b"",
+            origin=m.origin,
             request_bytes=m.request,
             wants=answer.wants,
             may_run=bool(m.token) and knows(m.token, address, now, self.config, self._keyring),
@@ -277,7 +278,7 @@ class Server:
     ) -> Continuation:
         """The continuation of this answer's bursts; the burst and its epoch are filled in later."""
         return Continuation(
-            COMPLETE | (CLOSES if response.closes else 0),
+            (OPEN if response.open else COMPLETE) | (CLOSES if response.closes else 0),
             self._keyring.generation(now),
             self.replica,
             redeemed.incarnation,
@@ -314,15 +315,26 @@ class Server:
     # ---- answers without data: never longer than what they answer
 
     def acknowledge(
-        self, redeemed: Redeemed, held: int, progress: bytes, now: int, *, complete: bool = False
+        self,
+        redeemed: Redeemed,
+        held: int,
+        progress: bytes,
+        now: int,
+        *,
+        complete: bool = False,
+        room: int = -1,
     ) -> bytes | None:
-        """ACK: request bytes held, and a continuation that is fresh and proves this address."""
+        """ACK: request bytes held, and a continuation that is fresh and proves this address.
+
+        room: bytes of an open request that are taken beyond, -1 if it is not open.
+        """
         c = redeemed.continuation or self._first(redeemed)
         end = c.response_end
         if progress != redeemed.progress:
             end = -1  # another exchange: the end sealed before was that of the last one
+        state = COMPLETE if complete else OPEN if room >= 0 else c.flags & OPEN
         refreshed = c._replace(
-            flags=REFRESHED | complete * COMPLETE | c.flags & CLOSES,
+            flags=REFRESHED | state | c.flags & CLOSES,
             key_generation=self._keyring.generation(now),
             replica=self.replica,
             minted=now,
@@ -333,9 +345,10 @@ class Server:
         )
         numbers = (redeemed.number,) if redeemed.kind is Kind.UPLOAD else ()
         blob = sealing.seal(self._keyring, refreshed, progress, len(progress))
-        reply = wire.encode_ack(wire.Ack(redeemed.flow, complete, held, numbers, blob))
+        ack = wire.Ack(redeemed.flow, complete, held, room, numbers, blob)
+        reply = wire.encode_ack(ack)
         if len(reply) > len(redeemed.datagram):
-            reply = wire.encode_ack(wire.Ack(redeemed.flow, complete, held, numbers, b""))
+            reply = wire.encode_ack(ack._replace(continuation=b""))
         return self._fits(redeemed, reply)
 
     def _first(self, redeemed: Redeemed) -> Continuation:

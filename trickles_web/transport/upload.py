@@ -18,6 +18,10 @@ from trickles_web.transport.kept import Kept, KeptInMemory
 from trickles_web.transport.ranges import RangeSet
 from trickles_web.transport.rtt import RoundTrip
 
+NO_LIMIT = 1 << 62
+PROBE_ROOM = 1000
+"""Bytes that are sent even if there is no room for them, in case the news of some was lost: they
+are repeated at the pace of silence (RFC 9293 §3.8.6.1, "zero-window probing")."""
 _REORDERING = 3
 _DIGEST_STEP = 65_536
 """Bytes read at once for a digest only."""
@@ -31,7 +35,7 @@ class RequestStream:
     def __init__(self, kept: Kept | None = None) -> None:
         self.start = self.end = 0
         self._kept = KeptInMemory() if kept is None else kept
-        self._hash = hashlib.blake2b(digest_size=8)
+        self._hash: hashlib.blake2b | None = hashlib.blake2b(digest_size=8)
         self._sent = 0
         """Bytes below it were read one after the other, and are in the hash."""
 
@@ -50,12 +54,18 @@ class RequestStream:
         piece = self._kept.read(start, stop)
         if start <= self._sent < stop:
             # Now, as they are at hand: a long request is neither read twice nor hashed in one go.
-            self._hash.update(memoryview(piece)[self._sent - start :])
+            if self._hash is not None:
+                self._hash.update(memoryview(piece)[self._sent - start :])
             self._sent = stop
         return piece
 
-    def digest(self) -> bytes:
-        """BLAKE2b-64 of everything from `start` to `end`. Raises as `read`."""
+    def digest(self) -> bytes | None:
+        """BLAKE2b-64 of everything from `start` to `end`; None once a part was released.
+
+        Raises as `read`.
+        """
+        if self._hash is None:
+            return None
         while self._sent < self.end:
             self.read(self._sent, min(self._sent + _DIGEST_STEP, self.end))
         return self._hash.copy().digest()
@@ -66,6 +76,13 @@ class RequestStream:
         self._kept.forget(offset)
         self.start = self._sent = offset
         self._hash = hashlib.blake2b(digest_size=8)
+
+    def release(self, offset: int) -> None:
+        """The bytes below are a server's for good, and the exchange goes on. Raises as `read`."""
+        offset = min(max(offset, self.start), self.end)
+        self._kept.forget(offset)
+        self.start, self._sent = offset, max(self._sent, offset)
+        self._hash = None
 
 
 class _Flight:
@@ -92,19 +109,21 @@ class Uploader:
         self._held = RangeSet()
         self._next_number = 0
         self._next_offset = 0
+        self._limit = 0
         self._attempt = 0
         self._last_sent = 0.0
         self.active = False
 
-    def begin(self, offset: int) -> None:
-        """A server holds the request up to `offset`, and waits for more."""
+    def begin(self, offset: int, limit: int = NO_LIMIT) -> None:
+        """A server holds the request up to `offset`, and waits for more, up to `limit`."""
         done = not self._flights and not self._again and self._next_offset >= self._stream.end
         if not self.active:
             self.active = True
-            self._next_offset = offset
+            self._next_offset, self._limit = offset, limit
         elif done and offset < self._stream.end:
             # All was acknowledged, and is not held any more: soft state was lost.
             self.needed(((offset, self._stream.end),))
+        self._limit = max(self._limit, limit)
         self._held.add(self._stream.start, offset)
 
     def stop(self) -> None:
@@ -205,9 +224,11 @@ class Uploader:
         self._window = MINIMUM_WINDOW
 
     def _next_piece(self, room: int) -> tuple[int, int] | None:
+        stream = self._stream
         while self._again:
             start, stop = self._again.popleft()
-            missing = next(iter(self._held.missing(start, stop)), None)
+            start = max(start, stream.start)
+            missing = next(iter(self._held.missing(start, stop)), None) if start < stop else None
             if missing is None:
                 continue
             first, last = missing
@@ -215,9 +236,9 @@ class Uploader:
             if piece_stop < stop:
                 self._again.appendleft((piece_stop, stop))
             return first, piece_stop
-        end = self._stream.end
-        if self._next_offset < end:
-            start = self._next_offset
+        end = min(stream.end, self._limit)
+        start = max(self._next_offset, stream.start)
+        if start < end:
             self._next_offset = min(start + room, end)
             return start, self._next_offset
         return None

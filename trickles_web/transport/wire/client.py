@@ -6,6 +6,7 @@ import struct
 from typing import NamedTuple
 
 from trickles_web.errors import WireError
+from trickles_web.transport.origin import ORIGIN_BYTES
 from trickles_web.transport.wire.common import (
     FIRST_BYTE,
     MOST_EARLIER,
@@ -21,7 +22,7 @@ from trickles_web.transport.wire.common import (
     unpack_wants,
 )
 
-_HELLO = struct.Struct(">B8sBHHH")
+_HELLO = struct.Struct(">B8sBHHHB")
 _REQUEST = struct.Struct(">B8sBBHQIIIQBBHH")
 _REQUEST_BYTES = struct.Struct(">Q8s")
 _EARLIER = struct.Struct(">IIB")
@@ -40,11 +41,14 @@ class Earlier(NamedTuple):
 
 
 class Hello(NamedTuple):
+    """First contact. `origin`: for whom a gateway speaks, see `transport.origin`; b"": nobody."""
+
     flow: bytes
     attempt: int
     size: int
     token: bytes
     request: bytes
+    origin: bytes = b""
 
 
 class Request(NamedTuple):
@@ -88,27 +92,32 @@ class Cancel(NamedTuple):
 
 
 def encode_hello(message: Hello, pad_to: int) -> bytes:
-    flow, attempt, size, token, request = message
-    head = _HELLO.pack(FIRST_BYTE[Kind.HELLO], flow, attempt, size, len(token), len(request))
-    return (head + token + request).ljust(pad_to, b"\0")
+    m = message
+    lengths = (len(m.token), len(m.request), len(m.origin))
+    head = _HELLO.pack(FIRST_BYTE[Kind.HELLO], m.flow, m.attempt, m.size, *lengths)
+    return (head + m.token + m.origin + m.request).ljust(pad_to, b"\0")
 
 
-def hello_room(token: bytes, size: int) -> int:
-    """Request bytes that fit a HELLO of `size` bytes."""
-    return size - _HELLO.size - len(token)
+def hello_room(message: Hello, size: int) -> int:
+    """Request bytes that fit a HELLO of `size` bytes, whatever request bytes `message` has."""
+    return size - _HELLO.size - len(message.token) - len(message.origin)
 
 
 def decode_hello(datagram: bytes) -> Hello:
     try:
-        _, flow, attempt, size, token_bytes, request_bytes = _HELLO.unpack_from(datagram)
+        _, flow, attempt, size, *lengths = _HELLO.unpack_from(datagram)
     except struct.error:
         raise WireError("truncated") from None
-    stop = _HELLO.size + token_bytes
-    if stop + request_bytes > len(datagram):
+    token_bytes, request_bytes, origin_bytes = lengths
+    if origin_bytes and origin_bytes not in ORIGIN_BYTES:
+        raise WireError("origin")
+    origin_at = _HELLO.size + token_bytes
+    request_at = origin_at + origin_bytes
+    stop = request_at + request_bytes
+    if stop > len(datagram):
         raise WireError("truncated")
-    return Hello(
-        flow, attempt, size, datagram[_HELLO.size : stop], datagram[stop : stop + request_bytes]
-    )
+    token, origin = datagram[_HELLO.size : origin_at], datagram[origin_at:request_at]
+    return Hello(flow, attempt, size, token, datagram[request_at:stop], origin)
 
 
 def encode_request(message: Request, pad_to: int = 0) -> bytes:

@@ -25,11 +25,11 @@ DATA_PACKET = struct.Struct(">BQQH")
 """the part that is each packet's own."""
 _DATA = struct.Struct(">B8sIIIIHHBBHIIBHBQQH")
 DATA_HEADER_BYTES = _DATA.size
-_ACK = struct.Struct(">B8sBQBH")
+_ACK = struct.Struct(">B8sBQIBH")
 _NEED = struct.Struct(">B8sB")
 _WAIT = struct.Struct(">B8sIIIH")
 _REFUSED = struct.Struct(">B8sBH8s")
-_COMPLETE = 1
+_COMPLETE, _OPEN = 1, 2
 
 FLAG_PROBE = 1
 """DATA: nothing but a length: it shows the client what its path carries."""
@@ -76,9 +76,14 @@ class Data(NamedTuple):
 
 
 class Ack(NamedTuple):
+    """`held`: request bytes below it are here. `room`: of an open request, how many more are taken
+    before the application has to read some; -1 of any other.
+    """
+
     flow: bytes
     complete: bool
     held: int
+    room: int
     numbers: tuple[int, ...]
     continuation: bytes
 
@@ -125,22 +130,23 @@ def decode_data(datagram: bytes) -> Data:
 
 
 def encode_ack(message: Ack) -> bytes:
-    flow, complete, held, numbers, continuation = message
-    head = _ACK.pack(
-        FIRST_BYTE[Kind.ACK], flow, complete * _COMPLETE, held, len(numbers), len(continuation)
-    )
+    flow, complete, held, room, numbers, continuation = message
+    flags = complete * _COMPLETE | (room >= 0) * _OPEN
+    lengths = len(numbers), len(continuation)
+    head = _ACK.pack(FIRST_BYTE[Kind.ACK], flow, flags, held, max(0, room), *lengths)
     return head + struct.pack(f">{len(numbers)}I", *numbers) + continuation
 
 
 def decode_ack(datagram: bytes) -> Ack:
     try:
-        _, flow, flags, held, count, n = _ACK.unpack_from(datagram)
+        _, flow, flags, held, room, count, n = _ACK.unpack_from(datagram)
         numbers = struct.unpack_from(f">{count}I", datagram, _ACK.size)
     except struct.error:
         raise WireError("truncated") from None
     at = _ACK.size + 4 * count
     exactly(datagram, at + n)
-    return Ack(flow, bool(flags & _COMPLETE), held, numbers, datagram[at:])
+    room = room if flags & _OPEN else -1
+    return Ack(flow, bool(flags & _COMPLETE), held, room, numbers, datagram[at:])
 
 
 def encode_need(flow: bytes, ranges: Sequence[tuple[int, int]]) -> bytes:

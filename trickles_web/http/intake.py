@@ -1,0 +1,127 @@
+"""The rest of a request that is taken while it is answered: a long body, or a WebSocket.
+
+    request stream:  head | read by the application | here | room | not taken yet
+                          start                     at     held   limit
+
+What is here is its owner's for good, because the client was told so and has forgotten it. So no
+more is taken than a window beyond what the application has read.
+"""
+
+from __future__ import annotations
+
+from trickles_web.http.chunks import ChunkError, Chunks
+from trickles_web.http.heads import CHUNKED, RequestError
+from trickles_web.state.backing import Backing, Disk
+from trickles_web.state.spool import Spool
+
+WINDOW = 262_144
+"""Bytes beyond what was read: 100 Mbit/s over 20 ms. Memory, since it stays below what goes to
+disk."""
+
+_NO_DISK = 0
+
+
+class Intake:
+    """See the module. Offsets are of the request stream."""
+
+    __slots__ = ("_chunks", "_end", "_ready", "_spool", "refusal", "whole")
+
+    def __init__(self, start: int, length: int, most_bytes: int) -> None:
+        """`length`: bytes from `start` on, CHUNKED or ENDLESS. most_bytes: of a chunked body."""
+        self._spool = Spool(start, Disk(_NO_DISK))
+        self._chunks: Chunks | None = None
+        self._ready = self._spool.data
+        """What the application may read."""
+        self._end = start + length if length >= 0 else -1
+        self.whole = length == 0
+        """All of it is here."""
+        self.refusal: RequestError | None = None
+        """Why it is not taken any further."""
+        if length == CHUNKED:
+            self._ready = Backing(Disk(_NO_DISK), 2 * WINDOW)
+            self._chunks = Chunks(0, most_bytes, self._ready, free=most_bytes)  # read as they come
+
+    @property
+    def start(self) -> int:
+        """The application has read all below."""
+        return self._spool.start
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        return self._spool.size + (0 if self._chunks is None else self._ready.memory_bytes)
+
+    @property
+    def held(self) -> int:
+        """Every byte below is here."""
+        return self._end if self.whole else self._spool.held
+
+    @property
+    def limit(self) -> int:
+        """No byte beyond is taken for now."""
+        limit = self.held + max(0, WINDOW - self._waiting)
+        return limit if self._end < 0 else min(limit, self._end)
+
+    @property
+    def room(self) -> int:
+        """Bytes that are taken."""
+        return self.limit - self.held
+
+    @property
+    def _waiting(self) -> int:
+        """Bytes that the application has not read."""
+        return (
+            len(self._ready) if self._chunks is None else len(self._ready) + len(self._spool.data)
+        )
+
+    def is_worth_telling(self, told: int) -> bool:
+        """Has the limit moved far from the one that was told?"""
+        return self.limit - told >= WINDOW // 2 or (self._end >= 0 and self.limit == self._end)
+
+    def take(self, offset: int, piece: bytes) -> bool:
+        """Bytes at `offset`; True if they were not too many. Raises Conflict."""
+        if self.whole:
+            return True
+        spool = self._spool
+        limit = self.limit
+        spool.write(offset, piece, limit)
+        while spool.behind:
+            spool.write(spool.held, b"", limit)
+        if self._chunks is not None:
+            self._decode(self._chunks)
+        elif spool.held == self._end:
+            self.whole = True
+        return offset + len(piece) <= limit
+
+    def _decode(self, chunks: Chunks) -> None:
+        data = self._spool.data
+        at = -1
+        try:
+            while not chunks.done and chunks.at != at:
+                at = chunks.at
+                chunks.read(data, len(data))
+        except ChunkError as error:
+            self.refusal = RequestError(error.status, str(error))
+        read, chunks.at = chunks.at, 0
+        if chunks.done:
+            self._end, self.whole = self._spool.start + read, True
+        data.cut_front(read)
+        self._spool.start += read
+
+    def read(self, most: int) -> bytes:
+        """Up to so many bytes for the application, which are forgotten."""
+        data = self._ready[:most]
+        self._ready.cut_front(len(data))
+        if self._chunks is None:
+            self._spool.start += len(data)
+        return data
+
+    @property
+    def ended(self) -> bool:
+        """Has the application read all of it?"""
+        return self.whole and not self._ready
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self._ready.close()
+        self._spool.close()
