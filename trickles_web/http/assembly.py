@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from trickles_web.http.request import Reader, most_request_bytes
+from trickles_web.http.reader import Reader, most_request_bytes
 from trickles_web.http.responses import PENDING, Pending
 from trickles_web.http.scope import network_of
 from trickles_web.state.backing import DiskError

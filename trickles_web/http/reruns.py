@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trickles_web.http.progress import MOST_RERUNS, Progress, called
-from trickles_web.http.request import Malformed, read_whole
+from trickles_web.http.reader import read_whole
+from trickles_web.http.request import Malformed
 from trickles_web.http.responses import PENDING, Held, Need, Refuse
 from trickles_web.state import Conflict
 from trickles_web.transport.wire import Code

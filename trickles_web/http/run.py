@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.framing import error_page, framing_of
-from trickles_web.http.progress import Progress
+from trickles_web.http.progress import Page, Progress
 from trickles_web.http.responses import Finished, Growing
 from trickles_web.state.backing import memory_bytes
 
@@ -226,6 +226,8 @@ class Run(Growing):
             closes=self.p.closes,
             extra=headers,
         )
+        if not (headers or self.preface):
+            self.p.page = Page(status)  # any replica can write it again
         self.data = bytes(self.data[: self.preface]) + page
         self.base = self.p.response_start
         self.part = None
