@@ -41,7 +41,7 @@ class Finding:
             return Forward(sealed)
         if not self._store.knows(key, now):
             return PENDING
-        found = self._runner.published(key, now)
+        found = self._runner.published(key, r, now)
         if found is not None:
             return found
         owner = self._store.elsewhere(key) if r.hops < MOST_HOPS else 0

@@ -150,7 +150,7 @@ class Receiving:
         if isinstance(outcome, Malformed):
             outcome.log()
             return self._runner.page(key, following, outcome.status, r, now, closes=True)
-        if self._runner.full:
+        if self._runner.is_full_for(r):
             return self._runner.busy(key, following, outcome, r, now)
         if not outcome.safe:
             claim = self._store.claim(key, reader.name, now)

@@ -40,7 +40,7 @@ class Reruns:
         """Run exchange `p`'s request again, once its bytes are here."""
         if not r.may_run:
             return Held(p.request_end, r.progress, complete=True)
-        if self._runner.full:
+        if self._runner.is_full_for(r):
             return Refuse(Code.BUSY)
         skip = p.request_start - r.request_offset
         length = p.request_end - p.request_start

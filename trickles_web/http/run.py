@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trickles_web.http.host import Host
     from trickles_web.http.request import Request
     from trickles_web.http.scope import ASGIApp, Message, Scope
+    from trickles_web.state.prefixes import Prefix
     from trickles_web.state.store import Key
 
 RUN_OVERHEAD = 4096
@@ -48,6 +49,7 @@ class Run(Growing):
         "heard",
         "hopeless",
         "parked",
+        "prefix",
         "scope",
         "stopping",
         "task",
@@ -57,13 +59,14 @@ class Run(Growing):
         self,
         host: Host,
         key: Key,
+        prefix: Prefix,
         request: Request,
         scope: Scope,
         p: Progress,
         now: int,
         again: Rerun = FIRST_RUN,
     ) -> None:
-        """now: wall-clock ms."""
+        """prefix: of its client. now: wall-clock ms."""
         super().__init__(key, p, now // 1000)
         p.closes = request.closes
         self.intake = request.intake
@@ -74,6 +77,7 @@ class Run(Growing):
         self._told = False
         self._told_limit = 0
         """Up to here the client knows that more of an open request is taken."""
+        self.prefix = prefix
         self.scope = scope
         self.allowed = host.config.response_buffer_bytes
         self.heard = now
@@ -137,6 +141,7 @@ class Run(Growing):
         """The client is gone."""
         self.gone = True
         self.data = b""
+        self.part = None
         self._request.drop_body()
         self._host.grown(self)
         self._wake()
@@ -225,6 +230,7 @@ class Run(Growing):
             self.p.page = Page(status)  # any replica can write it again
         self.data = bytes(self.data[: self.preface]) + page
         self.base = self.p.response_start
+        self.part = None
         self._complete()
 
     # Bytes of the response
@@ -246,6 +252,7 @@ class Run(Growing):
 
     async def _wait_for_room(self) -> None:
         """Backpressure: return when the client has taken enough (or never will)."""
+        self._host.produced(self)
         while self.waiting > self.allowed and not self.gone:
             if self.expected is not None:
                 self.hopeless = True
