@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from tests.http.apps import Effects, counting, echo, get, hello, stream
 from tests.http.peer import QUIET, Peer, RefusedByServer, Site, body_of
+from trickles_web.http.progress import first_contact
 from trickles_web.http.responses import Finished, Held, Need, Pending, Refuse
 from trickles_web.http.runner import SMALLEST_BUFFER
 from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
+from trickles_web.transport.origin import pack_origin
 from trickles_web.transport.wire import Code, Kind
 
 
@@ -514,6 +516,17 @@ def test_one_network_runs_half_of_the_calls_at_most() -> None:
             assert body_of(await begin(n, hosts[0])) == b"hello"
 
     run(app, story, config=replace(QUIET, max_running=4))
+
+
+def test_behind_a_gateway_networks_are_those_of_its_clients() -> None:
+    async def story(site: Site, peer: Peer) -> None:
+        for n, host in enumerate(["192.0.2.1", "192.0.3.1"]):
+            client = Peer(peer.pick, n, ("127.0.0.1", 40_000))
+            client.progress = first_contact(pack_origin(host, 50_000), site.store.id)
+            await client.exchange(get())
+        assert site.store._shares._shares.keys() == {"192.0.2", "192.0.3"}
+
+    run(hello, story)
 
 
 def test_what_clients_send_and_get_is_held_by_their_networks() -> None:

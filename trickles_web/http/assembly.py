@@ -50,7 +50,7 @@ class Assembly:
         limit: offset where the request ends, if that is known.
         """
         limit = limit or start + most_request_bytes(self._config)
-        spool = self._store.open_spool(key, start, now, network_of(r))
+        spool = self._store.open_spool(key, start, now, network_of(r, self._config))
         self._store.announce(key, now)
         self._store.write(key, spool, r.request_offset, r.request_bytes, limit)
         if spool.behind:

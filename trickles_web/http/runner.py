@@ -95,7 +95,7 @@ class Runner:
 
     def is_full_for(self, r: Redeemed) -> bool:
         """No more application calls for now for this client."""
-        return self.calls.full_for(network_of(r))
+        return self.calls.full_for(network_of(r, self.config))
 
     async def shutdown(self, grace_s: float) -> None:
         """Let running calls end within `grace_s` seconds, cancel the others, stop the app."""
@@ -136,7 +136,7 @@ class Runner:
                 found.name,
                 found.failed,
             )
-        self.store.keep(key, response, now, network_of(r))
+        self.store.keep(key, response, now, network_of(r, self.config))
         return response
 
     def start(
@@ -152,14 +152,16 @@ class Runner:
         checkpoint = again.checkpoint
         scope = build_scope(
             request,
-            client_of(r.address, p.origin, self.config),
+            client_of(r.address, r.origin, self.config),
             self.server,
             self.config,
             self.lifespan.state,
             None if checkpoint is None else checkpoint.state,
         )
         p.owner = self.store.owner
-        run = self._kind_of(request)(self, key, network_of(r), request, scope, p, now, again)
+        run = self._kind_of(request)(
+            self, key, network_of(r, self.config), request, scope, p, now, again
+        )
         if checkpoint is not None:
             run.go_on(again.offset, checkpoint.encode(), edition_of(self._token()))
         self.store.close_spool(key)
@@ -199,7 +201,7 @@ class Runner:
         p.response_end = p.response_start + len(data)
         response = Finished(key, p, encode(p), data, p.response_start, now // 1000, name)
         self.store.close_spool(key)
-        self.store.keep(key, response, now, network_of(r))
+        self.store.keep(key, response, now, network_of(r, self.config))
         return self.serve(response, r, now)
 
     def page_again(self, key: Key, p: Progress, page: Page, r: Redeemed) -> Finished | None:

@@ -81,6 +81,6 @@ def full_path(scope: Scope) -> str:
     return path
 
 
-def network_of(r: Redeemed) -> Prefix:
-    """What shares caps, and room in the store, with the client of this datagram."""
-    return prefix_of(r.address[0])
+def network_of(r: Redeemed, config: HttpConfig) -> Prefix:
+    """What shares caps, and room in the store, with who asks."""
+    return prefix_of(client_of(r.address, r.origin, config)[0])

@@ -108,6 +108,7 @@ class Service:
             p = decode(redeemed.progress)
         except ProgressError:
             return Refuse(Code.GONE)  # sealed by a version that wrote it otherwise
+        redeemed.origin = p.origin
         if p.phase is Phase.RESPONDING:
             if not redeemed.request_bytes or redeemed.request_offset < p.request_end:
                 return self._respond(p, redeemed, now)
