@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from apps.large_files import MEGABYTE, cache_directory, checksum_file
-from loadtest.processes import PATIENCE_S, Process, Stage
+from loadtest.processes import LOOK_S, PATIENCE_S, Process, Stage
 from loadtest.report import Report, Row
 
-LOOK_S = 0.005
-"""Between two looks at a file's size: the grain of stalls."""
 CLIENTS = ("trickles-get", "curl")
 
 
@@ -79,11 +77,11 @@ def command(client: str, url: str, file: Path, limit: str) -> tuple[str, ...]:
     return ("trickles-get", *rate, "-o", str(file), f"trickles://{url}")
 
 
-def start(stage: Stage, words: tuple[str, ...], netns: str = "") -> Process:
+def start(stage: Stage, words: tuple[str, ...], netns: str = "", *, piped: bool = False) -> Process:
     """Our own command as a module of this checkout, not as whatever is installed."""
     if words[0] == "trickles-get":
-        return stage.python("client", "trickles_web.cli.get", *words[1:], netns=netns)
-    return stage.start("client", *words, netns=netns)
+        return stage.python("client", "trickles_web.cli.get", *words[1:], netns=netns, piped=piped)
+    return stage.start("client", *words, netns=netns, piped=piped)
 
 
 def download(

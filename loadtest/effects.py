@@ -1,4 +1,7 @@
-"""The application of the scenario `once`: each POST inserts a row, and takes a moment for it."""
+"""The application of the scenario `once`: each POST inserts a row, and takes a moment for it.
+
+`POST /MILLISECONDS`: a random part of them. The body is the request's name.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import sqlite3
 from typing import Any
 
 FILE_VARIABLE = "EFFECTS_FILE"
-LONGEST_S = 0.05
 
 
 def create(file: str) -> None:
@@ -38,7 +40,6 @@ def _insert(name: str) -> None:
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """POST, the body is the request's name."""
     assert scope["type"] == "http"
     body = b""
     more = True
@@ -47,6 +48,6 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         body += message["body"]
         more = message["more_body"]
     await asyncio.to_thread(_insert, body.decode())
-    await asyncio.sleep(random.random() * LONGEST_S)
+    await asyncio.sleep(random.random() * int(scope["path"][1:]) / 1000)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"done " + body})

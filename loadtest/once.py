@@ -1,10 +1,16 @@
 """Scenario: every unsafe request is executed at most once, and every success exactly once.
 
-python -m loadtest.once HOST PORT COUNT   the client: COUNT POSTs, a line of JSON at the end
+With Redis the three workers are replicas as on three machines: nothing is shared but the secret and
+Redis, each has an address of its own for its peers, and a datagram for another one's request goes
+there by UDP, the answers back likewise. With the directory they have its Unix sockets for that. How
+much went such ways only a worker that is not killed can tell: some more POSTs come after the kills.
+
+python -m loadtest.once HOST PORT FIRST COUNT LONGEST_MS   the client, a line of JSON at its end
 """
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import random
@@ -23,6 +29,10 @@ from trickles_web.client.streams import open_connection
 from trickles_web.errors import FlowError
 
 POSTS, QUICK_POSTS = 2000, 300
+CALM_POSTS = 200
+"""After those, with nobody killed."""
+LONGEST_MS, CALM_LONGEST_MS = 50, 500
+"""What a request takes at most; the calm ones long enough for clients to ask how it goes."""
 WORKERS = 3
 LOSS = 0.03
 KILL_EVERY_S = (0.2, 0.8)
@@ -57,19 +67,44 @@ def _run(report: Report, options: Options, store: str) -> None:
             "loadtest.effects:app",
             *("--host", FAR_ADDRESS, "--port", str(UDP_PORT)),
             *("--workers", str(WORKERS), "--steering", "random"),
-            *("--store", name),
+            *("--store", name, "--log-level", "debug"),
             netns=between.far,
         )
         server.ready()
-        arguments = (FAR_ADDRESS, str(UDP_PORT), str(posts))
-        client = stage.python("client", "loadtest.once", *arguments, netns=between.near)
         workers = [Worker(server.process, number + 1) for number in range(WORKERS)]
-        _kill_while_it_runs(client, workers, chance)
-        result = json.loads(client.log.splitlines()[-1])
+        result: dict[str, list[str]] = {"success": [], "unknown": [], "refused": []}
+        killing, calm = (0, posts, LONGEST_MS), (posts, CALM_POSTS, CALM_LONGEST_MS)
+        for numbers in (killing, calm):
+            arguments = (FAR_ADDRESS, str(UDP_PORT), *map(str, numbers))
+            client = stage.python("client", "loadtest.once", *arguments, netns=between.near)
+            _kill_while_it_runs(client, workers if numbers is killing else [], chance)
+            for outcome, names in json.loads(client.log.splitlines()[-1]).items():
+                result[outcome] += names
+        posts += CALM_POSTS
+        server.process.end()
         tracebacks = len(re.findall(r"^Traceback", server.log, re.MULTILINE))
         report.check(not tracebacks, "no traceback")
-        head = {"store": store, "POSTs": posts, "kills": sum(worker.kills for worker in workers)}
+        counted = _counters(server.log)
+        report.check(counted["forwarded"] > 0, f"{store}: requests reach others than their owners")
+        # Only who forwards by UDP gets answers to relay; from a directory's sockets none come.
+        by_udp = counted["relayed"] > 0
+        report.check(by_udp == (store == "Redis"), f"{store}: its own way between workers")
+        head = {
+            "store": store,
+            "POSTs": posts,
+            "kills": sum(worker.kills for worker in workers),
+            "forwarded": counted["forwarded"],
+            "relayed": counted["relayed"],
+        }
         _judge(report, head, result, effects.executions(file), posts)
+
+
+def _counters(log: str) -> Counter[str]:
+    """Sums of what the workers counted that were ended, not killed."""
+    total: Counter[str] = Counter()
+    for counted in re.findall(r"Counters: (\{.*\})", log):
+        total.update(ast.literal_eval(counted))
+    return total
 
 
 def _redis(stage: Stage) -> str:
@@ -86,7 +121,8 @@ def _kill_while_it_runs(client: Process, workers: list[Worker], chance: random.R
         if time.monotonic() > deadline:
             raise RuntimeError(f"the client does not end: {client.log}")
         time.sleep(chance.uniform(*KILL_EVERY_S))
-        chance.choice(workers).restart()
+        if workers:
+            chance.choice(workers).restart()
     if client.popen.returncode:
         raise RuntimeError(f"the client failed: {client.log}")
 
@@ -124,9 +160,9 @@ def _judge(
 class Poster:
     """The client: what came of each request, by its name."""
 
-    def __init__(self, host: str, port: int, count: int) -> None:
-        self.host, self.port = host, port
-        self.names = iter([f"request {number}" for number in range(count)])
+    def __init__(self, host: str, port: int, first: int, count: int, longest_ms: int) -> None:
+        self.host, self.port, self.longest_ms = host, port, longest_ms
+        self.names = iter([f"request {number}" for number in range(first, first + count)])
         self.outcomes: dict[str, list[str]] = {"success": [], "unknown": [], "refused": []}
 
     async def flows(self) -> None:
@@ -158,7 +194,10 @@ class Poster:
         self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> str:
         body = name.encode()
-        head = f"POST / HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST /{self.longest_ms} HTTP/1.1\r\nHost: {self.host}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
         writer.write(head.encode() + body)
         answer = await reader.readuntil(b"\r\n\r\n")
         status = int(answer.split(b" ", 2)[1])
@@ -171,8 +210,8 @@ class Poster:
         return "refused" if status == 503 else "unknown"
 
 
-async def main(host: str, port: int, count: int) -> None:
-    poster = Poster(host, port, count)
+async def main(host: str, port: int, first: int, count: int, longest_ms: int) -> None:
+    poster = Poster(host, port, first, count, longest_ms)
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
             group.create_task(poster.flows())
@@ -180,4 +219,4 @@ async def main(host: str, port: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -11,12 +12,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 60.0
 """For anything that takes seconds at most on a machine that is not overloaded."""
+LOOK_S = 0.005
+"""Between two looks at what grows: the grain of stalls."""
+PIPE_BYTES = 1 << 20
 
 
 class Process:
@@ -50,6 +55,24 @@ class Process:
                 raise RuntimeError(f"no {pattern!r} in the log of process {self.pid}:\n{self.log}")
             time.sleep(0.01)
 
+    def output(self, deadline: float) -> Iterator[tuple[bytes, float]]:
+        """What a piped process writes, with monotonic seconds, until its end; b"" in a silence.
+
+        At the deadline it is killed.
+        """
+        assert self.popen.stdout is not None
+        with self.popen.stdout as pipe:
+            while True:
+                readable, _, _ = select.select([pipe], [], [], LOOK_S)
+                now = time.monotonic()
+                if now > deadline:
+                    self.popen.kill()
+                data = os.read(pipe.fileno(), PIPE_BYTES) if readable else b""
+                if readable and not data:
+                    break
+                yield data, now
+        self.popen.wait(PATIENCE_S)
+
     def end(self, number: int = signal.SIGTERM) -> int:
         """Signal it and wait; the exit code."""
         if self.popen.poll() is None:
@@ -80,9 +103,17 @@ class Stage:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def start(
-        self, name: str, *command: str, fds: tuple[int, ...] = (), netns: str = ""
+        self,
+        name: str,
+        *command: str,
+        fds: tuple[int, ...] = (),
+        netns: str = "",
+        piped: bool = False,
     ) -> Process:
-        """Start a command; several processes may log under one name, one after the other."""
+        """Start a command; several processes may log under one name, one after the other.
+
+        piped: what it writes to its standard output is for `output`, not for the log.
+        """
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRICKLES_")}
         # One state directory: all servers share the secret. No tokens: every run begins alike.
         ours = {
@@ -97,7 +128,7 @@ class Stage:
             popen = subprocess.Popen(
                 [*(["ip", "netns", "exec", netns] if netns else []), *command],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=subprocess.PIPE if piped else output,
                 stderr=output,
                 cwd=self.directory,
                 env=inherited | ours | self.environment,
@@ -109,9 +140,16 @@ class Stage:
         return process
 
     def python(
-        self, name: str, module: str, *arguments: str, fds: tuple[int, ...] = (), netns: str = ""
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        fds: tuple[int, ...] = (),
+        netns: str = "",
+        piped: bool = False,
     ) -> Process:
-        return self.start(name, sys.executable, "-m", module, *arguments, fds=fds, netns=netns)
+        words = (sys.executable, "-m", module, *arguments)
+        return self.start(name, *words, fds=fds, netns=netns, piped=piped)
 
     def gateway(self, port: int) -> int:
         """Start a gateway to the server on this UDP port; the TCP port where it listens."""

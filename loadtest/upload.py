@@ -1,81 +1,64 @@
-"""Scenario: what a large upload costs client, gateway and server in memory."""
+"""Scenario: large uploads, what they cost in memory, and what survives of one half-way.
+
+Request bytes lie at one worker, in a file without a name. When it is killed, the client sends them
+again, to the other worker.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import time
-from pathlib import Path
 
 from apps.large_files import MEGABYTE
 from loadtest.downloads import judge_logs
+from loadtest.owners import Owner, spooled, workers
 from loadtest.processes import PATIENCE_S, Process, Replica, Stage, free_udp_port
 from loadtest.report import Options, Report
+from loadtest.transfers import LOOK_S, Transfer
 from loadtest.uploading import expected_sha256
-
-MOST_MB = 200
-"""Target for client and gateway, whatever the size of the body."""
-LOOK_S = 0.05
-"""Between two looks at a client's memory: what it needs only at its very end may be missed."""
-
-
-def peak_mb(pid: int) -> float:
-    """Highest resident memory so far (VmHWM); 0 if the process has gone."""
-    with contextlib.suppress(OSError):
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-        if found:
-            return int(found[1]) / 1000
-    return 0.0
 
 
 def run(options: Options) -> Report:
+    """By a flow and by curl through a gateway; to workers that live, and with one killed."""
     report = Report()
     megabytes = 100 if options.quick else 1000
-    sha256 = expected_sha256(megabytes)
     for client in ("flow", "curl"):
-        with Stage() as stage:
-            _upload(report, stage, client, megabytes, sha256)
+        for kills in (0, 1):
+            with Stage() as stage:
+                upload(report, stage, client, megabytes, kills)
     return report
 
 
-def _upload(report: Report, stage: Stage, client: str, megabytes: int, sha256: str) -> None:
-    """One upload to a new server, by a program over a flow or by curl through a gateway."""
+def upload(report: Report, stage: Stage, client: str, megabytes: int, kills: int) -> None:
+    """One upload to new workers; with `kills` = 1 one of them is killed when it holds half."""
     port = free_udp_port()
     limit = f"--limit-request-body={megabytes * MEGABYTE}"
-    server = Replica(stage, "server", "apps.site:app", "--port", str(port), limit)
+    words = ("apps.site:app", "--port", str(port), "--workers", "2", limit)
+    server = Replica(stage, "server", *words)
     server.ready()
-    gateway, process = None, None
+    gateway, tcp = stage.start_gateway(port) if client == "curl" else (None, 0)
     began = time.monotonic()
     if client == "curl":
-        gateway, tcp = stage.start_gateway(port)
-        began = time.monotonic()
         process = _curl(stage, tcp, megabytes)
     else:
         process = stage.python(
             "client", "loadtest.uploading", "send", f"127.0.0.1:{port}", str(megabytes)
         )
-    client_mb = _watch(process, began + PATIENCE_S + megabytes)
-    seconds = time.monotonic() - began
-    gateway_mb = peak_mb(gateway.pid) if gateway is not None else 0.0
-    same = f'"sha256":"{sha256}"' in process.log
-    report.add(
-        {
-            "client": client,
-            "MB": megabytes,
-            "seconds": seconds,
-            "MB/s": megabytes / seconds,
-            "client peak MB": client_mb,
-            "gateway peak MB": gateway_mb,
-            "server peak MB": peak_mb(server.process.pid),
-            "SHA-256 equal": same,
-            "complaint": "-" if same else process.log.strip().rpartition("\n")[2][:100],
-        }
-    )
-    what = f"{megabytes} MB by {client}"
-    report.check(same, f"{what}: the server has the right bytes")
-    report.check(client_mb < MOST_MB, f"{what}: client below {MOST_MB} MB")
-    report.check(gateway_mb < MOST_MB, f"{what}: gateway below {MOST_MB} MB")
+    transfer = Transfer("up", client, megabytes, server, process, gateway)
+    victim = Owner(server, lambda: max(workers(server), key=spooled, default=0))
+    while process.popen.poll() is None:
+        now = time.monotonic()
+        transfer.look(now)
+        if victim.kills < kills and max(map(spooled, workers(server))) * 2 > megabytes * MEGABYTE:
+            victim.restart()
+        if now > began + PATIENCE_S + megabytes:
+            process.popen.kill()
+        time.sleep(LOOK_S)
+    transfer.seconds = time.monotonic() - began
+    transfer.kills = victim.kills
+    transfer.same = f'"sha256":"{expected_sha256(megabytes)}"' in process.log
+    transfer.complaint = "" if transfer.same else process.log
+    transfer.judge(report, kills)
     judge_logs(report, [server])
 
 
@@ -91,14 +74,3 @@ def _curl(stage: Stage, tcp: int, megabytes: int) -> Process:
         *(word for header in headers for word in ("-H", header)),
         f"http://127.0.0.1:{tcp}/upload",
     )
-
-
-def _watch(process: Process, deadline: float) -> float:
-    """Until it ends; its highest memory in MB."""
-    highest = 0.0
-    while process.popen.poll() is None:
-        highest = max(highest, peak_mb(process.pid))
-        if time.monotonic() > deadline:
-            process.popen.kill()
-        time.sleep(LOOK_S)
-    return highest

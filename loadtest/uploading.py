@@ -7,6 +7,7 @@ python -m loadtest.uploading write FILE MEGABYTES       the same body into a fil
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import sys
 
@@ -37,6 +38,7 @@ def write(path: str, megabytes: int) -> None:
             file.write(megabyte(number))
 
 
+@functools.cache
 def expected_sha256(megabytes: int) -> str:
     """Of that body."""
     digest = hashlib.sha256()

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.client import application
-from trickles_web.net.server import Config, Server
+from trickles_web.net.options import Config
+from trickles_web.net.server import Server
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]

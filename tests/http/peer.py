@@ -115,6 +115,7 @@ class Peer:
 
     pick: Callable[[], Site]
     incarnation: int = 7
+    address: tuple[str, int] = ADDRESS
     progress: bytes = b""
     stream: bytes = b""
     request_start: int = 0
@@ -157,7 +158,7 @@ class Peer:
             kind=kind,
             flow=b"\0" * 8,
             incarnation=self.incarnation,
-            address=ADDRESS,
+            address=self.address,
             progress=self.progress,
             request_offset=start,
             request_bytes=data,

@@ -13,7 +13,8 @@ from tests.http.apps import Effects, get, hello
 from tests.http.peer import QUIET, Peer, RefusedByServer, Site, body_of
 from trickles_web.errors import UsageError
 from trickles_web.http.progress import decode
-from trickles_web.http.request import Request, check_globs, read_whole
+from trickles_web.http.reader import read_whole
+from trickles_web.http.request import Request, check_globs
 from trickles_web.http.responses import Held
 from trickles_web.http.scope import Receive, Scope, Send
 from trickles_web.transport.wire import Code, Kind

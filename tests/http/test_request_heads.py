@@ -11,7 +11,8 @@ from tests.http.odd_heads import BODIES, TAKEN
 from trickles_web.config import HttpConfig
 from trickles_web.http import heads
 from trickles_web.http.parsers import Head, parser
-from trickles_web.http.request import Malformed, Reader, Request
+from trickles_web.http.reader import Reader
+from trickles_web.http.request import Malformed, Request
 
 H11 = HttpConfig(http="h11")
 HTTPTOOLS = HttpConfig(http="httptools")

@@ -13,7 +13,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from trickles_web.config import HttpConfig
-from trickles_web.http.request import Reader, Request
+from trickles_web.http.reader import Reader
+from trickles_web.http.request import Request
 from trickles_web.http.scope import build_scope, full_path
 
 CLIENT, SERVER = ("192.0.2.1", 4), ("192.0.2.2", 80)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -15,8 +16,11 @@ from hypothesis import strategies as st
 
 from tests.http.apps import Effects, counting, echo, get, hello, stream
 from tests.http.peer import QUIET, Peer, RefusedByServer, Site, body_of
+from trickles_web.http.progress import first_contact
 from trickles_web.http.responses import Finished, Held, Need, Pending, Refuse
+from trickles_web.http.runner import SMALLEST_BUFFER
 from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
+from trickles_web.transport.origin import pack_origin
 from trickles_web.transport.wire import Code, Kind
 
 
@@ -485,6 +489,92 @@ def test_too_many_runs_are_a_503() -> None:
         assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
 
     run(hello, story, config=replace(QUIET, max_running=0))
+
+
+def test_one_network_runs_half_of_the_calls_at_most() -> None:
+    go_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        await hello(scope, receive, send)
+
+    async def story(site: Site, peer: Peer) -> None:
+        def begin(incarnation: int, host: str) -> asyncio.Task[bytes]:
+            client = Peer(peer.pick, incarnation, (host, 40_000))
+            return asyncio.create_task(client.exchange(get()))
+
+        hosts = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "127.0.0.1", "127.0.0.1", "192.0.3.1"]
+        tasks = [begin(n, host) for n, host in enumerate(hosts)]
+        refused = [tasks[2], tasks[5]]
+        done, _ = await asyncio.wait(refused)
+        assert all(b" 503 Service Unavailable\r\n" in task.result() for task in done)
+        assert not any(task.done() for task in tasks if task not in refused)
+        go_on.set()
+        for task in tasks:
+            assert (body_of(await task) == b"hello") == (task not in refused)
+        for n in range(10, 20):
+            assert body_of(await begin(n, hosts[0])) == b"hello"
+
+    run(app, story, config=replace(QUIET, max_running=4))
+
+
+def test_behind_a_gateway_networks_are_those_of_its_clients() -> None:
+    async def story(site: Site, peer: Peer) -> None:
+        for n, host in enumerate(["192.0.2.1", "192.0.3.1"]):
+            client = Peer(peer.pick, n, ("127.0.0.1", 40_000))
+            client.progress = first_contact(pack_origin(host, 50_000), site.store.id)
+            await client.exchange(get())
+        assert site.store._shares._shares.keys() == {"192.0.2", "192.0.3"}
+
+    run(hello, story)
+
+
+def test_what_clients_send_and_get_is_held_by_their_networks() -> None:
+    async def story(site: Site, peer: Peer) -> None:
+        def held() -> dict[Any, int]:
+            return {prefix: share.used for prefix, share in site.store._shares._shares.items()}
+
+        uploading = Peer(peer.pick, 1, ("192.0.3.1", 40_000))
+        uploading.begin(get("/", "Content-Length: 5000", method="POST") + bytes(5000))
+        await uploading.upload([(0, 1000)])
+        assert held().keys() == {"192.0.3"}
+        await peer.exchange(get())
+        assert held().keys() == {"192.0.3", "192.0.2"}
+        before = held()["192.0.3"]
+        await uploading.upload([(1000, 3000)])
+        assert held()["192.0.3"] >= before + 2000
+        refused = Peer(peer.pick, 2, ("192.0.4.1", 40_000))
+        assert b" 400 " in await refused.exchange(b"GET / HTTP/1.1\r\n\r\n")
+        assert held().keys() == {"192.0.3", "192.0.2", "192.0.4"}
+        assert sum(held().values()) == site.store.used
+
+    run(hello, story)
+
+
+def test_a_network_whose_responses_take_half_of_the_store_waits_for_its_clients() -> None:
+    """Before it is full, and nobody else waits."""
+    made: Counter[str] = Counter()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(40):
+            made[scope["path"]] += 10_000
+            message = {"type": "http.response.body", "body": bytes(10_000), "more_body": True}
+            await send(message)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def story(site: Site, peer: Peer) -> None:
+        for n, host in enumerate(["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.3.1"]):
+            client = Peer(peer.pick, n, (host, 40_000))
+            request = get(f"/{n}")
+            client.begin(request)
+            await site.ask(client.redeemed(data=request, whole=True))
+        assert made["/0"] == 400_000
+        assert 400_000 < made["/0"] + made["/1"] < 620_000
+        assert made["/2"] <= SMALLEST_BUFFER + 10_000
+        assert made["/3"] == 400_000
+
+    run(app, story, config=replace(QUIET, store_bytes=1_200_000))
 
 
 def test_a_full_ledger_is_a_503() -> None:

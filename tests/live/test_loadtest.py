@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import loadtest.__main__ as command
-from loadtest import downloads
+from loadtest import downloads, events, large, upload
+from loadtest.processes import Stage
 from loadtest.report import Options, Report, table
+from tests.live.test_requests import needs_curl
 
 
 def test_every_scenario_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,3 +85,45 @@ def test_replicas_are_killed_in_turn() -> None:
     for tenth in range(66):
         disturb(1, 50 + tenth / 10)
     assert [replica.kills for replica in replicas] == [2, 2, 2]
+
+
+def test_events_are_told_from_what_is_none() -> None:
+    reader = events.Reader()
+    reader.read(b"id: 0\ndata: 0 by 7\n\nid: 1\nda", 5.0)
+    reader.read(b"ta: 1 by 8\n\nid: 2\ndata: 1 by 8\n\nid: 3\nda", 5.5)
+    assert (reader.numbers, reader.senders) == ([0, 1], [7, 8])
+    assert reader.strange == [b"id: 2\ndata: 1 by 8"] and reader.rest == b"id: 3\nda"
+    assert reader.longest_gap_s == 0.5
+
+
+long_run = pytest.mark.xdist_group("live long runs")
+
+
+@long_run
+@needs_curl
+@pytest.mark.live
+def test_events_in_short() -> None:
+    report = Report()
+    with Stage() as stage:
+        events.follow(report, stage, "random", 60, 0.8)
+    assert not report.failures, report.text()
+    assert report.rows[0]["kills of the owner"] >= 3
+
+
+@long_run
+@needs_curl
+@pytest.mark.live
+def test_a_long_stream_in_short() -> None:
+    report = Report()
+    with Stage() as stage:
+        large.download(report, stage, "curl", 50, kills=1)
+    assert not report.failures, report.text()
+
+
+@long_run
+@pytest.mark.live
+def test_a_long_upload_in_short() -> None:
+    report = Report()
+    with Stage() as stage:
+        upload.upload(report, stage, "flow", 12, kills=1)
+    assert not report.failures, report.text()

@@ -15,7 +15,7 @@ from tests.http.peer import Peer, Site, body_of
 from tests.net.processes import serving
 from trickles_web.errors import AppImportError
 from trickles_web.net.application import hosted, import_application
-from trickles_web.net.server import Config
+from trickles_web.net.options import Config
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:

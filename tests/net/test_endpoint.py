@@ -18,8 +18,9 @@ from trickles_web.client import open_connection
 from trickles_web.client.tokens import TokenStore
 from trickles_web.config import ClientConfig
 from trickles_web.net.endpoint import LOADED_AFTER, Endpoint
+from trickles_web.net.options import Config
 from trickles_web.net.parking import Parking
-from trickles_web.net.server import Config, Server
+from trickles_web.net.server import Server
 from trickles_web.net.udp import DRAIN_DATAGRAMS
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.origin import pack_origin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trickles_web.net.forwarding import Forwarding, pack, unpack
+from trickles_web.net.forwarding import MOST_WAYS, Forwarding, pack, unpack
 from trickles_web.net.udp import Peer
 from trickles_web.state.rundir import socket_file
 
@@ -63,6 +64,66 @@ def test_from_one_process_to_another(tmp_path: Path) -> None:
             "forward: Connection refused": 1,
             "forward: No such file or directory": 1,
         }
+        one.close()
+
+    asyncio.run(main())
+
+
+def test_more_in_a_row_than_the_kernel_queues(tmp_path: Path) -> None:
+    """That is ten messages; a client sends as many as its window holds."""
+    count = 500
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        one, two = Forwarding(tmp_path, 1, loop), Forwarding(tmp_path, 2, loop)
+        arrived: asyncio.Queue[bytes] = asyncio.Queue()
+        two.start(lambda datagram, peer: arrived.put_nowait(datagram), lambda *_: None)
+        sent = [number.to_bytes(2, "big") + bytes(1198) for number in range(count)]
+        for datagram in sent:
+            one.forward(2, datagram, PEERS[0])
+        assert [await asyncio.wait_for(arrived.get(), 5) for _ in sent] == sent
+        assert one.counters == {"forwarded": count}
+        one.close()
+        two.close()
+
+    asyncio.run(main())
+
+
+def test_what_waits_for_a_process_that_dies(tmp_path: Path) -> None:
+    """It is lost. What comes later finds the one that has made its socket anew."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        one, two = Forwarding(tmp_path, 1, loop), Forwarding(tmp_path, 2, loop)
+        for _ in range(50):
+            one.forward(2, b"lost", PEERS[0])
+        two.close()
+        two = Forwarding(tmp_path, 2, loop)
+        arrived: asyncio.Queue[bytes] = asyncio.Queue()
+        two.start(lambda datagram, peer: arrived.put_nowait(datagram), lambda *_: None)
+        async with asyncio.timeout(5):
+            while arrived.empty():
+                one.forward(2, b"later", PEERS[0])
+                await asyncio.sleep(0)
+        assert arrived.get_nowait() == b"later"
+        one.close()
+        two.close()
+
+    asyncio.run(main())
+
+
+def test_few_ways_are_kept(tmp_path: Path) -> None:
+    """Processes come and go, and nobody says that one has gone."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        one = Forwarding(tmp_path, 1, loop)
+        before = len(os.listdir("/proc/self/fd"))
+        for owner in range(2, 200):
+            other = Forwarding(tmp_path, owner, loop)
+            one.forward(owner, b"datagram", PEERS[0])
+            other.close()
+        assert len(os.listdir("/proc/self/fd")) <= before + MOST_WAYS
         one.close()
 
     asyncio.run(main())

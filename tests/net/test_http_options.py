@@ -13,7 +13,7 @@ from tests.net.processes import serving
 from tests.net.test_serve import exchange
 from trickles_web.errors import UsageError
 from trickles_web.http.parsers import parser
-from trickles_web.net.server import Config
+from trickles_web.net.options import Config
 
 APP = """
 import sys

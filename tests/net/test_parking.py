@@ -8,7 +8,6 @@ from trickles_web.net.parking import (
     SHORTEST_WAIT_MS,
     WAIT_AFTER_S,
     Parking,
-    prefix_of,
 )
 from trickles_web.net.udp import Peer
 from trickles_web.transport.server import Redeemed
@@ -121,11 +120,3 @@ def test_bounds_in_bytes() -> None:
     for n in range(1_000):
         parking.remove(n)
     assert parking.park(request(1), PEER, 0.0)
-
-
-def test_prefixes() -> None:
-    assert prefix_of("192.0.2.1") == prefix_of("192.0.2.200") != prefix_of("192.0.3.1")
-    assert prefix_of("2001:db8:0:ff::1") == prefix_of("2001:db8:0:1::9")
-    assert prefix_of("2001:db8:0:100::1") != prefix_of("2001:db8:0:ff::1")
-    assert prefix_of("fe80::1%eth0") == prefix_of("fe80::2")
-    assert prefix_of("127.0.0.1") is prefix_of("::1") is None

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from trickles_web.errors import UsageError
-from trickles_web.state import Claim, DirectoryStore, Published, rundir
+from trickles_web.state import EMPTY, Claim, DirectoryStore, Part, Published, rundir
 from trickles_web.state.ledger import LIFE_MS
+from trickles_web.state.store import MOST_APPENDED, Key
 
 NOW = 1_700_000_000_000
 KEY = (0x1234_5678_9ABC, 3)
@@ -100,6 +101,114 @@ def test_a_published_response_outlives_its_producer(directory: Path) -> None:
     assert b.published(KEY, NOW) == large
     b.drop(KEY)
     assert b.published(KEY, NOW) is None
+
+
+PIECES = [os.urandom(size) for size in (70_000, 1, 300_000)]
+
+
+def append(store: DirectoryStore[Small], pieces: list[bytes], key: Key = KEY) -> Part:
+    """The part that these pieces make."""
+    part = EMPTY
+    for piece in pieces:
+        longer = store.append(key, part, piece, NOW)
+        assert longer is not None
+        part = longer
+    return part
+
+
+def appended(part: Part) -> Published:
+    return response(b"")._replace(part=part)
+
+
+def test_an_appended_response_outlives_its_producer(directory: Path) -> None:
+    a, b = member(directory, 1), member(directory, 2)
+    part = append(a, PIECES)
+    assert b.published(KEY, NOW) is None, "not whole yet"
+    a.publish(KEY, appended(part), NOW)
+    die(a)
+    whole = b"".join(PIECES)
+    assert b.published(KEY, NOW) == response(whole)
+    assert b.published(KEY, NOW) == response(whole)
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer", "gone"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_torn_part_is_no_response(directory: Path, change: str, when: str) -> None:
+    a, b = member(directory, 1), member(directory, 2)
+    part = append(a, PIECES)
+    if when == "after":
+        a.publish(KEY, appended(part), NOW)
+    (path,) = directory.glob("*.b-*")
+    if change == "gone":
+        path.unlink()
+    else:
+        os.truncate(path, part.length + (1 if change == "longer" else -1))
+    if when == "before":
+        a.publish(KEY, appended(part), NOW)
+    assert b.published(KEY, NOW) is None
+
+
+def test_two_productions_never_mix(directory: Path) -> None:
+    """The second one takes place in another process, or in the same, of bytes as long."""
+    a, b = member(directory, 1), member(directory, 2)
+    first = append(a, [b"a" * 1000])
+    other = append(b, [b"b" * 1000])
+    assert a.append(KEY, other, b"x", NOW) is None
+    again = append(a, [b"c" * 1000])
+    assert len({first, other, again}) == 3
+    assert a.append(KEY, first, b"x", NOW) is None, "there is another one"
+    b.publish(KEY, appended(other), NOW)
+    assert a.published(KEY, NOW) == response(b"b" * 1000)
+    a.publish(KEY, appended(append(a, [b"d" * 1000])), NOW)
+    assert b.published(KEY, NOW) == response(b"d" * 1000)
+
+
+def test_what_cannot_be_appended_leaves_nothing(directory: Path) -> None:
+    a = member(directory, 1)
+    part = append(a, [bytes(300_000)])
+    assert a.append(KEY, part, bytes(300_000), NOW) is None, "half of the room"
+    assert list(directory.glob("*.b-*")) == []
+    assert a.append(KEY, part, b"x", NOW) is None
+    large = member(directory, 2, most_bytes=1 << 30)
+    part = append(large, [bytes(MOST_APPENDED)])
+    assert large.append(KEY, part, b"x", NOW) is None
+    assert list(directory.glob("*.b-*")) == []
+    part = append(a, [b"x"])
+    next(directory.glob("*.b-*")).unlink()
+    assert a.append(KEY, part, b"y", NOW) is None, "swept"
+    part = append(a, [b"x"])
+    a.wipe(bytes(4))
+    assert a.append(KEY, part, b"y", NOW) is None
+
+
+def test_room_is_free_again_before_the_sweep(directory: Path) -> None:
+    a = member(directory, 1)
+    for n in range(20):
+        part = append(a, [bytes(250_000), bytes(250_000)], (n, 1))
+        if n % 2:
+            a.publish((n, 1), appended(part), NOW)
+        else:
+            a.publish((n, 1), response(bytes(250_000)), NOW)
+        a.drop((n, 1))
+    assert sorted(path.name for path in directory.iterdir()) == ["id", "w-00000001"]
+
+
+def test_the_sweep_takes_a_response_with_its_part(directory: Path) -> None:
+    a, b = member(directory, 1), member(directory, 2, most_bytes=150_000)
+    a.claim((1, 1), DIGEST, NOW)
+    for n in (1, 2, 3):
+        a.publish((n, 1), appended(append(a, [bytes(60_000)], (n, 1))), NOW + n)
+    b.sweep(NOW + 4)
+    assert [a.published((n, 1), NOW) is not None for n in (1, 2, 3)] == [True, False, True]
+    assert sorted(path.name.partition(".")[0] for path in directory.glob("*.b-*")) == ["1-1", "3-1"]
+    assert a.published((3, 1), NOW + a.ttl_ms) is not None
+    b.sweep(NOW + a.ttl_ms + 1)
+    assert a.published((3, 1), NOW) is not None, "it was read"
+    die(a)
+    later = NOW + a.ttl_ms + LIFE_MS
+    b.sweep(later)
+    b.sweep(later)
+    assert list(directory.glob("*.[br]*")) == []
 
 
 def test_there_is_no_room_for_more_than_the_bound(directory: Path) -> None:

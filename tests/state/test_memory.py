@@ -62,10 +62,10 @@ def test_running_responses_stay() -> None:
     s.keep((2, 0), Thing(3000), 10**9)
     assert s.response((0, 0), 10**9) is running
     assert s.response((1, 0), 10**9) is None
-    assert s.full
+    assert s.full_for((0, 0))
     assert len(s) == 1
     s.drop((0, 0))
-    assert not s.full
+    assert not s.full_for((0, 0))
 
 
 def test_growth_is_accounted() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from tests.state.redis_server import RedisServer, redis_server
-from trickles_web.state import Claim, Published
+from trickles_web.state import EMPTY, Claim, Part, Published
+from trickles_web.state.ledger import LIFE_MS
 from trickles_web.state.redis import LOOKED_UP_MS, RedisStore
+from trickles_web.state.store import MOST_APPENDED
 
 NOW = 1_700_000_000_000
 KEY = (0x1234_5678_9ABC, 3)
@@ -140,6 +143,159 @@ def test_a_published_response_outlives_its_producer(server: RedisServer) -> None
             pass
         assert c.store.claimed(KEY) is not None, "the claim stays"
         await c.store.close()
+
+    among(server, 2, check)
+
+
+def append_to(member: Member, part: Part, piece: bytes) -> Part:
+    longer = member.store.append(KEY, part, piece, member.now)
+    assert longer is not None
+    return longer
+
+
+def append(member: Member, pieces: list[bytes]) -> Part:
+    """The part that these pieces make, told at once or not."""
+    part = EMPTY
+    for piece in pieces:
+        part = append_to(member, part, piece)
+    return part
+
+
+def appended(part: Part) -> Published:
+    return RESPONSE._replace(data=b"", part=part)
+
+
+async def quiet(member: Member) -> None:
+    """Until Redis has been told everything."""
+    while member.store._tasks:
+        await asyncio.wait(member.store._tasks)
+
+
+PIECES = [os.urandom(size) for size in (70_000, 1, 300_000, 66_000)]
+
+
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_an_appended_response_outlives_its_producer(server: RedisServer, unsafe: bool) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b, c = members
+        if unsafe:
+            await a.claim()
+        part = append(a, PIECES[:2])
+        await asyncio.sleep(0)
+        for piece in PIECES[2:]:
+            part = append_to(a, part, piece)
+        await a.publish(appended(part))
+        assert a.store._parts.used == 0
+        a.store.ended(KEY, a.now)
+        await quiet(a)
+        await a.store.close()
+        whole = RESPONSE._replace(data=b"".join(PIECES))
+        assert (await b.look()).published(KEY, b.now) == whole
+        for key in await c.store._redis.keys("trickles:test:x:*"):
+            assert 0 < await c.store._redis.pttl(key) <= LIFE_MS
+        b.store.drop(KEY)
+        await quiet(b)
+        assert len(await c.store._redis.keys("trickles:test:x:*")) == unsafe, "the claim stays"
+
+    among(server, 3, check)
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer", "gone"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_torn_part_is_no_response(server: RedisServer, change: str, when: str) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        redis = a.store._redis
+        part = append(a, PIECES)
+        if when == "after":
+            await a.publish(appended(part))
+        await quiet(a)
+        (name,) = await redis.keys("trickles:test:x:*:*")
+        if change == "longer":
+            await redis.append(name, b"x")
+        elif change == "shorter":
+            await redis.set(name, bytes(part.length - 1))
+        else:
+            await redis.delete(name)
+        if when == "before":
+            await a.publish(appended(part))
+        assert (await b.look()).published(KEY, b.now) is None
+
+    among(server, 2, check)
+
+
+def test_two_productions_never_mix(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        first = append(a, [b"a" * 1000])
+        other = append(b, [b"b" * 1000])
+        assert a.store.append(KEY, other, b"x", a.now) is None
+        first = append(a, [b"a" * 1000])
+        again = append(a, [b"c" * 1000])
+        assert len({first, other, again}) == 3
+        await b.publish(appended(other))
+        assert (await a.look()).published(KEY, a.now) == RESPONSE._replace(data=b"b" * 1000)
+        await a.publish(appended(again))
+        assert (await b.look()).published(KEY, b.now) == RESPONSE._replace(data=b"c" * 1000)
+
+    among(server, 2, check)
+
+
+def test_what_cannot_be_appended_leaves_nothing(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        (a,) = members
+        part = append(a, [bytes(MOST_APPENDED - 1)])
+        assert a.store.append(KEY, part, b"xx", a.now) is None
+        await quiet(a)
+        part = append(a, [b"x"])
+        a.store.drop(KEY)
+        assert a.store.append(KEY, part, b"y", a.now) is None
+        await quiet(a)
+        a.store._parts._most_bytes = 10
+        part = append(a, [b"x" * 10])
+        await quiet(a)
+        assert a.store.append(KEY, part, b"y", a.now) is None
+        await quiet(a)
+        assert await a.store._redis.keys("trickles:test:x:*:*") == []
+        part = append(a, [b"x"])
+        a.store.wipe(bytes(4))
+        assert a.store.append(KEY, part, b"y", a.now) is None
+        assert a.store._parts.used == 0
+
+    among(server, 1, check)
+
+
+def test_a_redis_that_lost_a_piece_keeps_no_part(server: RedisServer) -> None:
+    """It came back empty between two of them, or had no room, or did not answer."""
+
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        redis = a.store._redis
+        part = append(a, [b"one"])
+        await quiet(a)
+        server.flush()
+        part = append_to(a, part, b"two")
+        await quiet(a)
+        assert a.store.append(KEY, part, b"three", a.now) is None
+        part = append(a, [b"one"])
+        await quiet(a)
+        await redis.config_set("maxmemory", "1")
+        part = append_to(a, part, b"two")
+        await quiet(a)
+        await redis.config_set("maxmemory", "0")
+        await a.publish(appended(part))
+        assert (await b.look()).published(KEY, b.now) is None
+        part = append(a, [b"one"])
+        await quiet(a)
+        server.stop()
+        part = append_to(a, part, b"two")
+        await quiet(a)
+        server.start()
+        assert a.store.append(KEY, part, b"three", a.now) is None
+        a.now += LOOKED_UP_MS
+        assert a.store.append(KEY, part, b"three", a.now) is None
+        await a.publish(appended(part))
+        assert (await b.look()).published(KEY, b.now) is None
 
     among(server, 2, check)
 

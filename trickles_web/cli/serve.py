@@ -13,7 +13,8 @@ import trickles_web
 from trickles_web.errors import UsageError
 from trickles_web.http.request import check_globs
 from trickles_web.net import logs
-from trickles_web.net.server import Config, Server
+from trickles_web.net.options import Config
+from trickles_web.net.server import Server
 from trickles_web.net.supervisor import Supervisor
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trickles_web.http.host import Host
     from trickles_web.http.request import Request
     from trickles_web.http.scope import Message, Scope
+    from trickles_web.state.prefixes import Prefix
     from trickles_web.state.store import Key
 
 BODY_CHUNK = 65_536
@@ -54,14 +55,15 @@ class HttpRun(Run):
         self,
         host: Host,
         key: Key,
+        prefix: Prefix,
         request: Request,
         scope: Scope,
         p: Progress,
         now: int,
         again: Rerun = FIRST_RUN,
     ) -> None:
-        """now: wall-clock ms."""
-        super().__init__(host, key, request, scope, p, now, again)
+        """prefix: of its client. now: wall-clock ms."""
+        super().__init__(host, key, prefix, request, scope, p, now, again)
         self._body_at = 0
         self._framing = framing_of(host.config, request, p.date)
         self._status = 0

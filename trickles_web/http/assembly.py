@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from trickles_web.http.request import Reader, most_request_bytes
+from trickles_web.http.reader import Reader, most_request_bytes
 from trickles_web.http.responses import PENDING, Pending
+from trickles_web.http.scope import network_of
 from trickles_web.state.backing import DiskError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Assembly:
         limit: offset where the request ends, if that is known.
         """
         limit = limit or start + most_request_bytes(self._config)
-        spool = self._store.open_spool(key, start, now)
+        spool = self._store.open_spool(key, start, now, network_of(r, self._config))
         self._store.announce(key, now)
         self._store.write(key, spool, r.request_offset, r.request_bytes, limit)
         if spool.behind:

@@ -9,9 +9,12 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from trickles_web.state.prefixes import PerPrefix
+
 if TYPE_CHECKING:
     from trickles_web.http.run import Run
     from trickles_web.http.scope import ASGIApp
+    from trickles_web.state.prefixes import Prefix
 
 TICK_S = 5.0
 """How often clients that fell silent and files that nobody reads are looked for."""
@@ -22,13 +25,22 @@ logger = logging.getLogger("trickles.error")
 class Calls:
     """The application calls in progress: their tasks, and one timer while there are any."""
 
-    def __init__(self, tick: Callable[[], bool]) -> None:
-        """tick: called every 5 s while it returns True, once a call has started."""
+    def __init__(self, most: int, tick: Callable[[], bool]) -> None:
+        """most: how many there shall be; half of them for one client prefix.
+
+        tick: called every 5 s while it returns True, once a call has started.
+        """
         self.runs: set[Run] = set()
+        self._most = most
+        self._per_prefix = PerPrefix((most + 1) // 2)
         self._tick = tick
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = contextvars.Context()
         self._timer: asyncio.TimerHandle | None = None
+
+    def full_for(self, prefix: Prefix) -> bool:
+        """No more application calls for now, or for clients of this prefix."""
+        return len(self.runs) >= self._most or self._per_prefix.full(prefix)
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Call back in the next turn of the event loop."""
@@ -45,6 +57,7 @@ class Calls:
             # Calls start within other calls too, whose context is none of theirs.
             self._context = contextvars.copy_context()
         self.runs.add(run)
+        self._per_prefix.add(run.prefix)
         coroutine, context = run.call(app), self._context.copy()
         if sys.version_info >= (3, 12):
             task = asyncio.Task(coroutine, loop=self._loop, context=context, eager_start=True)
@@ -54,6 +67,7 @@ class Calls:
 
         def ended(_: object = None) -> None:
             self.runs.discard(run)
+            self._per_prefix.remove(run.prefix)
             run.leave_body()  # a call cancelled before its first step has not done so
             done(run)
             error = None if task.cancelled() else task.exception()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from trickles_web.errors import ResponseGone
 from trickles_web.http.digests import MOST_AT_ONCE, Digests, Version, open_regular, version_of
 from trickles_web.http.progress import Body, Phase, Progress, digest, edition_of, encode
-from trickles_web.state.store import Published
+from trickles_web.state.store import Part, Published
 from trickles_web.transport.note import Note
 
 MOST_TRIES = 3
@@ -248,7 +248,7 @@ class FileResponse:
     def size(self) -> int:
         return len(self.progress) + len(self._p.path) + len(self._p.head)
 
-    def published(self) -> Published:
+    def published(self, part: Part) -> Published:
         """The response for other processes: all of it is in the progress."""
         return Published(self.progress, b"", b"", False, self.authorised_at)
 

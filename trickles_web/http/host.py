@@ -25,6 +25,10 @@ class Host(Protocol):
         """`run.size` changed; returns how many bytes the run may hold before it has to wait."""
         ...
 
+    def produced(self, run: Run) -> None:
+        """More of the response exists, and may go where it outlives this process."""
+        ...
+
     def completed(self, run: Run, response: Finished | FileResponse) -> None:
         """All bytes of the response exist, or it failed."""
         ...

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trickles_web.http.progress import MOST_RERUNS, Progress, called
-from trickles_web.http.request import Malformed, read_whole
+from trickles_web.http.reader import read_whole
+from trickles_web.http.request import Malformed
 from trickles_web.http.responses import PENDING, Held, Need, Refuse
 from trickles_web.state import Conflict
 from trickles_web.transport.wire import Code
@@ -39,7 +40,7 @@ class Reruns:
         """Run exchange `p`'s request again, once its bytes are here."""
         if not r.may_run:
             return Held(p.request_end, r.progress, complete=True)
-        if self._runner.full:
+        if self._runner.is_full_for(r):
             return Refuse(Code.BUSY)
         skip = p.request_start - r.request_offset
         length = p.request_end - p.request_start

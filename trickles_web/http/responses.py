@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trickles_web.errors import ResponseGone
 from trickles_web.http.checkpoints import Checkpoints
 from trickles_web.http.progress import UNKNOWN, Body, called, digest, edition_of, encode
-from trickles_web.state.store import Published
+from trickles_web.state.store import EMPTY, Part, Published
 
 if TYPE_CHECKING:
     from trickles_web.http.intake import Intake
@@ -144,14 +144,16 @@ class Finished:
             raise ResponseGone("bytes no longer held")
         return bytes(self.data[start - self.base : stop - self.base])
 
-    def published(self) -> Published | None:
+    def published(self, part: Part) -> Published | None:
         """The response for other processes, unless its beginning is forgotten.
 
-        Of a checkpointed one they need none: they can go on with it.
+        part: all of its bytes, where the store has them already, or EMPTY. Of a checkpointed one
+        others need none: they can go on with it.
         """
-        if self.base != self.start or self.checkpoints is not None:
+        if self.checkpoints is not None or (part == EMPTY and self.base != self.start):
             return None
-        return Published(self.progress, self.data, self.name, self.failed, self.authorised_at)
+        data = self.data if part == EMPTY else b""
+        return Published(self.progress, data, self.name, self.failed, self.authorised_at, part)
 
     def trim(self, received: int) -> bool:
         """Forget what the client has; True if `size` changed."""
@@ -200,6 +202,7 @@ class Growing:
         "known_end",
         "name",
         "p",
+        "part",
         "preface",
         "taken",
     )
@@ -227,6 +230,8 @@ class Growing:
         """Digest of the whole response, if the whole was there when it was first answered."""
         self.joins = p.response_start
         self.checkpoints: Checkpoints | None = None
+        self.part: Part | None = EMPTY
+        """What the store has of it; None: nothing, and nothing will be appended."""
 
     def noted(self, stop: int) -> Note | None:
         """The note for a client that gets the bytes below `stop`."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.framing import error_page, framing_of
-from trickles_web.http.progress import Progress
+from trickles_web.http.progress import Page, Progress
 from trickles_web.http.responses import Finished, Growing
 from trickles_web.state.backing import memory_bytes
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trickles_web.http.host import Host
     from trickles_web.http.request import Request
     from trickles_web.http.scope import ASGIApp, Message, Scope
+    from trickles_web.state.prefixes import Prefix
     from trickles_web.state.store import Key
 
 RUN_OVERHEAD = 4096
@@ -49,6 +50,7 @@ class Run(Growing):
         "heard",
         "hopeless",
         "parked",
+        "prefix",
         "scope",
         "stopping",
         "task",
@@ -58,13 +60,14 @@ class Run(Growing):
         self,
         host: Host,
         key: Key,
+        prefix: Prefix,
         request: Request,
         scope: Scope,
         p: Progress,
         now: int,
         again: Rerun = FIRST_RUN,
     ) -> None:
-        """now: wall-clock ms."""
+        """prefix: of its client. now: wall-clock ms."""
         super().__init__(key, p, now // 1000)
         p.closes = request.closes
         self.intake = request.intake
@@ -75,6 +78,7 @@ class Run(Growing):
         self._told = False
         self._told_limit = 0
         """Up to here the client knows that more of an open request is taken."""
+        self.prefix = prefix
         self.scope = scope
         self.allowed = host.config.response_buffer_bytes
         self.heard = now
@@ -138,6 +142,7 @@ class Run(Growing):
         """The client is gone."""
         self.gone = True
         self.data = b""
+        self.part = None
         self._request.drop_body()
         self._host.grown(self)
         self._wake()
@@ -229,8 +234,11 @@ class Run(Growing):
             closes=self.p.closes,
             extra=headers,
         )
+        if not (headers or self.preface):
+            self.p.page = Page(status)  # any replica can write it again
         self.data = bytes(self.data[: self.preface]) + page
         self.base = self.p.response_start
+        self.part = None
         self._complete()
 
     # Bytes of the response
@@ -252,6 +260,7 @@ class Run(Growing):
 
     async def _wait_for_room(self) -> None:
         """Backpressure: return when the client has taken enough (or never will)."""
+        self._host.produced(self)
         while self.waiting > self.allowed and not self.gone:
             if self.expected is not None:
                 self.hopeless = True

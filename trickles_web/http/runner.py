@@ -35,7 +35,8 @@ from trickles_web.http.responses import (
     Refuse,
 )
 from trickles_web.http.run import Run
-from trickles_web.http.scope import build_scope, client_of, full_path
+from trickles_web.http.scope import build_scope, client_of, full_path, network_of
+from trickles_web.state.store import EMPTY
 from trickles_web.transport.wire import Code
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ SLOW_AFTER_S = 0.010
 
 FIRST_FLIGHT = 8_192
 """Bytes: a safe response no larger, and done at once, is not worth telling others of."""
+
+APPENDED_AT_ONCE = 65_536
+"""Bytes: what is produced goes to the store in pieces of at least so many, because each costs some
+system calls. A response that is whole before the first piece goes there as a whole."""
 
 OUTCOME_UNKNOWN = ((b"trickles-outcome", b"unknown"),)
 
@@ -81,17 +86,16 @@ class Runner:
         self.config = config
         self.store = store
         self.files = Files(config.file_identity)
-        self.calls = Calls(self._tick)
+        self.calls = Calls(config.max_running, self._tick)
         self.lifespan = Lifespan(app, config.lifespan)
         self.server = server
         self.now = clock
         self._on_ready = on_ready
         self._random = random
 
-    @property
-    def full(self) -> bool:
-        """No more application calls for now."""
-        return len(self.calls.runs) >= self.config.max_running
+    def is_full_for(self, r: Redeemed) -> bool:
+        """No more application calls for now for this client."""
+        return self.calls.full_for(network_of(r, self.config))
 
     async def shutdown(self, grace_s: float) -> None:
         """Let running calls end within `grace_s` seconds, cancel the others, stop the app."""
@@ -109,7 +113,7 @@ class Runner:
             kept.heard = now
         return kept
 
-    def published(self, key: Key, now: int) -> KeptResponse | None:
+    def published(self, key: Key, r: Redeemed, now: int) -> KeptResponse | None:
         """What another process, perhaps a dead one, has left of this exchange."""
         found = self.store.published(key, now)
         if found is None:
@@ -132,7 +136,7 @@ class Runner:
                 found.name,
                 found.failed,
             )
-        self.store.keep(key, response, now)
+        self.store.keep(key, response, now, network_of(r, self.config))
         return response
 
     def start(
@@ -148,18 +152,20 @@ class Runner:
         checkpoint = again.checkpoint
         scope = build_scope(
             request,
-            client_of(r.address, p.origin, self.config),
+            client_of(r.address, r.origin, self.config),
             self.server,
             self.config,
             self.lifespan.state,
             None if checkpoint is None else checkpoint.state,
         )
         p.owner = self.store.owner
-        run = self._kind_of(request)(self, key, request, scope, p, now, again)
+        run = self._kind_of(request)(
+            self, key, network_of(r, self.config), request, scope, p, now, again
+        )
         if checkpoint is not None:
             run.go_on(again.offset, checkpoint.encode(), edition_of(self._token()))
         self.store.close_spool(key)
-        self.store.keep(key, run, now)
+        self.store.keep(key, run, now, run.prefix)
         self.calls.start(run, self.app, self._done)
         if run in self.calls.runs:
             self.calls.later(SLOW_AFTER_S, lambda: self._slow(run))
@@ -195,7 +201,7 @@ class Runner:
         p.response_end = p.response_start + len(data)
         response = Finished(key, p, encode(p), data, p.response_start, now // 1000, name)
         self.store.close_spool(key)
-        self.store.keep(key, response, now)
+        self.store.keep(key, response, now, network_of(r, self.config))
         return self.serve(response, r, now)
 
     def page_again(self, key: Key, p: Progress, page: Page, r: Redeemed) -> Finished | None:
@@ -294,18 +300,35 @@ class Runner:
     def grown(self, run: Run) -> int:
         """Account for `run.size`; returns how many bytes it may hold that the client has not."""
         self.store.resized(run.key, run)
-        return SMALLEST_BUFFER if self.store.full else self.config.response_buffer_bytes
+        return (
+            SMALLEST_BUFFER if self.store.full_for(run.key) else self.config.response_buffer_bytes
+        )
 
     def completed(self, run: Run, response: Finished | FileResponse) -> None:
         """Keep the response in place of the run, unless the store has lost that meanwhile."""
         now = self.now()
         if self.store.response(run.key, now) is not run:
             return
-        self.store.keep(run.key, response, now)
+        self.store.keep(run.key, response, now, run.prefix)
+        if run.part != EMPTY:
+            self.produced(run, 1)
         if run.p.unsafe or run.announced or response.size > FIRST_FLIGHT:
-            published = response.published()
+            published = response.published(run.part or EMPTY)
             if published is not None:
                 self.store.publish(run.key, published, now)
+
+    def produced(self, run: Run, least: int = APPENDED_AT_ONCE) -> None:
+        """Let the store have what was produced since last time, if that is `least` bytes or more.
+
+        Of a checkpointed response others need nothing: they can go on with it.
+        """
+        part = run.part
+        if part is None or run.checkpoints is not None:
+            return
+        at = run.start + part.length
+        if run.available - at >= least:
+            piece = run.read(at, run.available)
+            run.part = self.store.append(run.key, part, piece, self.now())
 
     def _slow(self, run: Run) -> None:
         """The call takes its time: the client should see what there is, and other processes should

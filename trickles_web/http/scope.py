@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from trickles_web.http.proxy_headers import apply, trusted
+from trickles_web.state.prefixes import Prefix, prefix_of
 from trickles_web.transport.origin import unpack_origin
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
     from trickles_web.http.request import Request
+    from trickles_web.transport.redeemed import Redeemed
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -77,3 +79,8 @@ def full_path(scope: Scope) -> str:
     if scope["query_string"]:
         return f"{path}?{scope['query_string'].decode('ascii')}"
     return path
+
+
+def network_of(r: Redeemed, config: HttpConfig) -> Prefix:
+    """What shares caps, and room in the store, with who asks."""
+    return prefix_of(client_of(r.address, r.origin, config)[0])

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from trickles_web.http.assembly import Assembly
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.files import FileResponse, sealed_for
+from trickles_web.http.finding import MOST_HOPS, Finding
 from trickles_web.http.progress import (
     MOST_RECEIVED,
     UNKNOWN,
@@ -27,33 +28,22 @@ from trickles_web.http.progress import (
     Phase,
     Progress,
     ProgressError,
-    called,
     decode,
-    digest,
-    encode,
 )
-from trickles_web.http.request import Malformed, Reader
+from trickles_web.http.receiving import Receiving
 from trickles_web.http.reruns import Reruns
-from trickles_web.http.responses import PENDING, Forward, Held, Need, Pending, Refuse, go_on
+from trickles_web.http.responses import PENDING, Forward, Held, Pending, Refuse
 from trickles_web.http.resuming import contradiction, is_surpassed, rerun
 from trickles_web.http.run import Run
 from trickles_web.http.runner import Answer, KeptResponse, Runner
-from trickles_web.state import Claim, Conflict
+from trickles_web.state import Conflict
 from trickles_web.transport.wire import Code, Kind
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
-    from trickles_web.http.intake import Intake
     from trickles_web.http.scope import ASGIApp
     from trickles_web.state import Key, Store
-    from trickles_web.state.backing import Backing
     from trickles_web.transport.server import Redeemed
-
-MOST_HOPS = 2
-"""To whom the continuation names, and on to whom that one knows of; never in a circle."""
-
-SAFE_STARTS = (b"GET ", b"HEAD ")
-"""How most safe requests begin."""
 
 
 class Service:
@@ -77,7 +67,6 @@ class Service:
         """
         self.config = config
         self.store = store
-        self.open_to_strangers = open_to_strangers
         self.runner = Runner(
             app, config, store, on_ready=on_ready, clock=clock, random=random, server=server
         )
@@ -85,6 +74,15 @@ class Service:
             config, store, soon=self.runner.calls.soon, on_ready=on_ready, clock=clock
         )
         self.reruns = Reruns(config, store, self.runner, self.assembly)
+        self._finding = Finding(store, self.runner)
+        self._receiving = Receiving(
+            config,
+            store,
+            self.runner,
+            self.assembly,
+            self._finding,
+            open_to_strangers=open_to_strangers,
+        )
         self._clock = clock
 
     # What the endpoint calls
@@ -110,6 +108,7 @@ class Service:
             p = decode(redeemed.progress)
         except ProgressError:
             return Refuse(Code.GONE)  # sealed by a version that wrote it otherwise
+        redeemed.origin = p.origin
         if p.phase is Phase.RESPONDING:
             if not redeemed.request_bytes or redeemed.request_offset < p.request_end:
                 return self._respond(p, redeemed, now)
@@ -121,7 +120,7 @@ class Service:
             p = following
         elif not p.store:
             p.store = redeemed.store
-        return self._receive(p, redeemed, now)
+        return self._receiving.receive(p, redeemed, now)
 
     def cancel(self, redeemed: Redeemed) -> Forward | None:
         """The client wants nothing more of this flow. What runs elsewhere ends elsewhere."""
@@ -144,27 +143,7 @@ class Service:
             self.store.drop(key)
         return Forward(owner) if owner else None
 
-    def _find(
-        self, key: Key, sealed: int, r: Redeemed, now: int
-    ) -> KeptResponse | Forward | Pending | None:
-        """The response to `key`, or who has it; PENDING while the store is asked.
-
-        sealed: the owner that the continuation names.
-        """
-        kept = self.runner.kept(key, now)
-        if kept is not None:
-            return kept
-        if sealed and r.hops < MOST_HOPS and self.store.alive(sealed):
-            return Forward(sealed)
-        if not self.store.knows(key, now):
-            return PENDING
-        found = self.runner.published(key, now)
-        if found is not None:
-            return found
-        owner = self.store.elsewhere(key) if r.hops < MOST_HOPS else 0
-        return Forward(owner) if owner else None
-
-    # Receiving
+    # Exchanges
 
     def _following(
         self, p: Progress, r: Redeemed, now: int
@@ -174,7 +153,7 @@ class Service:
             return None
         end, request_end = p.response_end, p.request_end
         if end == UNKNOWN:
-            kept = self._find((r.incarnation, p.exchange), p.owner, r, now)
+            kept = self._finding.find((r.incarnation, p.exchange), p.owner, r, now)
             if isinstance(kept, Forward | Pending):
                 return kept
             if kept is None:
@@ -201,161 +180,24 @@ class Service:
             origin=p.origin,
         )
 
-    def _receive(self, p: Progress, r: Redeemed, now: int) -> Answer:
-        key = (r.incarnation, p.exchange)
-        # Nobody else can have what is sent for the first time, but for a copy made on the way: that
-        # matters where nothing may run twice. For who proved no address, nobody is asked.
-        first = not (p.owner or r.repeated or r.attempt or self.config.never_rerun)
-        first = first and r.request_bytes.startswith(SAFE_STARTS)
-        alone = first or not r.validated
-        kept = self.runner.kept(key, now) if alone else self._find(key, p.owner, r, now)
-        if isinstance(kept, Pending) and r.kind is Kind.UPLOAD:
-            kept = None  # it would not wait, and gathering may begin anywhere
-        if isinstance(kept, Forward | Pending):
-            return kept
-        if kept is not None and kept.start == p.response_start:
-            return self._repeat(kept, r, now)
-        if kept is not None:
-            return Refuse(Code.CLOSED if kept.start > p.response_start else Code.UNKNOWN)
-        if not r.fresh and (r.repeated or r.kind is Kind.UPLOAD):
-            p.doubtful = True
-        if not (r.may_run or self.open_to_strangers):
-            return self._not_yet(p, r)
-        spool = self.store.spool(key, now)
-        if spool is not None or r.kind is Kind.UPLOAD or r.request_offset != p.request_start:
-            return self._assemble(key, p, r, now)
-        reader = Reader(self.config)
-        if not r.request_bytes or reader.read(r.request_bytes) is None:
-            return self._assemble(key, p, r, now)
-        return self._begin(key, p, reader, r.request_bytes, r, now, p.request_start)
-
-    @staticmethod
-    def _not_yet(p: Progress, r: Redeemed) -> Held:
-        """The same again, please, under the continuation that comes with this."""
-        return Held(r.request_offset, encode(p) if p.doubtful else r.progress)
-
-    def _assemble(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
-        """A request of several datagrams."""
-        if not r.validated or r.kind is Kind.HELLO:
-            return self._not_yet(p, r)
-        try:
-            spool = self.assembly.write(key, p.request_start, r, now)
-        except Conflict:
-            return Refuse(Code.CONFLICT)
-        reader = self.assembly.read(key, spool)
-        if reader.expects_continue and not p.continued and r.kind is Kind.REQUEST:
-            self.store.drop(key)
-            return go_on(key, p, now)
-        p.owner = self.store.owner
-        p.held = max(p.held, spool.held)
-        if reader.outcome is None:
-            if r.kind is Kind.REQUEST:
-                stop = r.request_offset + len(r.request_bytes) if r.request_digest else 0
-                missing = spool.missing(max(p.held, stop))
-                if missing:
-                    return Need(missing)
-                if spool.behind or reader.behind:
-                    return PENDING
-            return Held(spool.held, encode(p))
-        whole = p.request_start + reader.outcome.length
-        if r.kind is Kind.UPLOAD:
-            complete = isinstance(reader.outcome, Malformed) or not reader.outcome.streamed
-            return Held(min(whole, spool.held), encode(p), complete=complete)
-        return self._begin(key, p, reader, spool.data, r, now, whole)
-
-    # Running
-
-    def _begin(
-        self,
-        key: Key,
-        p: Progress,
-        reader: Reader,
-        data: bytes | Backing,
-        r: Redeemed,
-        now: int,
-        held: int,
-    ) -> Answer:
-        """First run of a whole request; `held`: what to say is held if it cannot run yet."""
-        outcome = reader.outcome
-        assert outcome is not None
-        following = called(p, p.request_start + outcome.length, reader.name, now // 1000)
-        if not isinstance(outcome, Malformed):
-            following.head_only = outcome.method == "HEAD"
-            following.unsafe, following.streamed = not outcome.safe, outcome.streamed
-        if following.unsafe:
-            refused = self._may_not_run(key, p, following, r, now, held)
-            if refused is not None:
-                return refused
-        # Only now, because this can take time, and what went before can be had again and again.
-        stop = r.request_offset + len(r.request_bytes) - p.request_start
-        agrees = reader.agrees(data, stop, r.request_digest)
-        if agrees is None:
-            return self.assembly.later(key)
-        if not agrees:
-            self.store.close_spool(key)  # so that sending it all again can mend it
-            return Refuse(Code.CONFLICT)
-        if isinstance(outcome, Malformed):
-            outcome.log()
-            return self.runner.page(key, following, outcome.status, r, now, closes=True)
-        if self.runner.full:
-            return self.runner.busy(key, following, outcome, r, now)
-        if not outcome.safe:
-            claim = self.store.claim(key, reader.name, now)
-            if claim is Claim.ASKED:
-                return PENDING
-            if claim is Claim.FULL:
-                return self.runner.busy(key, following, outcome, r, now)
-            if claim is Claim.DOWN:
-                return self.runner.page(key, following, 503, r, now, closes=True, unknown=True)
-            if claim is Claim.KNOWN:
-                return self.runner.unknown(key, following, r, now)
-            if claim is not Claim.GRANTED:
-                return Refuse(Code.CONFLICT)
-        reader.take(data, p.request_start)
-        again = Rerun(b"") if r.handed_on else FIRST_RUN
-        answer = self.runner.start(key, following, outcome, r, now, again)
-        run = self.runner.kept(key, now)
-        return self._told(answer, run, r) if isinstance(run, Run) else answer
-
-    def _may_not_run(
-        self, key: Key, p: Progress, following: Progress, r: Redeemed, now: int, held: int
-    ) -> Answer | None:
-        """Why an unsafe request may not start, or None if it may."""
-        entry = self.store.claimed(key)
-        if p.doubtful and r.repeated and entry is None and p.store == self.store.id:
-            # It may have run while its continuation was young: entries past their life go.
-            return Refuse(Code.UNKNOWN)
-        if r.kind is Kind.HELLO or not r.validated or not r.may_run:
-            return self._not_yet(p, r)
-        if p.store != self.store.id:
-            return Refuse(Code.NOT_MINE)
-        if entry is not None and entry.digest != following.request_digest:
-            return Refuse(Code.CONFLICT)
-        if entry is not None or r.handed_on or r.edition:
-            return self.runner.unknown(key, following, r, now)
-        if not r.fresh:
-            p.held = max(p.held, held)
-            return Held(held, encode(p), complete=held >= following.request_end)
-        return None
-
     # Responding
 
     def _respond(self, p: Progress, r: Redeemed, now: int) -> Answer:
         key = (r.incarnation, p.exchange)
         if p.page is not None:  # nothing that is kept, here or elsewhere, says more than that
             page = self.runner.page_again(key, p, p.page, r)
-            return Refuse(Code.GONE) if page is None else self._repeat(page, r, now)
+            return Refuse(Code.GONE) if page is None else self._finding.repeat(page, r, now)
         if r.kind is Kind.UPLOAD:
             return self._upload_again(key, p, r, now)
         if p.kind is Body.FILE:
             if self._is_authorised(r.authorised_at, now):
                 return self.runner.serve(self._file(p, r, r.authorised_at, now), r, now)
             return self._authorise(key, p, r, now)
-        kept = self._find(key, p.owner, r, now)
+        kept = self._finding.find(key, p.owner, r, now)
         if isinstance(kept, Forward | Pending):
             return kept
         if kept is not None and not is_surpassed(kept, p, r):
-            return contradiction(kept, p, r) or self._repeat(kept, r, now)
+            return contradiction(kept, p, r) or self._finding.repeat(kept, r, now)
         if p.unsafe:
             if r.store != self.store.id:
                 return Refuse(Code.NOT_MINE)
@@ -376,7 +218,7 @@ class Service:
 
     def _authorise(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
         """The app is asked again whether this file may be had, and must name the same one."""
-        kept = self._find(key, 0, r, now)
+        kept = self._finding.find(key, 0, r, now)
         if isinstance(kept, Forward | Pending):
             return kept
         if isinstance(kept, FileResponse) and not self._is_authorised(kept.authorised_at, now):
@@ -391,56 +233,13 @@ class Service:
             return self.runner.serve(self._file(p, r, kept.authorised_at, now), r, now)
         return Refuse(Code.GONE)
 
-    # Answers from what is kept
-
-    def _repeat(self, kept: KeptResponse, r: Redeemed, now: int) -> Answer:
-        """A response is there: make sure that it is this request's."""
-        if isinstance(kept, Run) and kept.intake is not None:
-            return self._take(kept, kept.intake, r, now)
-        at = kept.request_start - r.request_offset
-        length = kept.request_wanted - kept.request_start
-        if (
-            kept.request_digest
-            and r.request_bytes
-            and at >= 0
-            and len(r.request_bytes) - at >= length
-            and digest(r.request_bytes[at : at + length]) != kept.request_digest
-        ):
-            return Refuse(Code.CONFLICT)
-        if r.kind is Kind.UPLOAD:
-            return Held(kept.request_wanted, kept.progress, complete=True)
-        return self.runner.serve(kept, r, now)
-
-    def _take(self, run: Run, intake: Intake, r: Redeemed, now: int) -> Answer:
-        """More of an open request, or the question what came of it so far."""
-        try:
-            fits = not r.request_bytes or (
-                r.validated and run.take(r.request_offset, r.request_bytes)
-            )
-        except Conflict:
-            return Refuse(Code.CONFLICT)
-        if r.kind is Kind.UPLOAD:
-            if not run.open:
-                return Held(run.request_wanted, run.progress, complete=True)
-            return Held(intake.held, run.progress, room=run.tell_room(), taken=fits)
-        return self._told(self.runner.serve(self.runner.kept(run.key, now) or run, r, now), run, r)
-
-    @staticmethod
-    def _told(answer: Answer, run: Run, r: Redeemed) -> Answer:
-        """While no answer is there: how much more of an open request is taken, if that is new."""
-        news = (r.request_bytes and not r.told) or run.owes_room
-        if not (isinstance(answer, Pending) and run.open and news):
-            return answer
-        r.told = True
-        return Held(run.request_wanted, run.progress, room=run.tell_room())
-
     def _upload_again(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
         """Request bytes that were asked for again, or are late repeats."""
-        kept = self._find(key, p.owner, r, now)
+        kept = self._finding.find(key, p.owner, r, now)
         if isinstance(kept, Forward | Pending):
             return kept
         if kept is not None:
-            return self._repeat(kept, r, now)
+            return self._finding.repeat(kept, r, now)
         lost = p.kind is not Body.FILE or not self._is_authorised(r.authorised_at, now)
         if p.unsafe or not lost or not r.validated or r.request_offset >= p.request_end:
             return Held(p.request_end, r.progress, complete=True)

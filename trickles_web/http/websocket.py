@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from trickles_web.http.host import Host
     from trickles_web.http.progress import Progress
     from trickles_web.http.request import Request as Head
+    from trickles_web.state.prefixes import Prefix
     from trickles_web.state.store import Key
 
 FED_BYTES = 8_192
@@ -73,10 +74,19 @@ class WebSocketRun(Run):
     )
 
     def __init__(
-        self, host: Host, key: Key, request: Head, scope: asgi.Scope, p: Progress, now: int, *_: Any
+        self,
+        host: Host,
+        key: Key,
+        prefix: Prefix,
+        request: Head,
+        scope: asgi.Scope,
+        p: Progress,
+        now: int,
+        *_: Any,
     ) -> None:
-        """now: wall-clock ms."""
-        super().__init__(host, key, request, scope, p, now)
+        """prefix: of its client. now: wall-clock ms."""
+        super().__init__(host, key, prefix, request, scope, p, now)
+        self.part = None  # nobody else could go on with what is said here
         self._connection = WSConnection(ConnectionType.SERVER)
         self._accepted = self._close_sent = False
         self._denial: Framing | None = None

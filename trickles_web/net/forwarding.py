@@ -3,17 +3,20 @@
 All workers of a machine share one UDP port, so the owner of an exchange can answer for itself: it
 is given the datagram, and where it came from, through a Unix datagram socket in the run directory.
 Nothing is confirmed: a datagram lost here is repeated by its client.
+
+    forward -> _Way, one for each owner -> (its queue is full) -> waits, 1 MiB at most -> dropped
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import socket
 import struct
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +28,11 @@ _LENGTH = struct.Struct(">H")
 _MOST_PEER = 1024
 DRAIN_DATAGRAMS = 64
 """Read in one wake-up, so that what comes directly gets its turn."""
+MOST_WAITING_BYTES = 1 << 20
+"""For one owner: what a socket of UDP would hold. The kernel's queue of a Unix datagram socket has
+ten messages (net.unix.max_dgram_qlen), fewer than a client sends in a row."""
+MOST_WAYS = 64
+"""Sockets kept open to others. Nobody says that a process has gone: the oldest are closed."""
 
 
 def pack(datagram: bytes, peer: Peer) -> bytes:
@@ -65,6 +73,57 @@ class Relay(Protocol):
         """Take no more."""
 
 
+class _Way:
+    """To the owner at one socket: messages leave at once, or as soon as there is room for them."""
+
+    def __init__(self, path: str, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises OSError if nobody is there."""
+        self._loop = loop
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._socket = socket.socket(
+            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
+        try:
+            self._socket.connect(path)  # or the kernel would not say when there is room
+        except OSError:
+            self._socket.close()
+            raise
+
+    def put(self, message: bytes) -> None:
+        """Raises BlockingIOError when too much waits, another OSError when the owner has gone."""
+        if not self._waiting:
+            try:
+                self._socket.send(message)
+                return
+            except BlockingIOError:
+                self._loop.add_writer(self._socket.fileno(), self._flush)
+        if self._waiting_bytes + len(message) > MOST_WAITING_BYTES:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        self._waiting.append(message)
+        self._waiting_bytes += len(message)
+
+    def _flush(self) -> None:
+        try:
+            for _ in range(min(len(self._waiting), DRAIN_DATAGRAMS)):
+                self._socket.send(self._waiting[0])
+                self._waiting_bytes -= len(self._waiting.popleft())
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+        else:
+            if not self._waiting:
+                self._loop.remove_writer(self._socket.fileno())
+
+    def close(self) -> None:
+        """What waits is dropped; `put` raises from now on."""
+        if self._socket.fileno() >= 0:
+            self._loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+        self._waiting.clear()
+
+
 class Forwarding:
     """This process's place among the others in a run directory, until `close`."""
 
@@ -76,6 +135,7 @@ class Forwarding:
         self._loop = loop
         self._deliver: Callable[[bytes, Peer], None] = lambda datagram, peer: None
         self._send: Callable[[bytes, Peer], None] = self._deliver
+        self._ways: dict[int, _Way] = {}
         self._socket = self._open()
 
     def _open(self) -> socket.socket:
@@ -117,16 +177,33 @@ class Forwarding:
             self._loop.remove_reader(self._socket.fileno())
             os.close(self._descriptor)
         self._socket.close()
+        for owner in list(self._ways):
+            self._ways.pop(owner).close()
 
     def forward(self, owner: int, datagram: bytes, peer: Peer) -> None:
         """Give a datagram to the process `owner`, or drop it."""
         try:
-            further = peer._replace(hops=peer.hops + 1)
-            self._socket.sendto(pack(datagram, further), socket_file(self._short, owner))
-        except OSError as error:  # dead since a moment ago, or with a full queue
+            self._put(owner, pack(datagram, peer._replace(hops=peer.hops + 1)))
+        except OSError as error:  # dead since a moment ago, or with too much that waits
             self.counters[f"forward: {os.strerror(error.errno or 0)}"] += 1
         else:
             self.counters["forwarded"] += 1
+
+    def _put(self, owner: int, message: bytes) -> None:
+        """Raises OSError."""
+        way = self._ways.get(owner)
+        if way is not None:
+            try:
+                way.put(message)
+                return
+            except BlockingIOError:
+                raise
+            except OSError:  # it is dead, or has made its socket anew
+                self._ways.pop(owner).close()
+        if len(self._ways) == MOST_WAYS:
+            self._ways.pop(next(iter(self._ways))).close()
+        way = self._ways[owner] = _Way(socket_file(self._short, owner), self._loop)
+        way.put(message)
 
     def _drain(self) -> None:
         for _ in range(DRAIN_DATAGRAMS):

@@ -8,11 +8,11 @@ All entries are soft: a parked request that is forgotten is repeated by its clie
 
 from __future__ import annotations
 
-import ipaddress
-from collections import Counter, deque
+from collections import deque
 from typing import NamedTuple
 
 from trickles_web.net.udp import Peer
+from trickles_web.state.prefixes import PerPrefix, Prefix, prefix_of
 from trickles_web.transport.server import Redeemed
 
 WAIT_AFTER_S = 0.010
@@ -27,18 +27,7 @@ MOST_BYTES = 64 << 20
 ENTRY_BYTES = 2_000
 """What an entry takes beside its datagram."""
 MOST_PER_PREFIX = 10_000
-"""No one network gets more than half. Loopback is exempt: a gateway's many clients all come from
-there.
-"""
-
-
-def prefix_of(host: str) -> str | int | None:
-    """What shares a cap: an IPv4 /24 or an IPv6 /56; None for loopback, which has none."""
-    if ":" not in host:
-        return None if host.startswith("127.") else host.rpartition(".")[0]
-    if host == "::1":
-        return None
-    return int(ipaddress.IPv6Address(host.partition("%")[0])) >> 72
+"""No one network gets more than half."""
 
 
 class Parked:
@@ -48,9 +37,7 @@ class Parked:
 
     __slots__ = ("incomplete", "peer", "prefix", "redeemed", "seen", "since", "size")
 
-    def __init__(
-        self, redeemed: Redeemed, peer: Peer, prefix: str | int | None, now: float
-    ) -> None:
+    def __init__(self, redeemed: Redeemed, peer: Peer, prefix: Prefix, now: float) -> None:
         self.redeemed = redeemed
         self.peer = peer
         self.prefix = prefix
@@ -79,11 +66,10 @@ class Parking:
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self._entries: dict[int, Parked] = {}
-        self._per_prefix: Counter[str | int | None] = Counter()
+        self._per_prefix = PerPrefix(most_per_prefix)
         self._most = most
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._most_per_prefix = most_per_prefix
         # Sorted without sorting, because both delays are constants: the entries by when they were
         # parked (each parking inserts anew), and the waits, which outlive their entries by 10 ms.
         self._waits: deque[Due] = deque()
@@ -105,8 +91,7 @@ class Parking:
             return False
         self._entries[redeemed.incarnation] = entry
         self._bytes += entry.size
-        if entry.prefix is not None:
-            self._per_prefix[entry.prefix] += 1
+        self._per_prefix.add(entry.prefix)
         if not incomplete:
             self._waits.append(Due(now + WAIT_AFTER_S, entry))
         return True
@@ -115,7 +100,7 @@ class Parking:
         return (
             len(self._entries) < self._most
             and self._bytes + entry.size <= self._most_bytes
-            and (entry.prefix is None or self._per_prefix[entry.prefix] < self._most_per_prefix)
+            and not self._per_prefix.full(entry.prefix)
         )
 
     def completed(self, entry: Parked, now: float) -> None:
@@ -130,10 +115,7 @@ class Parking:
         if entry is None:
             return None
         self._bytes -= entry.size
-        if entry.prefix is not None:
-            self._per_prefix[entry.prefix] -= 1
-            if not self._per_prefix[entry.prefix]:
-                del self._per_prefix[entry.prefix]
+        self._per_prefix.remove(entry.prefix)
         return entry
 
     def take_waits(self, now: float, most: int) -> list[Parked]:

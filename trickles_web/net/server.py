@@ -16,22 +16,18 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from trickles_web.config import HttpConfig, TransportConfig
-from trickles_web.errors import LifespanFailed, UsageError
-from trickles_web.http.importer import made_by_factory
-from trickles_web.http.parsers import parser, speaks_websocket
-from trickles_web.http.request import check_globs
+from trickles_web.errors import LifespanFailed
 from trickles_web.http.service import Service
-from trickles_web.net import logs, steering, stores
-from trickles_web.net.application import hosted, import_application, static_application, static_root
+from trickles_web.net import logs, stores
 from trickles_web.net.endpoint import Endpoint, wall_clock_ms
 from trickles_web.net.forwarding import Relay
+from trickles_web.net.options import Config, loop_factory
 from trickles_web.net.secret import load_secret
-from trickles_web.net.sockets import bind_udp, endpoint_name, inherited_udp
+from trickles_web.net.sockets import endpoint_name
 from trickles_web.net.udp import UdpSocket
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.replay import ReplayFilter
@@ -39,163 +35,8 @@ from trickles_web.transport.server import Server as TransportServer
 
 logger = logging.getLogger("trickles.error")
 
-PROGRAMS = {"flow": steering.steer_by_flow, "random": steering.steer_at_random}
 STARTUP_FAILURE = 3
 """Exit code when the application refuses to start, as uvicorn's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What `trickles-serve` can be told. Exactly one of `app` and `static` is given."""
-
-    app: Any = None
-    """An ASGI or WSGI application, or its name `module:attribute`."""
-    interface: str = "auto"
-    """`asgi3`, `asgi2` or `wsgi`; `auto` looks at it."""
-    factory: bool = False
-    """`app` is called, without arguments, to make the application."""
-    threads: int = 10
-    """Calls of a WSGI application at a time, in each worker."""
-    static: str | None = None
-    """A directory to serve instead."""
-    host: str = "127.0.0.1"
-    port: int = 8000
-    """0 takes a free one."""
-    fd: int | None = None
-    """Descriptor of an inherited, bound UDP socket, instead of host and port."""
-    workers: int = 1
-    gateway: str | None = None
-    """HOST:PORT of a TCP gateway to run beside the workers."""
-    secret_file: str | None = None
-    service: str | None = None
-    """What continuations are sealed for; by default the application's name or the static root."""
-    app_dir: str = ""
-    root_path: str = ""
-    lifespan: str = "auto"
-    loop: str = "auto"
-    http: str = "auto"
-    ws: str = "auto"
-    ws_max_size: int = HttpConfig().ws_max_bytes
-    """Bytes of the largest WebSocket message."""
-    ws_per_message_deflate: bool = True
-    request_buffering: bool = True
-    """The application is called for a whole request; False: for its head."""
-    proxy_headers: bool = True
-    forwarded_allow_ips: str | None = None
-    """Proxies that are believed; by default those of $FORWARDED_ALLOW_IPS, as uvicorn's."""
-    store: str = "auto"
-    """Where soft state is kept: `auto`, `memory`, `dir:PATH` or `redis://HOST:PORT/DATABASE`."""
-    peer: str | None = None
-    """HOST:PORT where replicas on other machines reach this one, with a store in Redis."""
-    limit_request_body: int = HttpConfig().max_body_bytes
-    """Bytes of the largest request body."""
-    never_rerun: Sequence[str] = ()
-    """Patterns of paths whose requests run at most once, whatever their method."""
-    rerun: str = "safe"
-    """`safe`: by the method. `never`: as if `never_rerun` matched every path."""
-    file_identity: str = "stat"
-    """What names a file's version: size and mtime (`stat`), or its `content`."""
-    log_level: str = "info"
-    access_log: bool = True
-    use_colors: bool | None = None
-    reuse_port: bool = False
-    steered: int = 0
-    """Sockets that share the port and are steered; 0: no program is attached."""
-    steering: str = "flow"
-    """`flow`: a flow meets one worker. `random`: any datagram meets any worker."""
-    segmentation: bool = True
-    """Send with UDP_SEGMENT where the kernel can."""
-    shutdown_timeout_s: float = 5.0
-    """The application's lifespan shutdown may take this long."""
-
-    def __post_init__(self) -> None:
-        if (self.app is None) == (self.static is None):
-            raise UsageError("give an application (MODULE:ATTRIBUTE) or --static DIR, one of them")
-        if self.workers < 1:
-            raise UsageError("--workers: at least 1")
-        stores.check(self.store)
-        if self.peer and self.workers > 1 and not self.peer.endswith(":0"):
-            raise UsageError("--peer: several workers need a port each; give HOST:0")
-        parser(self.http)
-        speaks_websocket(self.ws)
-        if self.rerun not in ("safe", "never"):
-            raise UsageError("--rerun: safe or never")
-        check_globs(self.never_rerun)
-        if not self.root_path.isascii():
-            raise UsageError("--root-path: percent-encode what is not ASCII")
-        if self.fd is not None and self.workers > 1:
-            raise UsageError("--fd is one socket, for one worker; leave out --workers or --fd")
-
-    @property
-    def supervised(self) -> bool:
-        """Several processes, and one that watches them."""
-        return self.workers > 1 or self.gateway is not None
-
-    @property
-    def service_name(self) -> str:
-        """Names the keys and the secret's file: the same after a restart, another for another
-        service.
-        """
-        if self.service:
-            return self.service
-        if self.static is not None:
-            return f"static {static_root(self.static)}"
-        if isinstance(self.app, str):
-            return self.app
-        kind = type(self.app)
-        name = getattr(self.app, "__qualname__", kind.__qualname__)
-        return f"{getattr(self.app, '__module__', kind.__module__)}:{name}"
-
-    def load_application(self) -> Any:
-        if self.static is not None:
-            return static_application(self.static, by_content=self.file_identity == "content")
-        if isinstance(self.app, str):
-            app = import_application(self.app, self.app_dir, self.factory)
-        else:
-            app = made_by_factory(self.app, self.factory)
-        return hosted(app, self.interface, self.threads)
-
-    def bind(self) -> socket.socket:
-        if self.fd is not None:
-            return inherited_udp(self.fd)
-        sock = bind_udp(self.host, self.port, reuse_port=self.reuse_port or self.steered > 0)
-        if self.steered > 1:
-            program = PROGRAMS[self.steering](self.steered)
-            steering.attach(sock, program)
-        return sock
-
-    def http_config(self) -> HttpConfig:
-        allowed = self.forwarded_allow_ips
-        if allowed is None:
-            allowed = os.environ.get("FORWARDED_ALLOW_IPS", HttpConfig().forwarded_allow_ips)
-        return HttpConfig(
-            http=self.http,
-            ws=self.ws,
-            ws_max_bytes=self.ws_max_size,
-            ws_per_message_deflate=self.ws_per_message_deflate,
-            request_buffering=self.request_buffering,
-            proxy_headers=self.proxy_headers,
-            forwarded_allow_ips=allowed,
-            max_body_bytes=self.limit_request_body,
-            file_identity=self.file_identity,
-            never_rerun=("*",) if self.rerun == "never" else tuple(self.never_rerun),
-            lifespan=self.lifespan,
-            root_path=self.root_path,
-            access_log=self.access_log,
-        )
-
-
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """`auto` is uvloop where it is installed. Raises UsageError."""
-    if name == "asyncio":
-        return asyncio.new_event_loop
-    try:
-        import uvloop
-    except ImportError:
-        if name == "auto":
-            return asyncio.new_event_loop
-        raise UsageError("--loop uvloop: pip install 'trickles-web[speed]'") from None
-    return uvloop.new_event_loop
 
 
 class Server:

@@ -28,8 +28,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from trickles_web.errors import BindError, UsageError
+from trickles_web.net.options import Config
 from trickles_web.net.secret import ENVIRONMENT, load_secret
-from trickles_web.net.server import Config
 from trickles_web.net.sockets import bind_udp, endpoint_name, inherited_udp, parse_listen
 
 logger = logging.getLogger("trickles.error")

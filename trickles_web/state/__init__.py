@@ -10,9 +10,10 @@ from trickles_web.state.directory import DirectoryStore
 from trickles_web.state.ledger import Claim, Entry, Ledger
 from trickles_web.state.memory import MemoryStore
 from trickles_web.state.spool import Conflict, Spool
-from trickles_web.state.store import Kept, Key, Published, Store
+from trickles_web.state.store import EMPTY, Kept, Key, Part, Published, Store
 
 __all__ = [
+    "EMPTY",
     "Claim",
     "Conflict",
     "DirectoryStore",
@@ -21,6 +22,7 @@ __all__ = [
     "Key",
     "Ledger",
     "MemoryStore",
+    "Part",
     "Published",
     "Spool",
     "Store",

@@ -1,13 +1,15 @@
 """Soft state that the processes of one machine share: a run directory on tmpfs.
 
-Beside the memory of each process, one exchange has up to three files here, named by its key:
+Beside the memory of each process, one exchange has up to four files here, named by its key:
 
     KEY.c   claim     digest, owner, time; made by link(2), so exactly one process makes it
     KEY.o   owner     whoever spools the request, or runs the application for it
     KEY.r   response  whole, so that it outlives the process that produced it
+    KEY.b-OWNER-N     the bytes of a large response, appended as OWNER produces them
 
-Files appear whole and are replaced whole. Times of modification say when they were last of use.
-What cannot be written (directory full, or gone) makes claims fail; all else goes on without it.
+Files appear whole and are replaced whole, but for the last kind: KEY.r says how long it must be.
+Times of modification say when they were last of use. What cannot be written (directory full, or
+gone) makes claims fail; all else goes on without it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 from trickles_web.state import rundir
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry, Ledger
 from trickles_web.state.memory import MemoryStore
-from trickles_web.state.store import Key, Published, R
+from trickles_web.state.store import EMPTY, MOST_APPENDED, Key, Part, Published, R
 
 _CLAIM = struct.Struct(">8sIQ")
 _OWNER = struct.Struct(">I")
@@ -64,6 +66,9 @@ class DirectoryStore(MemoryStore[R]):
         """Bytes of responses in the directory: as swept last, and what was written since."""
         self._mine: dict[Key, int] = {}
         """Wall-clock ms by which the directory was given files of this key from here."""
+        self._parts: dict[Key, Part] = {}
+        """Of these keys, bytes were appended from here."""
+        self._serial = 0
         self._complained = False
         self.lost = False
         """The directory is not there any more."""
@@ -89,6 +94,7 @@ class DirectoryStore(MemoryStore[R]):
     def wipe(self, random: bytes) -> None:
         """Lose what memory holds, but for the ledger. The directory outlives any process."""
         self._clear()
+        self._parts.clear()
 
     def _path(self, key: Key, kind: str) -> str:
         return f"{self.directory}/{key[0]:x}-{key[1]:x}.{kind}"
@@ -119,12 +125,52 @@ class DirectoryStore(MemoryStore[R]):
 
     # Responses
 
+    def append(self, key: Key, part: Part, piece: bytes, now: int) -> Part | None:
+        """Keep bytes that were produced after those of `part`: one write(2).
+
+        Only in half of the room: the other half is for what is whole.
+        """
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+        if part == EMPTY:
+            self._discard_part(key)
+            self._serial += 1
+            part = Part(self.owner, self._serial)
+            flags |= os.O_CREAT | os.O_EXCL
+        elif self._parts.get(key) != part:
+            return None
+        longer = part._replace(length=part.length + len(piece))
+        room = self.most_bytes // 2 - self._stored
+        self._parts[key], self._mine[key] = longer, now
+        try:
+            if longer.length <= MOST_APPENDED and len(piece) <= room:
+                rundir.append(self._part_path(key, part), piece, flags, now)
+                self._stored += len(piece)
+                return longer
+        except FileNotFoundError:
+            pass  # it was not of use for too long
+        except OSError as error:
+            self._complain(error)
+        self._discard_part(key)
+        return None
+
+    def _part_path(self, key: Key, part: Part) -> str:
+        return self._path(key, f"b-{part.owner:08x}-{part.serial:x}")
+
+    def _discard_part(self, key: Key) -> None:
+        part = self._parts.pop(key, None)
+        if part is not None:
+            self._discard(self._part_path(key, part))
+
     def publish(self, key: Key, response: Published, now: int) -> None:
         """Put a whole response where the others find it."""
-        size = len(response.data) + len(response.progress)
+        content = response.pack()
+        size = sum(map(len, content))
         if self._stored + size > self.most_bytes:
             return
-        if self._replace(key, "r", response.pack(), now):
+        part = response.part
+        if part != EMPTY and not rundir.touch(self._part_path(key, part), part.length, now):
+            return
+        if self._replace(key, "r", content, now):
             self._mine[key] = now
             self._stored += size
 
@@ -137,15 +183,33 @@ class DirectoryStore(MemoryStore[R]):
             os.utime(path, ns=(now * 1_000_000, now * 1_000_000))
         except OSError:
             return None
-        return Published.unpack(data)
+        response = Published.unpack(data)
+        if response is None or response.part == EMPTY:
+            return response
+        path = self._part_path(key, response.part)
+        try:
+            with open(path, "rb") as file:
+                appended = file.read(MOST_APPENDED + 1)
+        except OSError:
+            return None
+        rundir.touch(path, len(appended), now)
+        return response.joined(appended)
 
     def drop(self, key: Key) -> None:
         """Forget the response and the spool of `key`, here and in the directory."""
         super().drop(key)
         if self._mine.pop(key, None) is not None:  # what others made goes when its time is over
-            for kind in "ro":
-                with contextlib.suppress(OSError):
-                    os.unlink(self._path(key, kind))
+            self._discard_part(key)
+            self._discard(self._path(key, "r"))
+            with contextlib.suppress(OSError):
+                os.unlink(self._path(key, "o"))
+
+    def _discard(self, path: str) -> None:
+        """Remove bytes of a response: there is room for others even before the next sweep."""
+        with contextlib.suppress(OSError):
+            size = os.stat(path).st_size
+            os.unlink(path)
+            self._stored = max(0, self._stored - size)
 
     # The ledger
 
@@ -188,7 +252,7 @@ class DirectoryStore(MemoryStore[R]):
 
         Of responses that are too many the oldest go first, but not those of live claims.
         """
-        responses: list[tuple[int, int, str]] = []
+        responses: dict[str, list[tuple[int, int, str]]] = {}
         claims: set[str] = set()
         try:
             with os.scandir(self.directory) as entries:
@@ -209,19 +273,32 @@ class DirectoryStore(MemoryStore[R]):
                 self._bury(name)
             elif name != "id" and not name.endswith(".c"):
                 # Drafts of processes that died have a name of their own.
-                if name.partition(".")[0] not in claims and touched + self.ttl_ms < now:
+                key, _, kind = name.partition(".")
+                if key not in claims and touched + self.ttl_ms < now:
                     self._remove(name)
-                elif name.endswith(".r"):
-                    responses.append((touched, status.st_size, name))
-        used = sum(size for _, size, _ in responses)
-        for _, size, name in sorted(responses):
+                elif kind == "r" or kind.startswith("b-"):
+                    responses.setdefault(key, []).append((touched, status.st_size, name))
+        self._stored = self._remove_oldest(responses, claims)
+        for mine in [key for key, at in self._mine.copy().items() if at + 2 * LIFE_MS <= now]:
+            self._mine.pop(mine, None)
+            self._parts.pop(mine, None)
+
+    def _remove_oldest(
+        self, responses: dict[str, list[tuple[int, int, str]]], claims: set[str]
+    ) -> int:
+        """Remove what is too much, the files of a key together; returns the bytes that are left.
+
+        responses: time of last use, size and name of each file, by key.
+        """
+        used = sum(size for files in responses.values() for _, size, _ in files)
+        for key in sorted(responses, key=lambda key: max(responses[key])):
             if used <= self.most_bytes:
                 break
-            if name[:-2] not in claims:
-                self._remove(name)
-                used -= size
-        self._stored = used
-        self._mine = {key: at for key, at in self._mine.copy().items() if at + 2 * LIFE_MS > now}
+            if key not in claims:
+                for _, size, name in responses[key]:
+                    self._remove(name)
+                    used -= size
+        return used
 
     def _is_live(self, name: str, status: os.stat_result, now: int) -> bool:
         """A claim goes with its process's ledger, or, if that process is dead, by its age."""

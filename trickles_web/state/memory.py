@@ -3,46 +3,52 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, Generic
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Generic
 
 from trickles_web.state.backing import Disk
 from trickles_web.state.ledger import Claim, Entry, Ledger
+from trickles_web.state.prefixes import Prefix
+from trickles_web.state.shares import Share, Shares
 from trickles_web.state.spool import Spool
-from trickles_web.state.store import Key, Published, R
+from trickles_web.state.store import Key, Part, Published, R
 
 ENTRY_OVERHEAD = 512
 """Bytes that a kept response costs beside its own: object, key, place in the table."""
 
 
 class _Slot(Generic[R]):
-    """A response, when it was last touched (wall ms), and the bytes it is accounted with."""
+    """A response, when it was last touched (wall ms), the bytes it is accounted with, and where."""
 
-    __slots__ = ("response", "size", "touched")
+    __slots__ = ("response", "share", "size", "touched")
 
-    def __init__(self, response: R, size: int, touched: int) -> None:
+    def __init__(self, response: R, share: Share, touched: int) -> None:
         self.response = response
-        self.size = size
+        self.share = share
+        self.size = 0
         self.touched = touched
 
 
 class _Open:
-    """A spool, when it was last touched (wall ms), and the bytes it is accounted with."""
+    """A spool, when it was last touched (wall ms), the bytes it is accounted with, and where."""
 
-    __slots__ = ("size", "spool", "touched")
+    __slots__ = ("share", "size", "spool", "touched")
 
-    def __init__(self, spool: Spool, touched: int) -> None:
+    def __init__(self, spool: Spool, share: Share, touched: int) -> None:
         self.spool = spool
-        self.size = spool.size
+        self.share = share
+        self.size = 0
         self.touched = touched
 
 
 class MemoryStore(Generic[R]):
-    """Bounded in bytes, in the number of finished responses, and in age: least recently used goes.
+    """Bounded in bytes, in the number of finished responses, and in age.
 
+    What is too much goes from the client prefix that holds most, the least recently used first.
     `most_bytes` bounds what spools and responses have in memory together, `disk_bytes` what spools
     and the bodies that came of them have on disk. A running response is never evicted, so
-    whoever runs applications must watch `full`. Spools go after twice the time to live.
+    whoever runs applications must watch `full_for`. Spools go after twice the time to live.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class MemoryStore(Generic[R]):
         self._running: dict[Key, _Slot[R]] = {}
         self._finished: OrderedDict[Key, _Slot[R]] = OrderedDict()
         self._spools: OrderedDict[Key, _Open] = OrderedDict()
+        self._shares = Shares()
         self.owner = 0
         """This process among those that share the store; 0: it shares nothing."""
         self.id = int.from_bytes(random[:4], "big") or 1
@@ -80,14 +87,21 @@ class MemoryStore(Generic[R]):
         for held in self._spools.values():
             held.spool.close()
         self._spools.clear()
+        self._shares = Shares()
         self.used = 0
 
-    @property
-    def full(self) -> bool:
-        """True if the bound is exceeded even after all that can go has gone."""
+    def full_for(self, key: Key) -> bool:
+        """True if the bound is exceeded even after all that can go has gone, or half of it by the
+        prefix of the response to `key`.
+        """
         if self.used > self.most_bytes:
             self._shrink(None)
-        return self.used > self.most_bytes
+            if self.used > self.most_bytes:
+                return True
+        slot = self._running.get(key)
+        if slot is None or slot.share.prefix is None:
+            return False
+        return slot.share.used > self.most_bytes // 2
 
     def __len__(self) -> int:
         """Responses held, running and finished."""
@@ -111,22 +125,26 @@ class MemoryStore(Generic[R]):
                 self._forget(key)
                 return None
             self._finished.move_to_end(key)
+            slot.share.finished.move_to_end(key)
         if now > slot.touched:
             slot.touched = now
         return slot.response
 
-    def keep(self, key: Key, response: R, now: int) -> None:
+    def keep(self, key: Key, response: R, now: int, prefix: Prefix = None) -> None:
         """Hold `response` in place of whatever the key had."""
-        self._forget(key)
-        slot = _Slot(response, response.size + ENTRY_OVERHEAD, now)
-        self.used += slot.size
+        share = self._shares.of(prefix)
+        slot = _Slot(response, share, now)
+        before = self._take(key)
         if response.running:
             self._running[key] = slot
         else:
-            finished = self._finished
-            finished[key] = slot
-            if len(finished) > self.most_responses:
-                self._forget(next(iter(finished)))
+            self._finished[key] = slot
+            self._shares.finished(share, key)
+        self._account(slot, response.size + ENTRY_OVERHEAD)
+        if before is not None:  # only now, for a share that holds nothing goes
+            self._account(before, 0)
+        if not response.running:
+            self._limit_responses(key)
             self._expire(now)
         if self.used > self.most_bytes:
             self._shrink(key)
@@ -136,9 +154,7 @@ class MemoryStore(Generic[R]):
         slot = self._running.get(key) or self._finished.get(key)
         if slot is None or slot.response is not response:
             return
-        size = response.size + ENTRY_OVERHEAD
-        self.used += size - slot.size
-        slot.size = size
+        self._account(slot, response.size + ENTRY_OVERHEAD)
         if self.used > self.most_bytes:
             self._shrink(key)
 
@@ -148,9 +164,23 @@ class MemoryStore(Generic[R]):
         self.close_spool(key)
 
     def _forget(self, key: Key) -> None:
-        slot = self._finished.pop(key, None) or self._running.pop(key, None)
+        slot = self._take(key)
         if slot is not None:
-            self.used -= slot.size
+            self._account(slot, 0)
+
+    def _take(self, key: Key) -> _Slot[R] | None:
+        """Out of the tables, but still accounted for."""
+        slot = self._finished.pop(key, None)
+        if slot is None:
+            return self._running.pop(key, None)
+        del slot.share.finished[key]
+        return slot
+
+    def _account(self, entry: _Slot[R] | _Open, size: int) -> None:
+        grown = size - entry.size
+        entry.size = size
+        self.used += grown
+        self._shares.account(entry.share, grown)
 
     # Spools
 
@@ -160,16 +190,19 @@ class MemoryStore(Generic[R]):
         if held is None:
             return None
         self._spools.move_to_end(key)
+        held.share.spools.move_to_end(key)
         held.touched = max(now, held.touched)
         return held.spool
 
-    def open_spool(self, key: Key, start: int, now: int) -> Spool:
+    def open_spool(self, key: Key, start: int, now: int, prefix: Prefix = None) -> Spool:
         """The spool of `key`, made if need be."""
         spool = self.spool(key, now)
         if spool is None:
             spool = Spool(start, self.disk)
-            self._spools[key] = held = _Open(spool, now)
-            self.used += held.size
+            share = self._shares.of(prefix)
+            self._spools[key] = held = _Open(spool, share, now)
+            share.spools[key] = None
+            self._account(held, spool.size)
             self._expire(now)
         return spool
 
@@ -178,19 +211,17 @@ class MemoryStore(Generic[R]):
         held = self._spools.get(key)
         if held is not None and held.spool is spool:  # one that has gone has given back its file
             spool.write(offset, piece, limit)
-            self._account(key, held)
+            self._resized(key, held)
 
     def charge(self, key: Key, spool: Spool, reading_size: int) -> None:
         """Account for what reading the spool costs: `reading_size` bytes by now."""
         held = self._spools.get(key)
         if held is not None and held.spool is spool:
             spool.reading_size = reading_size
-            self._account(key, held)
+            self._resized(key, held)
 
-    def _account(self, key: Key, held: _Open) -> None:
-        size = held.spool.size
-        self.used += size - held.size
-        held.size = size
+    def _resized(self, key: Key, held: _Open) -> None:
+        self._account(held, held.spool.size)
         if self.used > self.most_bytes:
             self._shrink(key)
 
@@ -198,7 +229,8 @@ class MemoryStore(Generic[R]):
         """Forget request bytes."""
         held = self._spools.pop(key, None)
         if held is not None:
-            self.used -= held.size
+            del held.share.spools[key]
+            self._account(held, 0)
             held.spool.close()
 
     # The ledger
@@ -239,6 +271,10 @@ class MemoryStore(Generic[R]):
     def announce(self, key: Key, now: int) -> None:
         """There is nobody to tell."""
 
+    def append(self, key: Key, part: Part, piece: bytes, now: int) -> Part | None:
+        """There is nobody to keep it for."""
+        return None
+
     def publish(self, key: Key, response: Published, now: int) -> None:
         """There is nobody to tell."""
 
@@ -262,18 +298,27 @@ class MemoryStore(Generic[R]):
             self.close_spool(key)
 
     def _shrink(self, spare: Key | None) -> None:
-        """Evict finished responses, then spools, until the bound holds; never those of `spare`."""
-        self._evict(self._finished, self._forget, spare)
-        self._evict(self._spools, self.close_spool, spare)
+        """Evict until the bound holds, but nothing of `spare`, which is in use: it goes later."""
+        while self.used > self.most_bytes:
+            share = self._shares.largest()
+            if share is None or not (
+                self._evict(share.finished, self._forget, spare)
+                or self._evict(share.spools, self.close_spool, spare)
+            ):
+                return  # nobody else pays for what is left of this one
 
-    def _evict(
-        self, table: OrderedDict[Key, Any], forget: Callable[[Key], None], spare: Key | None
-    ) -> None:
-        while self.used > self.most_bytes and table:
-            key = next(iter(table))
-            if key == spare:
-                if len(table) == 1:
-                    return
-                table.move_to_end(key)
-            else:
-                forget(key)
+    def _limit_responses(self, spare: Key) -> None:
+        """The same for their number."""
+        while len(self._finished) > self.most_responses:
+            share = self._shares.most_numerous()
+            if share is None or not self._evict(share.finished, self._forget, spare):
+                return
+
+    @staticmethod
+    def _evict(table: Iterable[Key], forget: Callable[[Key], None], spare: Key | None) -> bool:
+        """Let go of the least recently used; False if there is none."""
+        key = next((key for key in islice(table, 2) if key != spare), None)
+        if key is None:
+            return False
+        forget(key)
+        return True

@@ -1,7 +1,9 @@
 """Soft state that several machines share: a Redis server between them.
 
     PREFIX:x:KEY    hash of one exchange: d digest, o owner, t time of its claim; a owner announced;
-                    r response, whole; u set when its outcome was declared unknown
+                    r response, whole; p key of its part, if its bytes are there; u set when its
+                    outcome was declared unknown
+    PREFIX:x:KEY:OWNER-N  a part: the bytes of a large response, appended as OWNER produces them
     PREFIX:id       the name of the store
     PREFIX:owners   sorted set: until when (Redis's clock, ms) each process is taken to be alive
     PREFIX:peers    hash: where each process takes datagrams from the others
@@ -24,9 +26,11 @@ from typing import Any, cast
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from trickles_web.state import scripts
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry
 from trickles_web.state.memory import MemoryStore
-from trickles_web.state.store import Key, Published, R
+from trickles_web.state.parts import Parts
+from trickles_web.state.store import EMPTY, Key, Part, Published, R
 
 LEASE_MS = 6_000
 RENEW_S = 2.0
@@ -43,67 +47,23 @@ MOST_ASKED = 1_024
 MOST_PUBLISHED = 16 << 20
 """Bytes of one response: more would keep Redis, and whoever looks it up, too long."""
 
-
-_NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
-_FIND = (
-    _NOW
-    + """
-local x = redis.call('HMGET', KEYS[1], 'd', 'o', 'a', 'r', 't')
-local function alive(owner)
-  local till = owner and redis.call('ZSCORE', KEYS[2], owner)
-  return till and tonumber(till) > now and 1 or 0
-end
-return {x[1], x[2], alive(x[2]), x[3], alive(x[3]), x[4], x[5]}
-"""
-)
-_CLAIM_ONCE = """
-local digest = redis.call('HGET', KEYS[1], 'd')
-if digest then return digest end
-redis.call('HSET', KEYS[1], 'd', ARGV[1], 'o', ARGV[2], 't', ARGV[4])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return false
-"""
-_PUBLISH = """
-if redis.call('HEXISTS', KEYS[1], 'u') == 1 then return 0 end
-redis.call('HSET', KEYS[1], 'r', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], redis.call('HEXISTS', KEYS[1], 'd') == 1 and ARGV[3] or ARGV[2])
-return 1
-"""
-_ANNOUNCE = """
-redis.call('HSET', KEYS[1], 'a', ARGV[1])
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-"""
-_DROP = """
-if redis.call('HEXISTS', KEYS[1], 'd') == 1 then redis.call('HDEL', KEYS[1], 'r', 'a')
-else redis.call('DEL', KEYS[1]) end
-"""
-_RENEW = (
-    _NOW
-    + """
-redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
-for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - 600000)) do
-  redis.call('ZREM', KEYS[1], dead)
-  redis.call('HDEL', KEYS[2], dead)
-end
-local answer = {}
-for _, owner in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')) do
-  answer[#answer + 1] = owner
-  answer[#answer + 1] = redis.call('HGET', KEYS[2], owner) or ''
-end
-redis.call('SET', KEYS[3], ARGV[4], 'NX')
-answer[#answer + 1] = redis.call('GET', KEYS[3])
-return answer
-"""
-)
-
 logger = logging.getLogger("trickles.error")
 
 
 class _Known:
     """What Redis said of one exchange, at wall-clock ms `at`; None of it if it did not answer."""
 
-    __slots__ = ("announced", "at", "claimed", "digest", "failed", "owner", "response", "told")
+    __slots__ = (
+        "announced",
+        "appended",
+        "at",
+        "claimed",
+        "digest",
+        "failed",
+        "owner",
+        "response",
+        "told",
+    )
 
     def __init__(self, at: int, failed: bool = False) -> None:
         self.at = at
@@ -114,6 +74,8 @@ class _Known:
         """The claimant, while it lives."""
         self.announced = 0
         self.response: bytes | None = None
+        self.appended = b""
+        """The bytes of the response, where they are apart from it."""
         self.told = False
         """Redis was told something of it from here, or had something to tell."""
 
@@ -154,12 +116,12 @@ class RedisStore(MemoryStore[R]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._down_until = 0
         self._down = False
-        find, claim, publish, announce, drop, renew = map(
-            self._redis.register_script,
-            (_FIND, _CLAIM_ONCE, _PUBLISH, _ANNOUNCE, _DROP, _RENEW),
-        )
-        self._find, self._claim, self._publish = find, claim, publish
-        self._announce, self._drop, self._renew = announce, drop, renew
+        script = self._redis.register_script
+        self._find, self._claim = script(scripts.FIND), script(scripts.CLAIM_ONCE)
+        self._publish, self._ended = script(scripts.PUBLISH), script(scripts.ENDED)
+        self._announce, self._drop = script(scripts.ANNOUNCE), script(scripts.DROP)
+        self._renew, self._append = script(scripts.RENEW), script(scripts.APPEND)
+        self._parts = Parts(self.owner, self.most_bytes // 2, self._tell_part, self._do)
 
     # Life
 
@@ -206,6 +168,7 @@ class RedisStore(MemoryStore[R]):
         """Lose what memory holds, but for the ledger. Redis outlives any process."""
         self._clear()
         self._known.clear()
+        self._parts.clear()
 
     # What Redis knows
 
@@ -228,12 +191,13 @@ class RedisStore(MemoryStore[R]):
             answer = await self._ask(lambda: self._find(keys=keys))
             known = _Known(self._clock(), failed=answer is None)
             if answer is not None:
-                digest, owner, alive, announced, announcer_alive, response, at = cast(Any, answer)
+                digest, owner, alive, announced, announcer_alive, *more = cast(Any, answer)
+                response, at, appended = more
                 known.digest, known.claimed = digest or b"", int(at or 0)
                 known.told = bool(digest or announced or response)
                 known.owner = int(owner, 16) if owner and alive else 0
                 known.announced = int(announced, 16) if announced and announcer_alive else 0
-                known.response = response
+                known.response, known.appended = response, appended or b""
             self._remember(key, known)
         finally:
             self._asking.discard(key)
@@ -261,8 +225,12 @@ class RedisStore(MemoryStore[R]):
         data = known.response if known is not None else None
         if known is None or data is None:
             return None
-        known.response = None  # it is kept in memory from here on
-        return Published.unpack(data)
+        appended = known.appended
+        known.response, known.appended = None, b""  # it is kept in memory from here on
+        response = Published.unpack(data)
+        if response is None or response.part == EMPTY:
+            return response
+        return response.joined(appended)
 
     # What Redis is told
 
@@ -282,20 +250,46 @@ class RedisStore(MemoryStore[R]):
         known.told = True
         return known
 
+    def append(self, key: Key, part: Part, piece: bytes, now: int) -> Part | None:
+        """Keep bytes that were produced after those of `part`; Redis is told soon."""
+        if part == EMPTY:
+            self._discard_part(key)
+        self._telling(key, now)
+        longer = None if now < self._down_until else self._parts.append(key, part, piece)
+        if longer is None:
+            self._discard_part(key)
+        return longer
+
+    def _discard_part(self, key: Key) -> None:
+        part = self._parts.give_up(key)
+        if part is not None:
+            self._tell(lambda: self._redis.delete(self._part(key, part)))
+
+    async def _tell_part(self, key: Key, part: Part, piece: bytes) -> bool:
+        """Have Redis keep the last piece of a part; False if there is no such part any more."""
+        arguments: list[Any] = [piece, part.length, self.ttl_ms]
+        with contextlib.suppress(RedisError):  # it has no room
+            keys = [self._part(key, part)]
+            return bool(await self._ask(lambda: self._append(keys=keys, args=arguments)))
+        return False
+
     def publish(self, key: Key, response: Published, now: int) -> None:
         """Put a whole response where the others find it."""
         if len(response.data) > MOST_PUBLISHED:
             return
         self._telling(key, now)
+        part = response.part
+        keys = [self._exchange(key)] + [self._part(key, part)] * (part != EMPTY)
         data = b"".join(response.pack())
-        arguments: list[Any] = [data, self.ttl_ms, LIFE_MS]
+        arguments: list[Any] = [data, self.ttl_ms, LIFE_MS, part.length]
         self._publishing.add(key)
-        self._do(self._publish_it(key, arguments))
+        self._do(self._publish_it(key, keys, arguments))
 
-    async def _publish_it(self, key: Key, arguments: list[Any]) -> None:
+    async def _publish_it(self, key: Key, keys: list[str], arguments: list[Any]) -> None:
         try:
+            await self._parts.told(key)
             with contextlib.suppress(RedisError):  # it has no room
-                await self._ask(lambda: self._publish(keys=[self._exchange(key)], args=arguments))
+                await self._ask(lambda: self._publish(keys=keys, args=arguments))
         finally:
             self._publishing.discard(key)
         self.found(key[0])
@@ -307,6 +301,7 @@ class RedisStore(MemoryStore[R]):
     def drop(self, key: Key) -> None:
         """Forget the response and the spool of `key`, here and in Redis."""
         super().drop(key)
+        self._discard_part(key)
         known = self._known.pop(key, None)
         if known is not None and known.told:
             self._tell(lambda: self._drop(keys=[self._exchange(key)]))
@@ -359,7 +354,7 @@ class RedisStore(MemoryStore[R]):
     def ended(self, key: Key, now: int) -> None:
         """An unsafe request's execution is over."""
         super().ended(key, now)
-        self._tell(lambda: self._redis.pexpire(self._exchange(key), LIFE_MS))
+        self._tell(lambda: self._ended(keys=[self._exchange(key)], args=[LIFE_MS]))
 
     def declare_unknown(self, key: Key) -> None:
         """From now on no process publishes a response to `key`."""
@@ -370,10 +365,14 @@ class RedisStore(MemoryStore[R]):
     def _exchange(self, key: Key) -> str:
         return f"{self._prefix}:x:{key[0]:x}-{key[1]:x}"
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+    def _part(self, key: Key, part: Part) -> str:
+        return f"{self._exchange(key)}:{part.owner:08x}-{part.serial:x}"
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _tell(self, command: Callable[[], Awaitable[Any]]) -> None:
         """Send, and do not wait: what is not heard is only soft state that is missing."""

@@ -93,6 +93,29 @@ def write_draft(file: Path | str, parts: Sequence[bytes | bytearray], now: int =
     return draft
 
 
+def append(file: str, piece: bytes, flags: int, now: int) -> None:
+    """Write `piece` behind what the file has, all or nothing that counts. Raises OSError.
+
+    flags: for open(2). now: wall-clock ms, its time of modification.
+    """
+    fd = os.open(file, flags, 0o600)
+    try:
+        if os.write(fd, piece) < len(piece):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.utime(fd, ns=(now * 1_000_000, now * 1_000_000))
+    finally:
+        os.close(fd)
+
+
+def touch(file: str, size: int, now: int) -> bool:
+    """Say that the file was of use; False if it is not there with this size."""
+    try:
+        os.utime(file, ns=(now * 1_000_000, now * 1_000_000))
+        return os.stat(file).st_size == size
+    except OSError:
+        return False
+
+
 def life_file(directory: Path, owner: int) -> str:
     return f"{directory}/w-{owner:08x}"
 

@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from trickles_web.state.ledger import Claim, Entry
+    from trickles_web.state.prefixes import Prefix
     from trickles_web.state.spool import Spool
 
-_PUBLISHED = struct.Struct(">BIHB")
-"""Failed, authorised_at, lengths of progress and name."""
+MOST_APPENDED = 16 << 20
+"""Bytes of one response that are appended as they are produced. Whoever goes on with it reads them
+at once and holds them in memory, and endless streams must not fill a store for nothing."""
+
+_PUBLISHED = struct.Struct(">BIHBIIQ")
+"""Failed, authorised_at, lengths of progress and name; the part."""
 
 Key = tuple[int, int]
 """(incarnation, exchange number)."""
@@ -33,23 +38,40 @@ class Kept(Protocol):
 R = TypeVar("R", bound=Kept)
 
 
+class Part(NamedTuple):
+    """The bytes of a response that its producer has appended to the store so far.
+
+    Each production has a part of its own, so bytes of two of them never mix.
+    """
+
+    owner: int = 0
+    serial: int = 0
+    """Of this owner's parts."""
+    length: int = 0
+
+
+EMPTY = Part()
+
+
 class Published(NamedTuple):
     """A whole response, as processes hand it to each other."""
 
     progress: bytes
     """As sealed for it."""
     data: bytes | bytearray
-    """Its bytes on the wire; empty where the progress says how to have them."""
+    """Its bytes on the wire; empty where the progress says how to have them, or the part."""
     name: bytes
     """Digest of the data, where it is known."""
     failed: bool
     authorised_at: int
     """Unix seconds."""
+    part: Part = EMPTY
+    """Where the data is, if it was appended as it was produced."""
 
     def pack(self) -> list[bytes | bytearray]:
         """As stores keep it, in pieces."""
         lengths = len(self.progress), len(self.name)
-        head = _PUBLISHED.pack(self.failed, self.authorised_at, *lengths)
+        head = _PUBLISHED.pack(self.failed, self.authorised_at, *lengths, *self.part)
         return [head, self.progress, self.name, self.data]
 
     @classmethod
@@ -58,9 +80,16 @@ class Published(NamedTuple):
         at = _PUBLISHED.size
         if len(data) < at:
             return None
-        failed, authorised_at, length, named = _PUBLISHED.unpack_from(data)
+        failed, authorised_at, length, named, *part = _PUBLISHED.unpack_from(data)
         name, rest = at + length, at + length + named
-        return cls(data[at:name], data[rest:], data[name:rest], bool(failed), authorised_at)
+        progress, named_by = data[at:name], data[name:rest]
+        return cls(progress, data[rest:], named_by, bool(failed), authorised_at, Part(*part))
+
+    def joined(self, appended: bytes) -> Published | None:
+        """With the bytes of its part, None if `appended` is not all of them."""
+        if len(appended) != self.part.length:
+            return None
+        return self._replace(data=appended, part=EMPTY)
 
 
 class Store(Protocol, Generic[R]):
@@ -75,17 +104,22 @@ class Store(Protocol, Generic[R]):
     owner: int
     """32-bit random name of this process among those that share the store; 0: it is not shared."""
 
-    @property
-    def full(self) -> bool:
-        """No room even after eviction: running responses should wait for their clients."""
+    def full_for(self, key: Key) -> bool:
+        """The running response to `key` should wait for its client.
+
+        There is no room even after eviction, or its prefix has more than half of it; loopback may.
+        """
         ...
 
     def response(self, key: Key, now: int) -> R | None:
         """The response to `key`, running or finished."""
         ...
 
-    def keep(self, key: Key, response: R, now: int) -> None:
-        """Hold `response` in place of what the key had. Finished ones may go at any time."""
+    def keep(self, key: Key, response: R, now: int, prefix: Prefix = None) -> None:
+        """Hold `response` in place of what the key had. Finished ones may go at any time.
+
+        prefix: of the client. What is too much goes from the prefix that holds most.
+        """
         ...
 
     def resized(self, key: Key, response: R) -> None:
@@ -100,8 +134,8 @@ class Store(Protocol, Generic[R]):
         """The request bytes held for `key`."""
         ...
 
-    def open_spool(self, key: Key, start: int, now: int) -> Spool:
-        """The same, made if it is not there: from stream offset `start` on."""
+    def open_spool(self, key: Key, start: int, now: int, prefix: Prefix = None) -> Spool:
+        """The same, made if it is not there: from stream offset `start` on, for such a client."""
         ...
 
     def write(self, key: Key, spool: Spool, offset: int, piece: bytes, limit: int) -> None:
@@ -150,6 +184,13 @@ class Store(Protocol, Generic[R]):
 
     def announce(self, key: Key, now: int) -> None:
         """Tell the others that this process has the exchange: spools it, or runs it."""
+        ...
+
+    def append(self, key: Key, part: Part, piece: bytes, now: int) -> Part | None:
+        """Keep bytes that were produced after those of `part` (EMPTY: the first ones).
+
+        None: nothing of it is kept any more, because there is no room, or it was lost.
+        """
         ...
 
     def publish(self, key: Key, response: Published, now: int) -> None:

@@ -119,7 +119,8 @@ class Redeemed:
     progress: bytes
     """The application part, as last sealed; b"" at first contact."""
     origin: bytes = b""
-    """At first contact: for whom the sender says that it speaks, see `transport.origin`."""
+    """For whom the sender has said that it speaks, see `transport.origin`: said in a HELLO; from
+    then on what is above the transport knows it."""
     request_offset: int = 0
     request_bytes: bytes = b""
     request_digest: bytes | None = None
