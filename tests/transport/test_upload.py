@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from tests.sim.network import Path
 from tests.sim.world import Client, Config, World
-from trickles_web.config import ClientConfig
+from trickles_web.config import BASE_DATAGRAM, ClientConfig
 from trickles_web.errors import FlowError
 from trickles_web.transport import wire
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.kept import KeptInMemory
-from trickles_web.transport.upload import RequestStream
+from trickles_web.transport.rtt import RoundTrip
+from trickles_web.transport.upload import SILENT_FLIGHTS, STEADY, RequestStream, Uploader
 from trickles_web.transport.wire import Kind
 
 WHOLE = random.Random(7).randbytes(4096)
@@ -159,3 +160,90 @@ def test_what_waits_behind_a_response_is_not_taken() -> None:
     assert client.flow.untaken() == 0
     client.flow.write(bytes(1_000_000))
     assert client.flow.untaken() == 1_000_000
+
+
+# What the uploader sends, and in what order
+
+CONTINUATION = bytes(100)
+
+
+def uploader(size: int) -> Uploader:
+    stream = RequestStream()
+    stream.write(bytes(size))
+    one = Uploader(stream, RoundTrip())
+    one.begin(0)
+    return one
+
+
+def sent(one: Uploader, now: float, size: int = BASE_DATAGRAM) -> list[wire.Upload]:
+    datagrams = one.transmit(bytes(8), CONTINUATION, now, size)
+    assert all(len(datagram) <= size for datagram in datagrams)
+    return [wire.decode_upload(datagram) for datagram in datagrams]
+
+
+def test_a_lost_piece_goes_out_before_the_rest_of_what_was_asked_for_again() -> None:
+    one = uploader(10_000_000)
+    one.needed(((0, 10_000_000),))
+    first = sent(one, 0.0)
+    for upload in first[1:]:  # all but the first arrive
+        one.acknowledged((upload.number,), 0, 0.1)
+    assert sent(one, 0.2)[0].offset == first[0].offset
+
+
+def test_after_silence_the_lowest_offsets_go_first() -> None:
+    one = uploader(1_000_000)
+    offsets = [upload.offset for upload in sent(one, 0.0)]
+    for _ in range(3):
+        now = one.deadline()
+        assert now is not None
+        again = [upload.offset for upload in sent(one, now)]
+        assert again == offsets[: len(again)]
+
+
+def test_a_window_that_is_not_used_does_not_grow() -> None:
+    """RFC 9002 §7.8."""
+    one = uploader(100)
+    stream = one._stream
+    for _ in range(1000):
+        stream.write(bytes(100))
+        for upload in sent(one, 0.0):
+            one.acknowledged((upload.number,), stream.end, 0.1)
+    stream.write(bytes(1_000_000))
+    assert len(sent(one, 0.2)) <= 11
+
+
+def test_datagrams_are_as_large_as_the_path_carries_until_they_vanish() -> None:
+    one = uploader(10_000_000)
+    large, small = (wire.upload_room(CONTINUATION, size) for size in (9000, BASE_DATAGRAM))
+    assert {len(upload.request) for upload in sent(one, 0.0, 9000)} == {large}
+    for silence in range(1, SILENT_FLIGHTS + 2):
+        now = one.deadline()
+        assert now is not None
+        expected = large if silence < SILENT_FLIGHTS else small
+        assert {len(upload.request) for upload in sent(one, now, 9000)} == {expected}
+
+
+def acknowledge(
+    one: Uploader, flying: list[wire.Upload], replica: int, held: int, count: int
+) -> None:
+    """Let so many datagrams arrive there, of which it holds `held` in one piece."""
+    for _ in range(count):
+        flying += sent(one, 0.0)
+        one.acknowledged((flying.pop(0).number,), held, 0.1, replica)
+
+
+def test_a_replica_that_lacks_the_beginning_gets_it_at_once() -> None:
+    one, flying = uploader(1_000_000), list[wire.Upload]()
+    acknowledge(one, flying, replica=1, held=8000, count=STEADY)
+    acknowledge(one, flying, replica=2, held=0, count=STEADY - 1)
+    assert min(upload.offset for upload in sent(one, 0.2)) > 8000
+    one.acknowledged((flying[0].number,), 0, 0.2, 2)
+    assert sent(one, 0.3)[0].offset == 0
+
+
+def test_replicas_that_take_turns_get_what_is_new() -> None:
+    one, flying = uploader(10_000_000), list[wire.Upload]()
+    acknowledge(one, flying, replica=1, held=8000, count=STEADY)
+    for turn in range(100):
+        acknowledge(one, flying, replica=1 + turn % 2, held=0, count=1)
+    assert min(upload.offset for upload in flying) > 80_000

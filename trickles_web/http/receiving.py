@@ -114,7 +114,9 @@ class Receiving:
                     return Need(missing)
                 if spool.behind or reader.behind:
                     return PENDING
-            return Held(spool.held, encode(p))
+            # What there was no room for comes again, if it is not acknowledged.
+            stop = r.request_offset + len(r.request_bytes)
+            return Held(spool.held, encode(p), taken=spool.holds(r.request_offset, stop))
         whole = p.request_start + reader.outcome.length
         if r.kind is Kind.UPLOAD:
             complete = isinstance(reader.outcome, Malformed) or not reader.outcome.streamed

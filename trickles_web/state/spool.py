@@ -143,6 +143,13 @@ class Spool:
         except DiskError as error:
             self.starved = str(error)
 
+    def holds(self, start: int, stop: int) -> bool:
+        """Are these stream offsets here, as far as they are not below `start`?"""
+        if stop <= self.held:
+            return True
+        i = bisect_right(self._starts, max(start, self.held)) - 1
+        return i >= 0 and stop <= self._stops[i]
+
     def _append(self, offset: int, piece: bytes) -> None:
         known = min(len(piece), self.held - offset)
         at = offset - self.start

@@ -238,7 +238,8 @@ class Flow:
             self._take_on(ack.held, ack.room)
         elif ack.held > start and (download.opener or ack.numbers):
             self._uploader.begin(ack.held)
-        self._uploader.acknowledged(ack.numbers, ack.held, now)
+        replica = -1 if held is None else held.continuation.replica
+        self._uploader.acknowledged(ack.numbers, ack.held, now, replica)
         partly = ack.room >= 0 or (ack.held > start and not ack.complete)
         if ack.numbers or partly:
             timers = download.timers
@@ -329,7 +330,8 @@ class Flow:
             self._start_exchange(now)
         held = download.fresh or download.best
         if self._exchange and self._uploader.active and held is not None:
-            download.out += self._uploader.transmit(self.id, held.blob, now)
+            size = download.path.bytes
+            download.out += self._uploader.transmit(self.id, held.blob, now, size)
         return self._taken()
 
     def _start_exchange(self, now: float) -> None:

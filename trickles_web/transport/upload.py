@@ -8,7 +8,7 @@ server acknowledges without remembering.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from heapq import heappop, heappush
 from itertools import takewhile
 
 from trickles_web.config import BASE_DATAGRAM
@@ -22,6 +22,10 @@ NO_LIMIT = 1 << 62
 PROBE_ROOM = 1000
 """Bytes that are sent even if there is no room for them, in case the news of some was lost: they
 are repeated at the pace of silence (RFC 9293 §3.8.6.1, "zero-window probing")."""
+STEADY = 8
+"""Acknowledgements in a row from one replica that make it the one that gathers the request."""
+SILENT_FLIGHTS = 3
+"""Flights lost whole, one after the other, that put the size of their datagrams in doubt."""
 _REORDERING = 3
 _DIGEST_STEP = 65_536
 """Bytes read at once for a digest only."""
@@ -106,13 +110,20 @@ class Uploader:
         self._grown = 0
         self._recover = -1
         self._flights: dict[int, _Flight] = {}
-        self._again: deque[tuple[int, int]] = deque()
+        self._again: list[tuple[int, int]] = []
+        """A heap. Lowest offsets first: a server has little room behind a gap."""
         self._held = RangeSet()
         self._next_number = 0
         self._next_offset = 0
         self._limit = NO_LIMIT
         self._attempt = 0
         self._last_sent = 0.0
+        self._small = False
+        """Larger datagrams than any path must carry seem to vanish."""
+        self._replica, self._streak = -1, 0
+        """Who sent the last acknowledgement, and how many in a row,"""
+        self._gatherer = -1
+        """and who was the last to send many."""
         self.active = False
 
     def begin(self, offset: int, limit: int = NO_LIMIT) -> None:
@@ -138,7 +149,7 @@ class Uploader:
         probes = [n for n, flight in self._flights.items() if flight.start >= self._limit]
         for number in probes:
             flight = self._flights.pop(number)
-            self._again.append((flight.start, flight.stop))
+            heappush(self._again, (flight.start, flight.stop))
         if probes:
             self._attempt = 0
         self._limit = limit
@@ -151,6 +162,8 @@ class Uploader:
         self._held.clear()
         self._limit = NO_LIMIT
         self._attempt = 0
+        self._small = False
+        self._replica = self._gatherer = -1
 
     def needed(self, ranges: tuple[tuple[int, int], ...]) -> None:
         """A server does not hold these: whatever was acknowledged, send them again."""
@@ -161,13 +174,21 @@ class Uploader:
         for start, stop in ranges:
             start, stop = max(start, stream.start), min(stop, stream.end)
             if start < stop:
-                self._again.append((start, stop))
+                heappush(self._again, (start, stop))
         self._next_offset = max(self._next_offset, min(ranges[-1][1], stream.end))
         self.active = True
 
-    def acknowledged(self, numbers: tuple[int, ...], held: int, now: float) -> None:
-        """An ACK for these client packet numbers; `held` is what a server holds in one piece."""
+    def acknowledged(
+        self, numbers: tuple[int, ...], held: int, now: float, replica: int = -1
+    ) -> None:
+        """An ACK for these client packet numbers; `held` is what a server holds in one piece.
+
+        replica: who says so, -1 if that is not known.
+        """
+        if self.active and replica >= 0:
+            self._hear(replica, held)
         self._held.add(self._stream.start, min(held, self._stream.end))
+        filled = len(self._flights) >= self._window
         for number in numbers:
             flight = self._flights.pop(number, None)
             if flight is None:
@@ -176,8 +197,24 @@ class Uploader:
                 self._round_trip.sample(now - flight.at)
             self._attempt = 0
             self._held.add(flight.start, flight.stop)
-            self._grow(number)
+            if filled:  # RFC 9002 §7.8: a window that is not used says nothing of the path
+                self._grow(number)
             self._detect_losses(number)
+
+    def _hear(self, replica: int, held: int) -> None:
+        """Another replica gathers the request now, with less of it: it gets what it lacks first.
+
+        Of replicas that take turns none does: whoever runs the request will say NEED.
+        """
+        self._streak = self._streak + 1 if replica == self._replica else 1
+        self._replica = replica
+        if self._streak < STEADY or replica == self._gatherer:
+            return
+        before, self._gatherer = self._gatherer, replica
+        gap = next(self._held.missing(self._stream.start, self._next_offset), None)
+        known = self._next_offset if gap is None else gap[0]
+        if before >= 0 and held < known and self._limit == NO_LIMIT:
+            self.needed(((held, self._next_offset),))
 
     def _grow(self, number: int) -> None:
         if number <= self._recover:
@@ -194,7 +231,7 @@ class Uploader:
         lost = list(takewhile(lambda n: n <= newest - _REORDERING, self._flights))
         for number in lost:
             flight = self._flights.pop(number)
-            self._again.append((flight.start, flight.stop))
+            heappush(self._again, (flight.start, flight.stop))
         if lost and max(lost) > self._recover:
             self._recover = self._next_number - 1
             self._ssthresh = self._window = max(MINIMUM_WINDOW, self._window // 2)
@@ -209,13 +246,15 @@ class Uploader:
             return None
         return self._last_sent + self._round_trip.probe_timeout(self._attempt)
 
-    def transmit(self, flow: bytes, continuation: bytes, now: float) -> list[bytes]:
-        """The UPLOADs that may leave now."""
+    def transmit(
+        self, flow: bytes, continuation: bytes, now: float, size: int = BASE_DATAGRAM
+    ) -> list[bytes]:
+        """The UPLOADs that may leave now, of up to `size` bytes, which the path seems to carry."""
         deadline = self.deadline()
         if deadline is not None and now >= deadline:
             self._time_out()
         out: list[bytes] = []
-        room = wire.upload_room(continuation, BASE_DATAGRAM)
+        room = wire.upload_room(continuation, BASE_DATAGRAM if self._small else size)
         while len(self._flights) < self._window:
             piece = self._next_piece(room)
             if piece is None:
@@ -236,8 +275,10 @@ class Uploader:
         """RFC 9002 §6.2: silence says that everything in flight may be lost."""
         self._attempt = min(self._attempt + 1, 6)
         lost = [(flight.start, flight.stop) for flight in self._flights.values()]
-        self._again.extend(lost)
+        for piece in lost:
+            heappush(self._again, piece)
         self._flights.clear()
+        self._small = self._small or self._attempt >= SILENT_FLIGHTS
         if min(lost)[0] >= self._limit:
             return  # probes: there was no room for them, and that is no congestion
         self._recover = self._next_number - 1
@@ -247,11 +288,11 @@ class Uploader:
     def _next_piece(self, room: int) -> tuple[int, int] | None:
         stream = self._stream
         while self._again:
-            start, stop = self._again.popleft()
+            start, stop = heappop(self._again)
             piece = self._piece(start, stop, room)
             if piece is not None:
                 if piece[1] < stop:
-                    self._again.appendleft((piece[1], stop))
+                    heappush(self._again, (piece[1], stop))
                 return piece
             if next(self._held.missing(max(start, stream.start), stop), None) is not None:
                 self._next_offset = min(self._next_offset, start)  # its turn comes with more room
