@@ -189,6 +189,22 @@ def test_room_is_told_when_it_is_worth_it() -> None:
     assert end.is_worth_telling(0), "the end is always worth it"
 
 
+def test_room_is_told_in_steps() -> None:
+    taken = Intake(START, 300_000, 0)
+    told = taken.limit_after(0)
+    taken.take(START, bytes(2000))
+    taken.read(999)
+    assert taken.limit == told + 999
+    assert taken.limit_after(told) == told
+    taken.read(1)
+    assert taken.limit_after(told) == told + 1000
+    end = START + 300_000
+    for _ in range(400):
+        taken.take(taken.held, bytes(1000))
+        taken.read(999)
+    assert taken.limit_after(end - 1) == end, "the end is a step however small"
+
+
 @pytest.mark.parametrize("more", [b"", b"3\r\nabc\r\n"])
 def test_a_chunk_error_in_the_first_datagram_is_answered(more: bytes) -> None:
     """The application is not left waiting for what never comes."""

@@ -16,7 +16,7 @@ from tests.http.apps import get
 from tests.http.peer import QUIET, Peer, Site
 from trickles_web.http import intake
 from trickles_web.http.progress import Progress, encode
-from trickles_web.http.responses import Held, Pending, Refuse
+from trickles_web.http.responses import Finished, Held, Pending, Refuse
 from trickles_web.http.run import RUN_OVERHEAD, Run
 from trickles_web.http.scope import Receive, Scope, Send
 from trickles_web.state.spool import SPOOL_OVERHEAD
@@ -219,5 +219,42 @@ def test_bytes_behind_the_end_belong_to_nobody() -> None:
         assert run.complete
         assert not run.closes
         assert run.request_wanted == start + 15
+
+    tell(story, "Transfer-Encoding: chunked")
+
+
+def test_the_last_bytes_of_a_request_sent_again_are_not_the_next_one() -> None:
+    """All of the answer has come, but nothing that seals its end."""
+
+    async def story(site: Site, peer: Peer, app: Reading) -> None:
+        start = peer.wanted
+        wire = b"5\r\nhello\r\n0\r\n\r\n"
+        site.service.answer(peer.redeemed(Kind.UPLOAD, start, wire), site.clock())
+        for _ in range(3):
+            app.may_read.release()
+            await asyncio.sleep(0)
+        kept = site.store.response((peer.incarnation, 0), site.clock())
+        assert isinstance(kept, Finished)
+        for offset, behind in ((start + 10, b""), (start + 10, b"POST /next"), (start, b"")):
+            redeemed = peer.redeemed(
+                offset=offset,
+                data=wire[offset - start :] + behind,
+                received=kept.available,
+                edition=kept.edition,
+                wants=((kept.available - 1, 1),),
+            )
+            assert site.service.answer(redeemed, site.clock()) is kept
+        following = get("/next", "Content-Length: 3", method="POST")
+        redeemed = peer.redeemed(
+            offset=start + len(wire),
+            data=following,
+            received=kept.available,
+            wants=((kept.available, 1000),),
+        )
+        answer = site.service.answer(redeemed, site.clock())
+        assert isinstance(answer, Held)
+        assert answer.held == start + len(wire) + len(following)
+        await asyncio.sleep(0)
+        assert app.calls == 2
 
     tell(story, "Transfer-Encoding: chunked")

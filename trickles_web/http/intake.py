@@ -18,6 +18,10 @@ WINDOW = 262_144
 """Bytes beyond what was read: 100 Mbit/s over 20 ms. Memory, since it stays below what goes to
 disk."""
 
+SMALLEST_STEP = 1000
+"""Bytes of more room that are told: of less many small datagrams would come (RFC 9293 §3.8.6.2.2).
+"""
+
 _NO_DISK = 0
 
 
@@ -77,6 +81,12 @@ class Intake:
     def is_worth_telling(self, told: int) -> bool:
         """Has the limit moved far from the one that was told?"""
         return self.limit - told >= WINDOW // 2 or (self._end >= 0 and self.limit == self._end)
+
+    def limit_after(self, told: int) -> int:
+        """The limit to tell, where `told` was told before: that one, unless it has moved enough."""
+        limit = self.limit
+        far = limit - told >= min(SMALLEST_STEP, WINDOW // 2)
+        return limit if far or limit == self._end else told
 
     def take(self, offset: int, piece: bytes) -> bool:
         """Bytes at `offset`; True if they were not too many. Raises Conflict."""

@@ -177,8 +177,8 @@ class Run(Growing):
     def tell_room(self) -> int:
         """How many bytes more are taken; the client is about to be told."""
         assert self.intake is not None
-        self._told_limit = self.intake.limit
-        return self.intake.room
+        self._told_limit = self.intake.limit_after(self._told_limit)
+        return max(0, self._told_limit - self.intake.held)
 
     @property
     def owes_room(self) -> bool:
