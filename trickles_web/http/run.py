@@ -20,6 +20,7 @@ from trickles_web.state.backing import memory_bytes
 
 if TYPE_CHECKING:
     from trickles_web.http.files import FileResponse
+    from trickles_web.http.heads import RequestError
     from trickles_web.http.host import Host
     from trickles_web.http.request import Request
     from trickles_web.http.scope import ASGIApp, Message, Scope
@@ -157,12 +158,16 @@ class Run(Growing):
         taken = intake.take(offset, piece)
         self._host.grown(self)
         if intake.refusal is not None:
-            logger.warning("Invalid HTTP request received: %s.", intake.refusal)
-            self._fail(intake.refusal.status)
-            self.leave()
+            self._refuse(intake.refusal)
         elif self._arrival is not None:
             self._arrival.set()
         return taken
+
+    def _refuse(self, refusal: RequestError) -> None:
+        """The rest of the request cannot be read."""
+        logger.warning("Invalid HTTP request received: %s.", refusal)
+        self._fail(refusal.status)
+        self.leave()
 
     def tell_room(self) -> int:
         """How many bytes more are taken; the client is about to be told."""
@@ -191,6 +196,9 @@ class Run(Growing):
 
     async def call(self, app: ASGIApp) -> None:
         """Run the application to its end, whatever that is."""
+        if self.intake is not None and self.intake.refusal is not None:
+            self._refuse(self.intake.refusal)
+            return
         try:
             result = await app(self.scope, self.receive, self.send)
         except BaseException as error:
@@ -244,7 +252,7 @@ class Run(Growing):
 
     async def _wait_for_room(self) -> None:
         """Backpressure: return when the client has taken enough (or never will)."""
-        while self.waiting > self.allowed and not self.gone:
+        while self.waiting > self.allowed and not (self.gone or self.complete):
             if self.expected is not None:
                 self.hopeless = True
                 self.leave()

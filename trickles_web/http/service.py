@@ -275,6 +275,8 @@ class Service:
         assert outcome is not None
         following = called(p, p.request_start + outcome.length, reader.name, now // 1000)
         if not isinstance(outcome, Malformed) and not outcome.safe:
+            if r.validated and not self.store.knows(key, now):
+                return PENDING  # its method did not tell that it has to be claimed
             following.unsafe, following.streamed = True, outcome.streamed
             refused = self._may_not_run(key, p, following, r, now, held)
             if refused is not None:
