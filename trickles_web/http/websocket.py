@@ -71,6 +71,7 @@ class WebSocketRun(Run):
         "_messages",
         "_over",
         "_part",
+        "_ping",
         "_timer",
         "_waiting_bytes",
     )
@@ -89,6 +90,8 @@ class WebSocketRun(Run):
         """In these messages."""
         self._part = bytearray()
         """Of a message whose end is not here yet."""
+        self._ping: Ping | None = None
+        """The last that is not answered; those before it need not be (RFC 6455 §5.5.3)."""
         self._over = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -174,9 +177,9 @@ class WebSocketRun(Run):
         return taken
 
     def trim(self, received: int) -> bool:
-        """Note what the client has: what it sends may have to wait for that."""
+        """Note what the client has, and let both sides go on."""
         trimmed = super().trim(received)
-        self._advance()
+        self._answer_ping()
         return trimmed
 
     async def receive(self) -> asgi.Message:
@@ -194,9 +197,9 @@ class WebSocketRun(Run):
         return message
 
     def _advance(self) -> None:
-        """Read frames, as long as both sides keep up."""
+        """Read frames, as long as the application keeps up."""
         intake = self.intake
-        while self._accepted and intake is not None and not (self.complete or self._is_behind):
+        while self._accepted and intake is not None and not self._is_behind:
             data = intake.read(FED_BYTES)
             if not data:
                 break
@@ -207,8 +210,8 @@ class WebSocketRun(Run):
 
     @property
     def _is_behind(self) -> bool:
-        """Has the application enough to read, or the client, which may only ping?"""
-        if self.gone or self.waiting > self.allowed:
+        """Has the application enough to read, or no use for more?"""
+        if self.complete or self.gone:
             return True
         if self._close_sent:
             return False  # messages are not kept any more
@@ -238,7 +241,15 @@ class WebSocketRun(Run):
         elif isinstance(event, (TextMessage, BytesMessage)):
             self._add(event)
         elif isinstance(event, Ping):
-            self._append(self._connection.send(event.response()))
+            self._ping = event
+            self._answer_ping()
+
+    def _answer_ping(self) -> None:
+        """Unless the client has enough to read: it may do nothing but ping."""
+        ping, ends = self._ping, self._close_sent or self.complete or self.gone
+        if ping is not None and self.waiting <= self.allowed and not ends:
+            self._ping = None
+            self._append(self._connection.send(ping.response()))
 
     def _add(self, event: TextMessage | BytesMessage) -> None:
         """A part of a message, perhaps the last."""
