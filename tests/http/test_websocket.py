@@ -330,6 +330,29 @@ def test_a_goodbye_behind_messages_that_nobody_reads() -> None:
     run(app, story)
 
 
+def test_the_last_words_of_a_client_begin_no_other_request() -> None:
+    """They may come with a continuation that does not know yet that all is over."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close"})
+
+    async def story(site: Site, peer: Peer) -> None:
+        talk = await begin(site, peer, [])
+        answer = await site.ask(peer.redeemed(offset=peer.held))
+        assert not isinstance(answer, Held | Need | Refuse)
+        peer.take(site, answer)
+        talk.between()
+        again = peer.redeemed(offset=peer.held, data=peer.stream[peer.held :])
+        await peer.upload_on()
+        await ended(site)
+        answer = await site.ask(again)
+        assert not isinstance(answer, Held | Need | Refuse)
+        assert (answer.end, answer.closes) == (len(peer.got), True)
+
+    run(app, story)
+
+
 async def receives_all(receive: Receive) -> None:
     assert (await receive())["type"] == "websocket.connect"
     assert (await receive())["type"] == "websocket.disconnect"

@@ -205,7 +205,7 @@ class Run(Growing):
             if self.stopping or isinstance(error, KeyboardInterrupt):
                 self.leave()  # silence: the client asks again, and another process answers
                 raise
-            if not (self.gone and isinstance(error, ClientGone)):
+            if not isinstance(error, ClientGone):
                 logger.error("Exception in ASGI application\n", exc_info=error)
             self._fail()
             return

@@ -170,9 +170,9 @@ class Service:
         self, p: Progress, r: Redeemed, now: int
     ) -> Progress | Refuse | Forward | Pending | None:
         """The exchange after `p`'s, or None if that one is not over."""
-        if p.closes:
-            return None
         end = p.response_end
+        if p.closes or (p.streamed and end == UNKNOWN):
+            return None  # there is none, or these are bytes of the open request
         if end == UNKNOWN:
             kept = self._find((r.incarnation, p.exchange), p.owner, r, now)
             if isinstance(kept, Forward | Pending):
