@@ -190,6 +190,14 @@ def closes_with(code: int) -> Check:
         assert outcome.code is None
         accepted, (kind, found, _) = outcome.heard
         assert (accepted, kind, found) == (ACCEPTED, "close", code)
+
+    return check
+
+
+def hears_of(code: int) -> Check:
+    """So does the application."""
+
+    def check(outcome: Outcome) -> None:
         assert outcome.seen[-1][:3] == ("disconnect", None, code)
 
     return check
@@ -424,6 +432,12 @@ ENDS = [
         seen(ClientGone.__name__),
     ),
     row(
+        "sending after too large a message",
+        *(sends_to_nobody, plays(ACCEPTED, TextMessage("a" * 1001)), closes_with(1009)),
+        seen(ClientGone.__name__),
+        ws_max_bytes=1000,
+    ),
+    row(
         "too large a message",
         *(says(ACCEPT), plays(ACCEPTED, TextMessage("a" * 1001))),
         heard(ACCEPTED, ("close", 1009, "Message exceeds the maximum size (1000 bytes)")),
@@ -439,10 +453,12 @@ ENDS = [
     row(
         "text that is no UTF-8",
         *(says(ACCEPT), plays(ACCEPTED, frame(Opcode.TEXT, b"\xff")), closes_with(1007)),
+        hears_of(1007),
     ),
     row(
         "a frame without a mask",
         *(says(ACCEPT), plays(ACCEPTED, b"\x81\x01a"), closes_with(1002)),
+        hears_of(1002),
     ),
 ]
 

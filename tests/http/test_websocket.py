@@ -248,7 +248,8 @@ def test_a_message_that_inflates_without_bound(kind: str) -> None:
 # Ends
 
 
-def test_a_restart_is_announced() -> None:
+def test_a_restart_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    """It is no fault of the application's that sends still."""
     heard: list[object] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -256,14 +257,17 @@ def test_a_restart_is_announced() -> None:
         if scope["path"] == "/":
             await send({"type": "websocket.accept"})
         heard.append((await receive())["code"])
+        await send({"type": "websocket.send", "text": "too late"})
 
     async def story(site: Site, peer: Peer) -> None:
         talk = await begin(site, peer, [])
-        site.service.restarting()
+        assert site.service.restarting()
+        assert not site.service.restarting()
         await go_on(peer, talk)
         assert talk.heard == [ACCEPTED, ("close", 1012, "")]
         await ended(site)
         assert heard == [1012]
+        assert caplog.messages == []
 
     run(app, story)
 

@@ -113,8 +113,9 @@ class Run(Growing):
     def is_slow(self) -> None:
         """The call takes its time, from now on."""
 
-    def restarting(self) -> None:
-        """The server ends, and could let the client know."""
+    def restarting(self) -> bool:
+        """The server ends; did it let the client know?"""
+        return False
 
     # The client
 

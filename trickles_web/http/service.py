@@ -93,9 +93,9 @@ class Service:
         """Start the application. Raises LifespanFailed."""
         await self.runner.lifespan.startup()
 
-    def restarting(self) -> None:
-        """Clients that wait for more can be told to come again: the process is about to end."""
-        self.runner.calls.restarting()
+    def restarting(self) -> bool:
+        """Tell clients that can be told to come again: the process is about to end. Any there?"""
+        return self.runner.calls.restarting()
 
     async def shutdown(self, grace_s: float = 0.0) -> None:
         """Let running calls end within `grace_s`, cancel the others, stop the application."""

@@ -72,6 +72,7 @@ class WebSocketRun(Run):
         "_over",
         "_part",
         "_ping",
+        "_said_all",
         "_timer",
         "_waiting_bytes",
     )
@@ -82,7 +83,7 @@ class WebSocketRun(Run):
         """now: wall-clock ms."""
         super().__init__(host, key, request, scope, p, now)
         self._connection = WSConnection(ConnectionType.SERVER)
-        self._accepted = self._close_sent = False
+        self._accepted = self._close_sent = self._said_all = False
         self._denial: Framing | None = None
         """Of a response with which the application denies the handshake."""
         self._messages: deque[asgi.Message] = deque([{"type": "websocket.connect"}])
@@ -152,19 +153,21 @@ class WebSocketRun(Run):
             self._close(NORMAL, "")
             self._advance()
 
-    def restarting(self) -> None:
+    def restarting(self) -> bool:
         """RFC 6455 clients come again by themselves when they hear this."""
-        if self._accepted and not self.complete:
+        if self.complete or self.gone:
+            return False
+        if self._accepted:
             self._close(RESTARTING, "")
             self._disconnect(RESTARTING, "")
             self._end()
         else:
             self._fail()
+        return True
 
     def leave(self) -> None:
         """The client is gone."""
-        if not (self.gone or self.complete):
-            self._disconnect(ABNORMAL, "")
+        self._disconnect(ABNORMAL, "")
         super().leave()
         self._cease()
 
@@ -288,12 +291,12 @@ class WebSocketRun(Run):
         kind = message["type"]
         if self._denial is not None and not self.complete:
             await self._deny_on(self._denial, message)
-        elif self._close_sent or (self.complete and not self._accepted):
+        elif self._said_all:
             raise RuntimeError(
                 f"Unexpected ASGI message '{kind}', after sending 'websocket.close' "
                 "or response already completed."
             )
-        elif self.gone or self.complete:
+        elif self.gone or self.complete or self._close_sent:
             raise ClientGone
         elif self._accepted:
             await self._send_on(message)
@@ -301,6 +304,7 @@ class WebSocketRun(Run):
             self._accept(message)
         elif kind == "websocket.close":
             self._log("403")
+            self._said_all = True
             self._disconnect(ABNORMAL, "")
             self._page(403)
         elif kind == "websocket.http.response.start":
@@ -336,6 +340,7 @@ class WebSocketRun(Run):
         elif kind == "websocket.close":
             code, reason = message.get("code", NORMAL), message.get("reason") or ""
             self._close(code, reason)
+            self._said_all = True
             self._disconnect(code, reason)
             self._advance()
         else:
@@ -390,6 +395,7 @@ class WebSocketRun(Run):
         if more:
             await self._wait_for_room()
         else:
+            self._said_all = True
             self._disconnect(ABNORMAL, "")
             self._complete()
 
