@@ -263,9 +263,13 @@ class Peer:
         await self.upload([(base + a, base + b) for a, b in cuts or ()])
         data = self.stream[base : base + self.first] if cuts is None else b""
         offset = base if cuts is None else len(self.stream)
+        parked: Redeemed | None = None
         for _ in range(2000):
             site, whole = self.pick(), not self.open and offset + len(data) == len(self.stream)
-            answer = await site.ask(self.redeemed(Kind.REQUEST, offset, data, whole=whole))
+            asked = parked or self.redeemed(Kind.REQUEST, offset, data, whole=whole)
+            asked.hops = 0
+            answer = await site.ask(asked)
+            parked = None
             self.answers += 1
             self.sent = True
             if isinstance(answer, Refuse):
@@ -278,6 +282,7 @@ class Peer:
                 await self.upload(list(answer.ranges))
             elif isinstance(answer, Held):
                 self.keep(answer)
+                parked = asked if self.open else None  # it stays at the server
             else:
                 self.take(site, answer)
                 data, offset = b"", self.wanted

@@ -426,7 +426,8 @@ class Service:
             return Held(intake.held, run.progress, room=run.tell_room()) if fits else PENDING
         answer = self.runner.serve(self.runner.kept(run.key, now) or run, r, now)
         if isinstance(answer, Pending) and run.open and (r.request_bytes or run.owes_room):
-            r.request_bytes = b""  # told once; the rest of the answer is still awaited
+            # Told once; from now on this datagram waits for what comes of that exchange.
+            r.request_bytes, r.progress = b"", run.progress
             return Held(intake.held, run.progress, room=run.tell_room())
         return answer
 
