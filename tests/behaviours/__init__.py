@@ -3,5 +3,6 @@ parsers."""
 
 import pytest
 
-for module in ("ways", "apps", "rows_of_requests", "rows_of_responses", "rows_of_executions"):
-    pytest.register_assert_rewrite(f"tests.behaviours.{module}")
+for module in ("requests", "responses", "executions", "open_requests", "websockets"):
+    pytest.register_assert_rewrite(f"tests.behaviours.rows_of_{module}")
+pytest.register_assert_rewrite("tests.behaviours.ways", "tests.behaviours.apps")

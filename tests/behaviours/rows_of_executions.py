@@ -23,7 +23,7 @@ FIRST = reply(content=b"execution 1")
 # Checks
 
 
-def seen(*expected: str) -> Check:
+def seen(*expected: object) -> Check:
     """All that the application noted."""
 
     def check(outcome: Outcome) -> None:

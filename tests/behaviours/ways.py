@@ -95,6 +95,8 @@ class Outcome:
     code: Code | None = None
     part: bytes = b""
     """What there was of the response that broke off."""
+    heard: list[tuple[Any, ...]] = field(default_factory=list)
+    """What a WebSocket client heard, see `Talk`."""
 
     @property
     def reply(self) -> Reply:
@@ -145,10 +147,11 @@ class World:
 
     def peer(self, incarnation: int = 7) -> Peer:
         def piece() -> int:
-            sizes = (20, 40) if self._datagrams < self._slow else (40, 400, 70_000)
+            sizes = (25, 40) if self._datagrams < self._slow else (40, 400, 70_000)
             return self.random.choice(sizes)
 
-        peer = Peer(self.pick, incarnation, piece=piece)
+        first = 1 << 20 if self.row.config.request_buffering else DATAGRAM
+        peer = Peer(self.pick, incarnation, piece=piece, first=first)
         peer.store = self.sites[0].store.id
         return peer
 
@@ -160,9 +163,11 @@ class World:
     ) -> bool:
         """One more reply, or the code that ended the flow and False."""
         cuts = None
-        if len(request) > DATAGRAM:
-            starts = range(0, len(request), DATAGRAM)
-            cuts = [(start, min(start + DATAGRAM, len(request))) for start in starts]
+        length = len(peer.stream) - peer.wanted + len(request)
+        gathers = self.row.config.request_buffering or self.random.random() < 0.5
+        if length > DATAGRAM and gathers:
+            starts = range(0, length, DATAGRAM)
+            cuts = [(start, min(start + DATAGRAM, length)) for start in starts]
             self.random.shuffle(cuts)
         self._datagrams = 0
         hand_on = True
@@ -179,6 +184,12 @@ class World:
             return False
         self.outcome.replies.append(Reply(answer, peer.closed))
         return True
+
+    async def settle(self) -> None:
+        """Return when no application call runs any more."""
+        async with asyncio.timeout(5):
+            while any(site.service.runner.calls.runs for site in self.sites):
+                await asyncio.sleep(0.001)
 
     async def cancel(self, peer: Peer) -> None:
         """The client leaves; whoever hears of it tells the owner."""

@@ -16,10 +16,12 @@ ORDER = {"PYTHONHASHSEED": "0"}
 
 
 @contextlib.contextmanager
-def uvicorn(directory: Path, application: str, parser: str) -> Iterator[int]:
+def uvicorn(
+    directory: Path, application: str, parser: str, websockets: str = "none"
+) -> Iterator[int]:
     """TCP port of a uvicorn that serves `application`; killed at the end."""
     stdout, stderr = directory / "uvicorn-stdout", directory / "uvicorn-stderr"
-    arguments = [application, "--port", "0", "--http", parser, "--ws", "none"]
+    arguments = [application, "--port", "0", "--http", parser, "--ws", websockets]
     with stdout.open("wb") as out, stderr.open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", *arguments],

@@ -18,6 +18,7 @@ from trickles_web.http.service import Service
 from trickles_web.state import MemoryStore
 from trickles_web.transport.note import UNBOUND, Note
 from trickles_web.transport.redeemed import Redeemed
+from trickles_web.transport.upload import PROBE_ROOM
 from trickles_web.transport.wire import OPEN_END, Code, Kind
 
 Said = KeptResponse | Held | Need | Refuse
@@ -26,6 +27,10 @@ Said = KeptResponse | Held | Need | Refuse
 ADDRESS = ("192.0.2.7", 40_000)
 QUIET = HttpConfig(lifespan="off", access_log=False)
 START_MS = 1_700_000_000_000
+UPLOADED = 1200
+"""Bytes of an open request sent at once."""
+SHORTLY_S = 0.02
+"""An answer to an upload comes by then, or the client would send it again."""
 
 
 class Clock:
@@ -102,6 +107,14 @@ class Site:
             await asyncio.wait_for(event.wait(), 5)
         raise AssertionError("woken 1,000 times for nothing")
 
+    async def tell(self, redeemed: Redeemed) -> Said | None:
+        """The answer, or None if it does not come soon: uploads do not wait at the server."""
+        try:
+            async with asyncio.timeout(SHORTLY_S):
+                return await self.ask(redeemed)
+        except TimeoutError:
+            return None
+
 
 class RefusedByServer(Exception):
     def __init__(self, code: Code) -> None:
@@ -140,6 +153,14 @@ class Peer:
     sent: bool = False
     patience: int = 0
     """How often NOT_MINE is taken for an invitation to try another server."""
+    open: bool = False
+    """More of the request is taken while it is answered."""
+    held: int = 0
+    """Of an open request its owner has what is below, and may never ask for it again."""
+    room: int = 0
+    """So many bytes more are taken for now."""
+    first: int = 1 << 20
+    """Bytes of a request that leave before there is an answer, where it is not cut."""
 
     def redeemed(
         self,
@@ -185,13 +206,13 @@ class Peer:
         return self.read > 0
 
     def begin(self, request: bytes) -> None:
-        """A new exchange of this flow."""
-        self.request_start = self.wanted = len(self.stream)
+        """A new exchange of this flow; what the last one did not take comes first."""
+        self.request_start = self.wanted
         self.stream += request
         self.start += len(self.got)
         self.got, self.edition, self.end, self.read = b"", 0, None, 0
         self.sent = False
-        self.note, self.attach = None, False
+        self.note, self.attach, self.open = None, False, False
         self.store = self.store or self.pick().store.id
 
     async def upload(self, cuts: list[tuple[int, int]]) -> None:
@@ -206,6 +227,29 @@ class Peer:
             assert isinstance(answer, Held), answer
             self.progress = answer.progress
 
+    async def upload_on(self) -> None:
+        """More of an open request, as far as its owner takes it now."""
+        while self.open and self.held < len(self.stream):
+            before, stop = self.held, self.held + min(UPLOADED, max(self.room, PROBE_ROOM))
+            piece = self.stream[before:stop]
+            answer = await self.pick().tell(self.redeemed(Kind.UPLOAD, before, piece))
+            if isinstance(answer, Refuse):
+                raise RefusedByServer(answer.code)
+            if answer is None:
+                return
+            assert isinstance(answer, Held), answer
+            self.keep(answer)
+            if self.held == before:
+                return
+
+    def keep(self, answer: Held) -> None:
+        """What an ACK does: a continuation, and news of an open request."""
+        assert not self.open or answer.complete or answer.held >= self.held, "taken back"
+        self.progress = answer.progress
+        self.open, self.room = answer.room >= 0, max(0, answer.room)
+        if self.open:
+            self.held = answer.held
+
     async def exchange(
         self,
         request: bytes,
@@ -218,11 +262,15 @@ class Peer:
         self.begin(request)
         base = self.request_start
         await self.upload([(base + a, base + b) for a, b in cuts or ()])
-        data = request if cuts is None else b""
+        data = self.stream[base : base + self.first] if cuts is None else b""
         offset = base if cuts is None else len(self.stream)
+        parked: Redeemed | None = None
         for _ in range(2000):
-            site = self.pick()
-            answer = await site.ask(self.redeemed(Kind.REQUEST, offset, data, whole=True))
+            site, whole = self.pick(), not self.open and offset + len(data) == len(self.stream)
+            asked = parked or self.redeemed(Kind.REQUEST, offset, data, whole=whole)
+            asked.hops = 0
+            answer = await site.ask(asked)
+            parked = None
             self.answers += 1
             self.sent = True
             if isinstance(answer, Refuse):
@@ -230,10 +278,12 @@ class Peer:
                     raise RefusedByServer(answer.code)
                 self.patience -= 1  # the same bytes under the same continuation
             elif isinstance(answer, Need):
+                assert not self.open
                 self.attach = True
                 await self.upload(list(answer.ranges))
             elif isinstance(answer, Held):
-                self.progress = answer.progress
+                self.keep(answer)
+                parked = asked if self.open else None  # it stays at the server
             else:
                 self.take(site, answer)
                 data, offset = b"", self.wanted
@@ -244,6 +294,9 @@ class Peer:
             disturbed = between()
             if disturbed is not None:
                 await disturbed
+            await self.upload_on()
+            if self.open:
+                data, offset = b"", self.held
         raise AssertionError("no end of the exchange")
 
     def take(self, site: Site, response: KeptResponse) -> None:
@@ -265,6 +318,8 @@ class Peer:
         self.end = response.end
         self.progress = response.progress
         self.authorised_at = response.authorised_at
+        assert not self.open or response.request_wanted >= self.held
+        self.open, self.held = response.open, response.request_wanted
         self.wanted = response.request_wanted
         self.closed = response.closes
         self.store = site.store.id

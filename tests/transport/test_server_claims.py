@@ -336,6 +336,20 @@ def test_a_line_ends_where_the_answer_does() -> None:
     assert final.response_end == 10_500
 
 
+@pytest.mark.parametrize("lacking", [0, 1, 500])
+def test_an_answer_that_runs_dry_in_its_last_packet_is_short(lacking: int) -> None:
+    """Else the client, which has asked for what is behind it too, would wait for that only."""
+    wants = ((9000, wire.OPEN_END),)
+    peer = running(40)
+    full = peer.send(peer.claim(peer.unclaimed()[0], wants=wants))
+    assert {d.short for d in full} == {0}
+    peer = running(40)
+    peer.response = Bytes(available=full[-1].offset + len(full[-1].payload) - lacking)
+    data = peer.send(peer.claim(peer.unclaimed()[0], wants=wants))
+    assert len(data) == len(full)
+    assert {d.burst + d.short for d in data} == {data[-1].burst + data[-1].place + 1}
+
+
 def test_wants_at_the_end_bring_the_news_that_it_is_the_end() -> None:
     peer = running()
     peer.response = Bytes(end=500)

@@ -86,10 +86,10 @@ class Calls:
         if self._tick() and self._loop is not None:
             self._timer = self._loop.call_later(TICK_S, self._again)
 
-    def restarting(self) -> None:
+    def restarting(self) -> bool:
         """Let every call say that the process is about to end, where its protocol has words."""
-        for run in tuple(self.runs):
-            run.restarting()
+        told = [run.restarting() for run in tuple(self.runs)]
+        return any(told)
 
     async def shutdown(self, grace_s: float) -> None:
         """Let calls end within `grace_s` seconds, then cancel the others."""

@@ -8,7 +8,7 @@ from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.finding import told
 from trickles_web.http.progress import Progress, called, encode
 from trickles_web.http.reader import Reader
-from trickles_web.http.request import Malformed
+from trickles_web.http.request import SAFE_METHODS, Malformed
 from trickles_web.http.responses import PENDING, Forward, Held, Need, Pending, Refuse, go_on
 from trickles_web.http.run import Run
 from trickles_web.state import Claim, Conflict
@@ -69,10 +69,6 @@ class Receiving:
         outcome = reader.read(r.request_bytes) if r.request_bytes else None
         if outcome is None:
             return self._gather(key, p, r, now)
-        if first and r.validated and not isinstance(outcome, Malformed) and not outcome.safe:
-            found = self._known(key, p, r, now, here=False)
-            if found is not None:
-                return found
         return self._begin(key, p, reader, r.request_bytes, r, now, p.request_start)
 
     def _known(self, key: Key, p: Progress, r: Redeemed, now: int, *, here: bool) -> Answer | None:
@@ -140,6 +136,11 @@ class Receiving:
         if not isinstance(outcome, Malformed):
             following.head_only = outcome.method == "HEAD"
             following.unsafe, following.streamed = not outcome.safe, outcome.streamed
+            if following.unsafe and r.validated and outcome.method in SAFE_METHODS:
+                # Its method did not tell that it runs only once, so nobody was asked.
+                found = self._known(key, p, r, now, here=False)
+                if found is not None:
+                    return found
         if following.unsafe:
             refused = self._may_not_run(key, p, following, r, now, held)
             if refused is not None:

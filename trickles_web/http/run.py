@@ -117,8 +117,9 @@ class Run(Growing):
     def is_slow(self) -> None:
         """The call takes its time, from now on."""
 
-    def restarting(self) -> None:
-        """The server ends, and could let the client know."""
+    def restarting(self) -> bool:
+        """The server ends; did it let the client know?"""
+        return False
 
     # The client
 
@@ -169,7 +170,7 @@ class Run(Growing):
         return taken
 
     def _refuse(self, refusal: RequestError) -> None:
-        """The rest of the request is none."""
+        """The rest of the request cannot be read."""
         logger.warning("Invalid HTTP request received: %s.", refusal)
         self._fail(refusal.status)
         self.leave()
@@ -210,7 +211,7 @@ class Run(Growing):
             if self.stopping or isinstance(error, KeyboardInterrupt):
                 self.leave()  # silence: the client asks again, and another process answers
                 raise
-            if not (self.gone and isinstance(error, ClientGone)):
+            if not isinstance(error, ClientGone):
                 logger.error("Exception in ASGI application\n", exc_info=error)
             self._fail()
             return
@@ -261,7 +262,7 @@ class Run(Growing):
     async def _wait_for_room(self) -> None:
         """Backpressure: return when the client has taken enough (or never will)."""
         self._host.produced(self)
-        while self.waiting > self.allowed and not self.gone:
+        while self.waiting > self.allowed and not (self.gone or self.complete):
             if self.expected is not None:
                 self.hopeless = True
                 self.leave()

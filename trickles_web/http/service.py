@@ -91,9 +91,9 @@ class Service:
         """Start the application. Raises LifespanFailed."""
         await self.runner.lifespan.startup()
 
-    def restarting(self) -> None:
-        """Clients that wait for more can be told to come again: the process is about to end."""
-        self.runner.calls.restarting()
+    def restarting(self) -> bool:
+        """Tell clients that can be told to come again: the process is about to end. Any there?"""
+        return self.runner.calls.restarting()
 
     async def shutdown(self, grace_s: float = 0.0) -> None:
         """Let running calls end within `grace_s`, cancel the others, stop the application."""
@@ -149,16 +149,14 @@ class Service:
         self, p: Progress, r: Redeemed, now: int
     ) -> Progress | Refuse | Forward | Pending | None:
         """The exchange after `p`'s, or None if that one is not over."""
-        if p.closes:
-            return None
-        end, request_end = p.response_end, p.request_end
+        end = p.response_end
+        if p.closes or (p.streamed and end == UNKNOWN):
+            return None  # there is none, or these are bytes of the open request
         if end == UNKNOWN:
             kept = self._finding.find((r.incarnation, p.exchange), p.owner, r, now)
             if isinstance(kept, Forward | Pending):
                 return kept
             if kept is None:
-                if p.streamed:
-                    return None  # where the request ended only its owner knew
                 # Nobody knows, so the client's word counts; but only if it can be true.
                 if r.received >= MOST_RECEIVED:
                     return Refuse(Code.GONE)
@@ -166,16 +164,16 @@ class Service:
             elif kept.end is None:
                 return None
             else:
-                end, request_end = kept.end, kept.request_wanted
-        if r.received < end or r.request_offset < request_end:
+                end = kept.end
+        if r.received < end:
             return None
         # The flow moves on: nobody will ask for the response before.
         self.store.drop((r.incarnation, p.exchange))
         return Progress(
             exchange=(p.exchange + 1) & 0xFFFF_FFFF,
-            request_start=request_end,
+            request_start=p.request_end,
             response_start=end,
-            held=request_end,
+            held=p.request_end,
             store=r.store,
             origin=p.origin,
         )
@@ -240,6 +238,8 @@ class Service:
             return kept
         if kept is not None:
             return self._finding.repeat(kept, r, now)
+        if p.streamed:
+            return Refuse(Code.UNKNOWN)  # nobody takes more of it
         lost = p.kind is not Body.FILE or not self._is_authorised(r.authorised_at, now)
         if p.unsafe or not lost or not r.validated or r.request_offset >= p.request_end:
             return Held(p.request_end, r.progress, complete=True)

@@ -28,9 +28,10 @@ from wsproto.events import (
     Request,
     TextMessage,
 )
-from wsproto.extensions import Extension, PerMessageDeflate
+from wsproto.extensions import Extension
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from trickles_web.http.deflate import Deflate
 from trickles_web.http.framing import Framing, default_headers, framing_of
 from trickles_web.http.run import ClientGone, Run
 from trickles_web.http.scope import full_path
@@ -47,7 +48,10 @@ FED_BYTES = 8_192
 """Given to wsproto at once: what it inflates to is at most a thousand times as much."""
 
 MOST_WAITING = 16
-"""Messages that wait for the application: then no more is read, and in the end none taken."""
+MOST_WAITING_BYTES = 65_536
+"""Messages that wait for the application, and what is in them: with one of these reached no more
+is read, and in the end none taken.
+"""
 
 CLOSE_TIMEOUT_S = 10.0
 """How long the client's answer to a close is waited for, as by uvicorn."""
@@ -69,8 +73,10 @@ class WebSocketRun(Run):
         "_messages",
         "_over",
         "_part",
-        "_part_bytes",
+        "_ping",
+        "_said_all",
         "_timer",
+        "_waiting_bytes",
     )
 
     def __init__(
@@ -88,19 +94,22 @@ class WebSocketRun(Run):
         super().__init__(host, key, prefix, request, scope, p, now)
         self.part = None  # nobody else could go on with what is said here
         self._connection = WSConnection(ConnectionType.SERVER)
-        self._accepted = self._close_sent = False
+        self._accepted = self._close_sent = self._said_all = False
         self._denial: Framing | None = None
         """Of a response with which the application denies the handshake."""
         self._messages: deque[asgi.Message] = deque([{"type": "websocket.connect"}])
-        self._part: list[str | bytes | bytearray] = []
-        self._part_bytes = 0
+        self._waiting_bytes = 0
+        """In these messages."""
+        self._part = bytearray()
         """Of a message whose end is not here yet."""
+        self._ping: Ping | None = None
+        """The last that is not answered; those before it need not be (RFC 6455 §5.5.3)."""
         self._over = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def size(self) -> int:
-        return super().size + self._part_bytes
+        return super().size + self._waiting_bytes + len(self._part)
 
     # The application's call
 
@@ -132,7 +141,7 @@ class WebSocketRun(Run):
 
     def _deny(self, status: int, headers: list[tuple[bytes, bytes]], reason: str) -> None:
         logger.warning("Invalid WebSocket handshake: %s.", reason)
-        self._host.started(self, status)
+        self._log(str(status))
         self._page(status, headers)
 
     def _fail(self, status: int = 500) -> None:
@@ -141,34 +150,37 @@ class WebSocketRun(Run):
         if self._accepted:
             self._close(INTERNAL_ERROR, "")
             self._end()
-        elif self._denial is not None:
-            self._complete(failed=self.p.edition != 0)
+        elif self._denial is not None and self.p.edition:
+            self._complete(failed=True)
         else:
-            self._host.started(self, status)
+            self._log(str(status))
             self._page(status)
 
     def _returned(self) -> None:
         if not self._accepted:
             logger.error("ASGI callable returned without completing handshake.")
             self._fail()
-        elif not self._close_sent:
+        else:
             self._close(NORMAL, "")
+            self._advance()
 
-    def restarting(self) -> None:
+    def restarting(self) -> bool:
         """RFC 6455 clients come again by themselves when they hear this."""
-        if self._accepted and not self.complete:
+        if self.complete or self.gone:
+            return False
+        if self._accepted:
             self._close(RESTARTING, "")
             self._disconnect(RESTARTING, "")
             self._end()
         else:
             self._fail()
+        return True
 
     def leave(self) -> None:
         """The client is gone."""
-        if not (self.gone or self.complete):
-            self._disconnect(ABNORMAL, "")
+        self._disconnect(ABNORMAL, "")
         super().leave()
-        self._over.set()
+        self._cease()
 
     # What the client sends
 
@@ -177,6 +189,12 @@ class WebSocketRun(Run):
         taken = super().take(offset, piece)
         self._advance()
         return taken
+
+    def trim(self, received: int) -> bool:
+        """Note what the client has, and let both sides go on."""
+        trimmed = super().trim(received)
+        self._answer_ping()
+        return trimmed
 
     async def receive(self) -> asgi.Message:
         """websocket.connect, then websocket.receive, at last and for ever websocket.disconnect."""
@@ -188,29 +206,41 @@ class WebSocketRun(Run):
         message = self._messages[0]
         if message["type"] != "websocket.disconnect":
             self._messages.popleft()
-        if self.owes_room and self.parked >= 0:
-            self._host.ready(self)
+            self._waiting_bytes -= _length(message)
+        self._advance()
         return message
 
     def _advance(self) -> None:
         """Read frames, as long as the application keeps up."""
         intake = self.intake
-        while self._accepted and intake is not None and not (self.complete or self.gone):
-            if len(self._messages) >= MOST_WAITING:
-                return
+        while self._accepted and intake is not None and not self._is_behind:
             data = intake.read(FED_BYTES)
             if not data:
-                return
-            try:
-                self._connection.receive_data(data)
-                for event in self._connection.events():
-                    self._handle(event)
-            except (RemoteProtocolError, LocalProtocolError) as error:
-                # Behind the last frame there can be, or no frame at all.
-                logger.warning("Invalid WebSocket data received: %s.", error)
-                self._disconnect(ABNORMAL, "")
-                self._end()
-            self._host.grown(self)
+                break
+            self._read(data)
+        self._host.grown(self)
+        if self.owes_room and self.parked >= 0:
+            self._host.ready(self)
+
+    @property
+    def _is_behind(self) -> bool:
+        """Has the application enough to read, or no use for more?"""
+        if self.complete or self.gone:
+            return True
+        if self._close_sent:
+            return False  # messages are not kept any more
+        return len(self._messages) >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES
+
+    def _read(self, data: bytes) -> None:
+        try:
+            self._connection.receive_data(data)
+            for event in self._connection.events():
+                self._handle(event)
+        except (RemoteProtocolError, LocalProtocolError) as error:
+            # Behind the last frame there can be, or no frame at all.
+            logger.warning("Invalid WebSocket data received: %s.", error)
+            self._disconnect(ABNORMAL, "")
+            self._end()
 
     def _handle(self, event: Event) -> None:
         if self.complete:
@@ -225,25 +255,35 @@ class WebSocketRun(Run):
         elif isinstance(event, (TextMessage, BytesMessage)):
             self._add(event)
         elif isinstance(event, Ping):
-            self._append(self._connection.send(event.response()))
+            self._ping = event
+            self._answer_ping()
+
+    def _answer_ping(self) -> None:
+        """Unless the client has enough to read: it may do nothing but ping."""
+        ping, ends = self._ping, self._close_sent or self.complete or self.gone
+        if ping is not None and self.waiting <= self.allowed and not ends:
+            self._ping = None
+            self._append(self._connection.send(ping.response()))
 
     def _add(self, event: TextMessage | BytesMessage) -> None:
         """A part of a message, perhaps the last."""
         data = event.data
-        self._part_bytes += len(data.encode() if isinstance(data, str) else data)
-        if self._part_bytes > self._host.config.ws_max_bytes:
-            most = self._host.config.ws_max_bytes
+        self._part += data.encode() if isinstance(data, str) else data
+        most = self._host.config.ws_max_bytes
+        if len(self._part) > most:
+            self._part = bytearray()
             reason = f"Message exceeds the maximum size ({most} bytes)"
             self._close(TOO_LARGE, reason)
             self._disconnect(TOO_LARGE, reason)
-            self._part = []
-            return
-        self._part.append(data)
-        if event.message_finished:
-            whole = self._part[0][:0].join(self._part)  # type: ignore[arg-type]
-            self._part, self._part_bytes = [], 0
-            kind = "text" if isinstance(whole, str) else "bytes"
-            self._post({"type": "websocket.receive", kind: whole})
+        elif event.message_finished:
+            part, self._part = self._part, bytearray()
+            message: asgi.Message = {"type": "websocket.receive"}
+            if isinstance(event, TextMessage):
+                message["text"] = part.decode()
+            else:
+                message["bytes"] = bytes(part)
+            self._waiting_bytes += _length(message)
+            self._post(message)
 
     def _post(self, message: asgi.Message) -> None:
         self._messages.append(message)
@@ -262,12 +302,12 @@ class WebSocketRun(Run):
         kind = message["type"]
         if self._denial is not None and not self.complete:
             await self._deny_on(self._denial, message)
-        elif self._close_sent or (self.complete and not self._accepted):
+        elif self._said_all:
             raise RuntimeError(
                 f"Unexpected ASGI message '{kind}', after sending 'websocket.close' "
                 "or response already completed."
             )
-        elif self.gone or self.complete:
+        elif self.gone or self.complete or self._close_sent:
             raise ClientGone
         elif self._accepted:
             await self._send_on(message)
@@ -275,6 +315,7 @@ class WebSocketRun(Run):
             self._accept(message)
         elif kind == "websocket.close":
             self._log("403")
+            self._said_all = True
             self._disconnect(ABNORMAL, "")
             self._page(403)
         elif kind == "websocket.http.response.start":
@@ -287,7 +328,7 @@ class WebSocketRun(Run):
 
     def _accept(self, message: asgi.Message) -> None:
         config = self._host.config
-        extensions: list[Extension] = [PerMessageDeflate()] if config.ws_per_message_deflate else []
+        extensions: list[Extension] = [Deflate()] if config.ws_per_message_deflate else []
         headers = default_headers(config, self.p.date) + list(message.get("headers", ()))
         accepting = AcceptConnection(
             subprotocol=message.get("subprotocol"), extensions=extensions, extra_headers=headers
@@ -310,7 +351,9 @@ class WebSocketRun(Run):
         elif kind == "websocket.close":
             code, reason = message.get("code", NORMAL), message.get("reason") or ""
             self._close(code, reason)
+            self._said_all = True
             self._disconnect(code, reason)
+            self._advance()
         else:
             raise RuntimeError(
                 f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{kind}'."
@@ -319,23 +362,26 @@ class WebSocketRun(Run):
     def _close(self, code: int, reason: str) -> None:
         """Say goodbye, and wait a while for the client to say so too."""
         if not self._close_sent:
-            self._close_sent = True
             self._append(self._connection.send(CloseConnection(code, reason)))
+            self._close_sent = True
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(CLOSE_TIMEOUT_S, self._end)
-            self._advance()
 
     def _end(self) -> None:
         """Both sides have closed, or one of them has waited long enough."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if not (self.complete or self.gone):
             self._complete()
 
     def _complete(self, failed: bool = False) -> None:
         self.p.closes = True
         super()._complete(failed)
+        self._cease()
+
+    def _cease(self) -> None:
+        """Nothing is waited for any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._over.set()
 
     # A denial: the application answers as to an HTTP request
@@ -360,9 +406,15 @@ class WebSocketRun(Run):
         if more:
             await self._wait_for_room()
         else:
+            self._said_all = True
             self._disconnect(ABNORMAL, "")
             self._complete()
 
     def _log(self, what: str) -> None:
         host, port = self.scope["client"]
         logger.info('%s:%d - "WebSocket %s" %s', host, port, full_path(self.scope), what)
+
+
+def _length(message: asgi.Message) -> int:
+    """Of what the client has sent in a message."""
+    return len(message.get("bytes") or message.get("text") or "")

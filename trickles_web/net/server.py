@@ -37,6 +37,8 @@ logger = logging.getLogger("trickles.error")
 
 STARTUP_FAILURE = 3
 """Exit code when the application refuses to start, as uvicorn's."""
+LAST_WORDS_S = 0.25
+"""A client that was about to ask when there was something to be told comes within this."""
 
 
 class Server:
@@ -158,7 +160,8 @@ class Server:
         self._announce()
         await self._stop.wait()
         logger.info("Shutting down")
-        service.restarting()
+        if service.restarting():
+            await asyncio.sleep(LAST_WORDS_S)
         await endpoint.flush()
         endpoint.close()
         await self._shutdown(service)

@@ -381,22 +381,24 @@ class Supervisor:
                     signal.signal(number, handler)
 
     def _end(self) -> None:
-        """SIGTERM for all, and time to end cleanly."""
+        """SIGTERM for all, and time to end cleanly: the gateway carries the workers' last words."""
         signals = self._signals
         deadline = time.monotonic() + self.config.shutdown_timeout_s + KILL_AFTER_S
-        for child in self.children:
-            if child.process is not None:
-                child.process.terminate()
-        while any(c.process is not None for c in self.children):
-            left = deadline - time.monotonic()
-            if left <= 0 or self._signals > signals:
-                logger.warning("Not waiting any longer; killing what is left")
-                return
-            self._wait(left)
-            for child in self.children:
-                if child.process is not None and child.process.poll() is not None:
-                    self._drop_pipe(child)
-                    child.process = None
+        for last in (False, True):
+            ending = [child for child in self.children if (child.name == "Gateway") is last]
+            for child in ending:
+                if child.process is not None:
+                    child.process.terminate()
+            while any(c.process is not None for c in ending):
+                left = deadline - time.monotonic()
+                if left <= 0 or self._signals > signals:
+                    logger.warning("Not waiting any longer; killing what is left")
+                    return
+                self._wait(left)
+                for child in self.children:
+                    if child.process is not None and child.process.poll() is not None:
+                        self._drop_pipe(child)
+                        child.process = None
 
     def _kill(self) -> None:
         for child in self.children:

@@ -18,6 +18,7 @@ from trickles_web.transport.opener import (
     Opener,
     PathSize,
     Timers,
+    newest,
     request_room,
 )
 from trickles_web.transport.reassembly import Reassembly
@@ -268,9 +269,8 @@ class Download:
         assert opener is not None
         self.timers.clear()
         self.timers.probe_at = now + self._round_trip.probe_timeout(self.timers.attempt)
-        held, fresh = opener.held, self.fresh
-        old = held is not None and now - held.at > GROWS_OLD
-        if old and held is not None and fresh is not None and fresh.at > held.at:
+        held, fresh = opener.held, newest(opener.held, self.fresh)
+        if held and fresh and now - held.at > GROWS_OLD and fresh.at > held.at:
             if not held.same_burst(fresh):
                 opener.terms = fresh.nothing_proven
             opener.held = held = fresh
@@ -328,7 +328,7 @@ class Download:
         elif line.ended >= 0 or outgrown or self._stuck(line, now):
             self._open_next(line, now)
         else:
-            timers.probe_at = None  # the reader has no room: nothing is on its way
+            timers.rest(now)
 
     def _stuck(self, line: Line, now: float) -> bool:
         """Is the line of no more use, though nothing has ended it?
@@ -348,7 +348,7 @@ class Download:
         near_end = 0 <= wanted.end <= wanted.limit
         room = wanted.bound - stream.highest
         if not (gaps or near_end or room >= min(_ROOM_TO_OPEN, self._config.receive_buffer_bytes)):
-            self.timers.probe_at = None
+            self.timers.rest(now)
             return
         best = line.best() or self.best
         if best is not None:

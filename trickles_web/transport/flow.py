@@ -27,7 +27,7 @@ from trickles_web.transport import wire
 from trickles_web.transport.claim import Held
 from trickles_web.transport.download import SILENT_PROBES, Download
 from trickles_web.transport.kept import Kept
-from trickles_web.transport.opener import FlowStats
+from trickles_web.transport.opener import FlowStats, newest
 from trickles_web.transport.refusals import Refusals
 from trickles_web.transport.rtt import RoundTrip
 from trickles_web.transport.upload import RequestStream, Uploader
@@ -328,7 +328,7 @@ class Flow:
             download.advance(now)
         elif self.error is None and not self.eof and not self.idle:
             self._start_exchange(now)
-        held = download.fresh or download.best
+        held = newest(download.best, download.fresh)
         if self._exchange and self._uploader.active and held is not None:
             size = download.path.bytes
             download.out += self._uploader.transmit(self.id, held.blob, now, size)
@@ -347,7 +347,7 @@ class Flow:
         if not self._exchange:
             return None
         download, timers = self._download, self._download.timers
-        times = [timers.probe_at, timers.again_at, self._uploader.deadline()]
+        times = [timers.probe_at, timers.again_at, timers.alive_at, self._uploader.deadline()]
         if self._waiting:
             times.append(self._limit())
         if download.line is not None and download.opener is None:
@@ -379,6 +379,10 @@ class Flow:
             self._download.repeat_waiting(now)
         elif timers.probe_at is not None and now >= timers.probe_at:
             self._time_out(now)
+        elif timers.alive_at is not None and now >= timers.alive_at:
+            timers.alive_at = None
+            if self._download.resting and not self._waiting:
+                self._download.reopen(now)
 
     def _silence(self) -> FlowError:
         if self._heard is not None:
@@ -392,7 +396,7 @@ class Flow:
         """Nothing was heard: ask again from the newest continuation, ever more rarely."""
         download = self._download
         if download.resting:
-            download.timers.probe_at = None
+            download.timers.rest(now)
             return
         download.stats.timeouts += 1
         attempt = download.timers.attempt = download.timers.attempt + 1

@@ -110,9 +110,9 @@ def write_answer(
         if response.end is None or response.end > answer.wants[0][0]:
             return []
         placed = [(response.end, 0)]  # nothing but the news that the response has ended
-    short = answer.low + len(placed) if len(placed) < answer.high - answer.low else 0
-    if answer.ends:
-        short = answer.low + len(placed)
+    dry = wants != answer.wants and stop == response.available
+    ends = answer.ends or dry or len(placed) < answer.high - answer.low
+    short = answer.low + len(placed) if ends else 0
     noted = None if note is None else _sealed(note, keyring, mint)
     trains: list[Train] = []
     at = 0

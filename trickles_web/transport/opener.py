@@ -13,6 +13,8 @@ WANTS_WITH_NOTE = 4
 """A note and a beginning of the request must find room beside them."""
 _WORTH_GROWING = 1_000_000
 """Bytes still to be asked for that make larger datagrams worth waiting for."""
+KEEP_ALIVE_S = 20.0
+"""A third of the silence after which servers take a client to be gone."""
 _MOST_PROBES = 3
 """Times that a flow asks whether its path carries larger datagrams."""
 
@@ -45,6 +47,16 @@ class Opener:
     """How often an ACK sent it back."""
 
 
+def newest(best: Held | None, fresh: Held | None) -> Held | None:
+    """Which of a line's continuation and a refreshed one says more of the flow.
+
+    A refreshed one is of what was presented, perhaps of a generation that is long over.
+    """
+    if best is None or fresh is None:
+        return best or fresh
+    return fresh if fresh.continuation.ordinal >= best.continuation.ordinal else best
+
+
 def request_room(held: Held, opener: Opener | None, note: bytes | None) -> int:
     """Request bytes that fit an opener from `held`."""
     wants = min(
@@ -65,9 +77,17 @@ class Timers:
     """Then the request that a WAIT put off is repeated:"""
     again: Claim | None = None
     """this one, or the opener."""
+    alive_at: float | None = None
+    """Then the server hears of a reader that has no room: it would take silence for absence."""
 
     def clear(self) -> None:
-        self.probe_at = self.again_at = self.again = None
+        self.probe_at = self.again_at = self.again = self.alive_at = None
+
+    def rest(self, now: float) -> None:
+        """Nothing is on its way, because the reader has no room."""
+        self.probe_at = None
+        if self.alive_at is None:
+            self.alive_at = now + KEEP_ALIVE_S
 
 
 class PathSize:
