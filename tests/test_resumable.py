@@ -115,7 +115,7 @@ def test_the_example_of_the_readme() -> None:
 
     async def send(message: Any) -> None:
         sent.append(message)
-        if len(sent) == 3:
+        if len(sent) == 4:
             raise Enough
 
     async def receive() -> Any:
@@ -125,7 +125,8 @@ def test_the_example_of_the_readme() -> None:
     with pytest.raises(Enough):
         asyncio.run(names["app"]({"type": "http", "extensions": extensions}, receive, send))
     assert [message["body"] for message in sent[1:]] == [
+        b"",
         b"id: 41\ndata: 41\n\n",
         b"id: 42\ndata: 42\n\n",
     ]
-    assert [message["trickles.checkpoint"] for message in sent[1:]] == [b"42", b"43"]
+    assert [message["trickles.checkpoint"] for message in sent[1:]] == [b"41", b"42", b"43"]

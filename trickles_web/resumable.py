@@ -11,8 +11,9 @@
 `events` is an ASGI application then: a route of Starlette's (`Route("/", endpoint=events)`), or the
 whole of it. What it yields is a chunk and the state after it, bytes or text, at most 512 bytes once
 encoded. The state is all that another process gets to go on from there: `None` at first, and then
-the last one whose chunk the client has. So a chunk must follow from the state, from the request,
-and from what all processes share; whatever else it is made of may change from process to process.
+the last one whose chunk the client has; an empty one is `None` as well. So a chunk must follow from
+the state, from the request, and from what all processes share; whatever else it is made of may
+change from process to process.
 
 A state of None beside a chunk stands for none. Keep less than 1 MiB between states.
 On a server that knows no checkpoints this is an ordinary stream.
@@ -50,8 +51,11 @@ class ResumableStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"scope type {scope['type']!r}")
-        state = scope.get("extensions", {}).get(EXTENSION, {}).get("state")
+        state = scope.get("extensions", {}).get(EXTENSION, {}).get("state") or None
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        # At once, so that the head can go out before the first chunk is there, and be gone on from.
+        head = {"type": "http.response.body", "body": b"", "more_body": True}
+        await send({**head, EXTENSION: state or b""})
         async with aclosing(self._chunks(scope, state)) as chunks:
             async for chunk, after in chunks:
                 message = {

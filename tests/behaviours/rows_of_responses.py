@@ -184,7 +184,7 @@ FRAMED = [
         "204", sends(start(204), body(b"")), GET, bare(204, content_length=[], transfer_encoding=[])
     ),
     row("204 to a POST", sends(start(204), body(b"")), post(), bare(204, transfer_encoding=[])),
-    row("204 with a body", sends(start(204), HELLO), GET, ERROR_PAGE),
+    row("204 with a body", sends(start(204), HELLO), GET, bare(204, transfer_encoding=[])),
     row(
         "304",
         sends(start(304, (b"etag", b'"a"')), body(b"")),

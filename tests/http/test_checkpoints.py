@@ -29,6 +29,7 @@ from trickles_web.http.progress import decode as decode_progress
 from trickles_web.http.responses import Need, Refuse
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import Receive, Scope, Send
+from trickles_web.resumable import resumable_stream
 from trickles_web.transport.note import UNBOUND
 from trickles_web.transport.wire import Code
 
@@ -341,3 +342,20 @@ def test_the_last_checkpoint_at_hand(steps: list[int], received: int, beyond: in
         assert stop - note.firm < 2 * 4096 + 3000
     assert checkpoints.size <= (offset // 2048 + 3) * 130
     assert checkpoints.at(UNBOUND).firm == offset
+
+
+def test_a_stream_that_fails_at_once_is_a_page_and_the_flow_goes_on() -> None:
+    @resumable_stream("text/event-stream")
+    async def failing(scope: Scope, state: bytes | None):  # type: ignore[no-untyped-def]
+        yield b"data: 1\n\n", "1"
+        raise RuntimeError("boom")
+
+    async def main() -> None:
+        site = Site(failing)
+        peer = Peer(lambda: site)
+        for _ in range(2):
+            answer = await peer.exchange(get("/"))
+            assert answer.startswith(b"HTTP/1.1 500 ")
+        await site.service.shutdown()
+
+    asyncio.run(main())

@@ -13,12 +13,12 @@ from random import Random
 
 import pytest
 
-from tests.http.apps import get, read_body
+from tests.http.apps import Effects, get, read_body
 from tests.http.peer import QUIET, Clock, Peer, RefusedByServer, Site, body_of, limits
 from tests.state.redis_server import RedisServer, redis_server
 from trickles_web.config import HttpConfig
 from trickles_web.http.progress import Progress, encode
-from trickles_web.http.responses import Forward, Held
+from trickles_web.http.responses import Finished, Forward, Held
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
 from trickles_web.state import DirectoryStore, MemoryStore
@@ -374,5 +374,34 @@ def test_killed_at_random(where: Path | RedisServer, seed: int) -> None:
                         assert body_of(answer).startswith(b"1 " + body)
                         assert app.count[f"/{name}"] == 1
             assert outcomes["right"] >= 10, outcomes
+
+    asyncio.run(main())
+
+
+def test_what_one_replica_is_too_busy_for_no_late_copy_runs_at_another(tmp_path: Path) -> None:
+    """The client has read that it was not executed, and asks again."""
+    effects = Effects()
+
+    async def main() -> None:
+        def shared(site: Site) -> DirectoryStore[KeptResponse]:
+            return DirectoryStore(tmp_path / "run", site.random.randbytes(8), **limits(site))
+
+        others: dict[int, Site] = {}
+        full = Site(effects, replace(QUIET, max_running=0), open=shared, seed=1, others=others)
+        free = Site(effects, QUIET, open=shared, seed=2, others=others)
+        peer = Peer(lambda: full)
+        request = get("/", "Content-Length: 3", method="POST") + b"abc"
+        peer.begin(request)
+        copy = peer.redeemed(data=request, whole=True)
+        answer = await full.ask(peer.redeemed(data=request, whole=True))
+        assert isinstance(answer, Finished)
+        peer.take(full, answer)
+        assert peer.got.startswith(b"HTTP/1.1 503 ")
+        await free.ask(copy)
+        await asyncio.sleep(0.01)
+        assert effects.executed == []
+        peer.pick = lambda: free
+        await peer.exchange(request)
+        assert effects.executed == [b"abc"]
 
     asyncio.run(main())

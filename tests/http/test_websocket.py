@@ -265,8 +265,8 @@ def test_a_restart_is_announced(caplog: pytest.LogCaptureFixture) -> None:
 
     async def story(site: Site, peer: Peer) -> None:
         talk = await begin(site, peer, [])
-        assert site.service.restarting()
-        assert not site.service.restarting()
+        assert site.service.runner.calls.restarting()
+        assert not site.service.runner.calls.restarting()
         await go_on(peer, talk)
         assert talk.heard == [ACCEPTED, ("close", 1012, "")]
         await ended(site)
@@ -287,7 +287,7 @@ def test_a_restart_before_the_handshake_is_answered() -> None:
         talk = Talk(peer, [])
         first = asyncio.create_task(talk.to_the_end())
         await asked.wait()
-        site.service.restarting()
+        site.service.runner.calls.restarting()
         await first
         assert peer.got.startswith(b"HTTP/1.1 500 ")
         only_run(site).task.cancel()  # type: ignore[union-attr]

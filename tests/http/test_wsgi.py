@@ -40,7 +40,8 @@ def exchange(app: App, *requests: bytes, site: Callable[[Hosted], Site] = Site) 
         for data in requests:
             cuts = [(at, at + 1200) for at in range(0, len(data), 1200)]
             answers.append(await peer.exchange(data, cuts=cuts if len(cuts) > 1 else None))
-        await served.service.shutdown(5.0)
+        await served.service.drain(5.0)
+        await served.service.shutdown()
         return answers
 
     return asyncio.run(main())
@@ -360,7 +361,8 @@ def test_an_error_after_the_head_breaks_the_response_off(
         read.clear()
         with pytest.raises(RefusedByServer, match="FAILED"):
             await Peer(lambda: site, incarnation=8).exchange(get(), between=read.set)
-        await site.service.shutdown(5.0)
+        await site.service.drain(5.0)
+        await site.service.shutdown()
 
     asyncio.run(main())
     assert closed == ["WSGI 1", "WSGI 1"]
@@ -388,7 +390,8 @@ def test_an_endless_response_ends_with_its_client() -> None:
         (run,) = site.service.runner.calls.runs
         run.leave()
         assert await asyncio.to_thread(closed.wait, 30)
-        await site.service.shutdown(5.0)
+        await site.service.drain(5.0)
+        await site.service.shutdown()
         assert not site.service.runner.calls.runs
 
     asyncio.run(main())
@@ -459,7 +462,8 @@ def test_a_lifespan_ends_the_threads_and_logs_no_error(
         site = Site(Hosted(validated), HttpConfig(lifespan=mode, access_log=False))
         await site.service.startup()
         assert body_of(await Peer(lambda: site).exchange(get())) == b"and returned"
-        await site.service.shutdown(5.0)
+        await site.service.drain(5.0)
+        await site.service.shutdown()
 
     asyncio.run(main())
     for thread in set(threading.enumerate()) - before:
@@ -509,7 +513,8 @@ def test_a_file_is_sent_by_its_path(tmp_path: Path) -> None:
         assert part.startswith(b"HTTP/1.1 206 ") and body_of(part) == LARGE[5:10]
         head = await peer.exchange(get("/", method="HEAD"))
         assert b"content-length: 256000\r\n" in head.lower() and head.endswith(b"\r\n\r\n")
-        await site.service.shutdown(5.0)
+        await site.service.drain(5.0)
+        await site.service.shutdown()
 
     asyncio.run(main())
     gc.collect()  # a file that is still open complains

@@ -224,6 +224,14 @@ def _globs(
     "change nothing (GET, HEAD, OPTIONS, TRACE), or none, as with --never-rerun '*'.",
 )
 @click.option(
+    "--timeout-graceful-shutdown",
+    type=click.FloatRange(min=0, max=86_400),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long requests in progress may take to complete when the server is told to end.",
+)
+@click.option(
     "--file-identity",
     type=click.Choice(["stat", "content"]),
     default="stat",
@@ -265,6 +273,7 @@ def serve(
     limit_request_body: int,
     never_rerun: tuple[str, ...],
     rerun: str,
+    timeout_graceful_shutdown: float,
     file_identity: str,
     child: str | None,
 ) -> int:
@@ -299,6 +308,7 @@ def serve(
         limit_request_body=limit_request_body,
         never_rerun=never_rerun,
         rerun=rerun,
+        timeout_graceful_shutdown=timeout_graceful_shutdown,
         file_identity=file_identity,
         log_level=log_level,
         access_log=access_log,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trickles_web.http.checkpoints import FIRST_RUN, Checkpoint, Rerun, state_of
@@ -44,6 +45,7 @@ class HttpRun(Run):
         "_framing",
         "_head",
         "_headers",
+        "_logged",
         "_resumable",
         "_resumed",
         "_slow",
@@ -71,7 +73,7 @@ class HttpRun(Run):
         self._head = b""
         self._resumed = again.checkpoint
         self._resumable = False
-        self._slow = self._started = False
+        self._slow = self._started = self._logged = False
 
     # The application's messages
 
@@ -119,9 +121,24 @@ class HttpRun(Run):
         if self.p.edition and self.available > self.p.response_start + self.preface:
             self._complete(failed=True)
             return
-        if not self._started:
-            self._host.started(self, status)
+        self._log(status)
         self._page(status)
+
+    def _log(self, status: int) -> None:
+        """Once, as soon as it is certain what the client gets."""
+        if not self._logged:
+            self._logged = True
+            self._host.started(self, status)
+
+    def settle(self, token: Callable[[], bytes]) -> None:
+        """Fix the edition: something is answered now."""
+        super().settle(token)
+        if self._started:
+            self._log(self._status)
+
+    def _complete(self, failed: bool = False) -> None:
+        self._log(self._status)
+        super()._complete(failed)
 
     def is_slow(self) -> None:
         self._slow = True
@@ -181,7 +198,6 @@ class HttpRun(Run):
         if self._resumed is not None:
             self._go_on(self._resumed)
         self._started = True
-        self._host.started(self, status)
 
     def _go_on(self, checkpoint: Checkpoint) -> None:
         """The head was sent by the call before."""
@@ -266,6 +282,7 @@ class HttpRun(Run):
             return
         self.p = p
         self.known_end = p.response_end
+        self._log(self._status)
         self._finish(response)
 
     def _is_encoded(self) -> bool:

@@ -94,17 +94,23 @@ class Assembly:
         """One step for one spool in each turn of the loop."""
         key = next(iter(self._queue))
         del self._queue[key]
+        try:
+            if self._one_step(key):
+                self._queue[key] = None
+            else:
+                self._on_ready(key[0])
+        finally:
+            if self._queue:
+                self._soon(self._go_on)
+
+    def _one_step(self, key: Key) -> bool:
+        """Is there more to be done for this spool?"""
         spool = self._store.spool(key, self._clock())
-        more = False
-        if spool is not None:
-            self._store.write(key, spool, spool.held, b"", spool.held)
-            if isinstance(spool.reading, Reader):
-                self._go_on_reading(key, spool, spool.reading)
-                more = spool.reading.behind
-            more = more or spool.behind
-        if more:
-            self._queue[key] = None
-        if self._queue:
-            self._soon(self._go_on)
-        if not more:
-            self._on_ready(key[0])
+        if spool is None:
+            return False
+        self._store.write(key, spool, spool.held, b"", spool.held)
+        if isinstance(spool.reading, Reader):
+            self._go_on_reading(key, spool, spool.reading)
+            if spool.reading.behind:
+                return True
+        return spool.behind

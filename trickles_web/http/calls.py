@@ -91,11 +91,22 @@ class Calls:
         told = [run.restarting() for run in tuple(self.runs)]
         return any(told)
 
-    async def shutdown(self, grace_s: float) -> None:
-        """Let calls end within `grace_s` seconds, then cancel the others."""
+    async def drain(self, grace_s: float) -> None:
+        """Return when the calls of this moment, and what must not run twice, have ended, or this
+        time is over.
+        """
+        now, before = asyncio.get_running_loop().time, set(self.runs)
+        deadline = now() + grace_s
+        while now() < deadline:
+            awaited = [run.task for run in self.runs if run in before or run.p.unsafe]
+            tasks = [task for task in awaited if task is not None]
+            if not tasks:
+                return
+            await asyncio.wait(tasks, timeout=deadline - now())
+
+    async def shutdown(self) -> None:
+        """Cancel what is left."""
         tasks = {run.task for run in self.runs if run.task is not None}
-        if tasks and grace_s > 0:
-            _, tasks = await asyncio.wait(tasks, timeout=grace_s)
         for run in self.runs:
             run.stopping = True
         for task in tasks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
-from trickles_web.http.finding import told
+from trickles_web.http.finding import MOST_HOPS, Finding, told
 from trickles_web.http.progress import Progress, called, encode
 from trickles_web.http.reader import Reader
 from trickles_web.http.request import SAFE_METHODS, Malformed
@@ -17,7 +17,6 @@ from trickles_web.transport.wire import Code, Kind
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
     from trickles_web.http.assembly import Assembly
-    from trickles_web.http.finding import Finding
     from trickles_web.http.runner import Answer, KeptResponse, Runner
     from trickles_web.state import Key, Store
     from trickles_web.state.backing import Backing
@@ -63,6 +62,10 @@ class Receiving:
             p.doubtful = True
         if not (r.may_run or self._open_to_strangers):
             return self._not_yet(p, r)
+        if self._runner.draining and spool is None:
+            other = self._store.another() if r.hops < MOST_HOPS else 0
+            if other:
+                return Forward(other)
         if spool is not None or r.kind is Kind.UPLOAD or r.request_offset != p.request_start:
             return self._gather(key, p, r, now)
         reader = Reader(self._config)
@@ -145,6 +148,8 @@ class Receiving:
             refused = self._may_not_run(key, p, following, r, now, held)
             if refused is not None:
                 return refused
+            if self._runner.draining and not self._store.spool(key, now):
+                return PENDING  # by the time that its client asks again, a successor is there
         # Only now, because this can take time, and what went before can be had again and again.
         stop = r.request_offset + len(r.request_bytes) - p.request_start
         agrees = reader.agrees(data, stop, r.request_digest)
@@ -156,8 +161,6 @@ class Receiving:
         if isinstance(outcome, Malformed):
             outcome.log()
             return self._runner.page(key, following, outcome.status, r, now, closes=True)
-        if self._runner.is_full_for(r):
-            return self._runner.busy(key, following, outcome, r, now)
         if not outcome.safe:
             claim = self._store.claim(key, reader.name, now)
             if claim is Claim.ASKED:
@@ -170,6 +173,10 @@ class Receiving:
                 return self._runner.unknown(key, following, r, now)
             if claim is not Claim.GRANTED:
                 return Refuse(Code.CONFLICT)
+        if self._runner.is_full_for(r):
+            if not outcome.safe:  # claimed, so that no late copy of it runs elsewhere after the 503
+                self._store.ended(key, now)
+            return self._runner.busy(key, following, outcome, r, now)
         reader.take(data, p.request_start)
         again = Rerun(b"") if r.handed_on else FIRST_RUN
         answer = self._runner.start(key, following, outcome, r, now, again)

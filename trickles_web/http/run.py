@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trickles_web.http.files import FileResponse
     from trickles_web.http.heads import RequestError
     from trickles_web.http.host import Host
+    from trickles_web.http.intake import Intake
     from trickles_web.http.request import Request
     from trickles_web.http.scope import ASGIApp, Message, Scope
     from trickles_web.state.prefixes import Prefix
@@ -162,12 +163,26 @@ class Run(Growing):
         if intake is None or self.complete or self.gone:
             return True
         taken = intake.take(offset, piece)
+        self._took(intake)
+        return taken
+
+    def _took(self, intake: Intake) -> None:
         self._host.grown(self)
         if intake.refusal is not None:
             self._refuse(intake.refusal)
-        elif self._arrival is not None:
+            return
+        if intake.behind:
+            asyncio.get_running_loop().call_soon(self._take_on, intake)
+        elif intake.whole and self.parked >= 0:
+            self._host.ready(self)  # the end of the response may be told now
+        if self._arrival is not None:
             self._arrival.set()
-        return taken
+
+    def _take_on(self, intake: Intake) -> None:
+        """One datagram can make many chunks readable: the others in later turns of the loop."""
+        if not (self.complete or self.gone):
+            intake.decode()
+            self._took(intake)
 
     def _refuse(self, refusal: RequestError) -> None:
         """The rest of the request cannot be read."""
@@ -238,7 +253,7 @@ class Run(Growing):
         if not (headers or self.preface):
             self.p.page = Page(status)  # any replica can write it again
         self.data = bytes(self.data[: self.preface]) + page
-        self.base = self.p.response_start
+        self.base, self.checkpoints = self.p.response_start, None
         self.part = None
         self._complete()
 

@@ -90,6 +90,8 @@ class Runner:
         self.lifespan = Lifespan(app, config.lifespan)
         self.server = server
         self.now = clock
+        self.draining = False
+        """The process is about to end: what is new had better begin elsewhere."""
         self._on_ready = on_ready
         self._random = random
 
@@ -97,9 +99,9 @@ class Runner:
         """No more application calls for now for this client."""
         return self.calls.full_for(network_of(r, self.config))
 
-    async def shutdown(self, grace_s: float) -> None:
+    async def shutdown(self) -> None:
         """Let running calls end within `grace_s` seconds, cancel the others, stop the app."""
-        await self.calls.shutdown(grace_s)
+        await self.calls.shutdown()
         await self.lifespan.shutdown()
         self.files.close()
 

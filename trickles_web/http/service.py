@@ -91,13 +91,20 @@ class Service:
         """Start the application. Raises LifespanFailed."""
         await self.runner.lifespan.startup()
 
-    def restarting(self) -> bool:
-        """Tell clients that can be told to come again: the process is about to end. Any there?"""
-        return self.runner.calls.restarting()
+    async def drain(self, grace_s: float) -> bool:
+        """The process is about to end: tell clients so where there are words for it, let running
+        calls end within `grace_s`, and begin nothing that another process can begin.
 
-    async def shutdown(self, grace_s: float = 0.0) -> None:
-        """Let running calls end within `grace_s`, cancel the others, stop the application."""
-        await self.runner.shutdown(grace_s)
+        Was there anything to wait for?
+        """
+        self.runner.draining = True
+        told, running = self.runner.calls.restarting(), bool(self.runner.calls.runs)
+        await self.runner.calls.drain(grace_s)
+        return told or running
+
+    async def shutdown(self) -> None:
+        """Cancel the calls that are left, stop the application."""
+        await self.runner.shutdown()
 
     def answer(self, redeemed: Redeemed, now: int) -> Answer:
         """What to do for this datagram. Changes nothing that a second call would not find so.
@@ -161,7 +168,7 @@ class Service:
                 if r.received >= MOST_RECEIVED:
                     return Refuse(Code.GONE)
                 end = max(r.received, p.response_start)
-            elif kept.end is None:
+            elif kept.end is None or kept.closes:
                 return None
             else:
                 end = kept.end

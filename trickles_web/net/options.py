@@ -82,6 +82,8 @@ class Config:
     """`flow`: a flow meets one worker. `random`: any datagram meets any worker."""
     segmentation: bool = True
     """Send with UDP_SEGMENT where the kernel can."""
+    timeout_graceful_shutdown: float = 10.0
+    """Seconds that application calls have to end when the server is told to."""
     shutdown_timeout_s: float = 5.0
     """The application's lifespan shutdown may take this long."""
 

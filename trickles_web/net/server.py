@@ -160,7 +160,7 @@ class Server:
         self._announce()
         await self._stop.wait()
         logger.info("Shutting down")
-        if service.restarting():
+        if await self._drain(service):
             await asyncio.sleep(LAST_WORDS_S)
         await endpoint.flush()
         endpoint.close()
@@ -228,6 +228,23 @@ class Server:
             endpoint_name(*self.address),
         )
         logger.info("To try it: kill -9 %d, start it again, and transfers go on", os.getpid())
+
+    async def _drain(self, service: Service) -> bool:
+        """Let what runs come to its end, unless told to end at once; was there anything?"""
+        calls = len(service.runner.calls.runs)
+        if calls:
+            logger.info("Waiting for %d calls to complete. (CTRL+C to force quit)", calls)
+        draining = asyncio.ensure_future(service.drain(self.config.timeout_graceful_shutdown))
+        forced = asyncio.ensure_future(self._force.wait())
+        await asyncio.wait((draining, forced), return_when=asyncio.FIRST_COMPLETED)
+        forced.cancel()
+        if not draining.done():
+            draining.cancel()
+            return False
+        left = len(service.runner.calls.runs)
+        if left:
+            logger.error("Cancel %d running calls, timeout graceful shutdown exceeded", left)
+        return draining.result()
 
     async def _shutdown(self, service: Service) -> None:
         ending = asyncio.ensure_future(service.shutdown())

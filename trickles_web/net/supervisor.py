@@ -65,6 +65,7 @@ _OPTION_VARIABLES = [
             "STORE",
             "PEER",
             "LIMIT_REQUEST_BODY",
+            "TIMEOUT_GRACEFUL_SHUTDOWN",
             "FILE_IDENTITY",
             "NEVER_RERUN",
             "RERUN",
@@ -213,6 +214,7 @@ class Supervisor:
             "--file-identity": config.file_identity,
             "--rerun": config.rerun,
             "--log-level": config.log_level,
+            "--timeout-graceful-shutdown": str(config.timeout_graceful_shutdown),
             "--steering": config.steering,
             "--child": f"{ready}:{steered}",
         }
@@ -383,7 +385,8 @@ class Supervisor:
     def _end(self) -> None:
         """SIGTERM for all, and time to end cleanly: the gateway carries the workers' last words."""
         signals = self._signals
-        deadline = time.monotonic() + self.config.shutdown_timeout_s + KILL_AFTER_S
+        limits = self.config.timeout_graceful_shutdown + self.config.shutdown_timeout_s
+        deadline = time.monotonic() + limits + KILL_AFTER_S
         for last in (False, True):
             ending = [child for child in self.children if (child.name == "Gateway") is last]
             for child in ending:

@@ -105,6 +105,12 @@ class DirectoryStore(MemoryStore[R]):
         """Is `owner` another process that lives?"""
         return owner not in (0, self.owner) and rundir.alive(self.directory, owner)
 
+    def another(self) -> int:
+        """Another process that lives, 0 if none."""
+        with contextlib.suppress(OSError, ValueError):
+            return next(filter(self.alive, rundir.owners(self.directory)), 0)
+        return 0
+
     def elsewhere(self, key: Key) -> int:
         """Another process that lives and has the exchange `key`, 0 if none."""
         owner = self._written_owner(key)

@@ -264,6 +264,10 @@ class MemoryStore(Generic[R]):
         """There is nobody else."""
         return False
 
+    def another(self) -> int:
+        """There is nobody else."""
+        return 0
+
     def elsewhere(self, key: Key) -> int:
         """Nobody else has anything."""
         return 0

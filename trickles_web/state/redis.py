@@ -213,6 +213,10 @@ class RedisStore(MemoryStore[R]):
         """Is `owner` another process whose lease had not run out lately?"""
         return owner != self.owner and owner in self._peers
 
+    def another(self) -> int:
+        """Another process whose lease had not run out lately, 0 if none."""
+        return next((owner for owner in self._peers if owner != self.owner), 0)
+
     def elsewhere(self, key: Key) -> int:
         """Another process that lives and has the exchange `key`, 0 if none."""
         known = self._known.get(key)

@@ -140,6 +140,11 @@ def alive(directory: Path, owner: int) -> bool:
     return False
 
 
+def owners(directory: Path) -> set[int]:
+    """Those that have a place in the directory, dead ones too. Raises ValueError, OSError."""
+    return {int(path.name[2:10], 16) for path in directory.glob("w-*")}
+
+
 def remove_abandoned(parent: Path, now: int) -> None:
     """Remove run directories in `parent` that nobody has used for a day. now: wall-clock ms.
 
@@ -149,8 +154,7 @@ def remove_abandoned(parent: Path, now: int) -> None:
         with contextlib.suppress(OSError, ValueError):
             if directory.stat().st_mtime_ns // 1_000_000 + ABANDONED_MS > now:
                 continue
-            owners = {int(path.name[2:10], 16) for path in directory.glob("w-*")}
-            if not any(alive(directory, owner) for owner in owners):
+            if not any(alive(directory, owner) for owner in owners(directory)):
                 shutil.rmtree(directory)
 
 

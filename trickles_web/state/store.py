@@ -178,6 +178,10 @@ class Store(Protocol, Generic[R]):
         """Is `owner` another process that lives?"""
         ...
 
+    def another(self) -> int:
+        """Another process that lives, for what is new; 0 if there is none."""
+        ...
+
     def elsewhere(self, key: Key) -> int:
         """Another process that lives and has the exchange `key`, 0 if none is known."""
         ...

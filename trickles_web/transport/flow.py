@@ -78,6 +78,8 @@ class Flow:
         self._exchange = False
         self._open = False
         """More of the request is taken while it is answered."""
+        self._floor = 0
+        """Ordinal of what the exchange in progress opened from: ACKs of less are late ones."""
         self._started = now
         self._heard: float | None = None
         self._unreachable: float | None = None
@@ -217,7 +219,7 @@ class Flow:
             c = sealing.parse(ack.continuation)
             if download.incarnation is None:
                 download.incarnation = c.incarnation
-            elif c.incarnation != download.incarnation:
+            elif c.incarnation != download.incarnation or c.ordinal < self._floor:
                 return
             held = download.fresh = Held(c, ack.continuation, now, None)
             opener = download.opener
@@ -228,8 +230,8 @@ class Flow:
                 and opener.held.same_burst(held)
             ):
                 opener.held = held  # the one before stands for bytes that are about to be released
-        elif download.incarnation is None:
-            return
+        elif not self._uploader.awaits(ack.numbers):
+            return  # nothing says that it is of this exchange
         self._news(now)
         if ack.complete:
             self._open = False
@@ -336,6 +338,8 @@ class Flow:
 
     def _start_exchange(self, now: float) -> None:
         self._exchange, self._open = True, False
+        best = self._download.best
+        self._floor = 0 if best is None else best.continuation.ordinal
         if self._heard is None:
             self._started = now
         else:

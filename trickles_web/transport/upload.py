@@ -178,6 +178,10 @@ class Uploader:
         self._next_offset = max(self._next_offset, min(ranges[-1][1], stream.end))
         self.active = True
 
+    def awaits(self, numbers: tuple[int, ...]) -> bool:
+        """Is any of these packets in flight?"""
+        return any(number in self._flights for number in numbers)
+
     def acknowledged(
         self, numbers: tuple[int, ...], held: int, now: float, replica: int = -1
     ) -> None:
