@@ -42,21 +42,21 @@ class Member:
         """The store, once it knows all of `key` as of now."""
         self.now += LOOKED_UP_MS
         while not self.store.knows(key, self.now):
-            await self._wait()
+            await self.wait()
         return self.store
 
     async def claim(self, digest: bytes = DIGEST, key: tuple[int, int] = KEY) -> Claim:
         await self.look(key)
         while (answer := self.store.claim(key, digest, self.now)) is Claim.ASKED:
-            await self._wait()
+            await self.wait()
         return answer
 
     async def publish(self, response: Published = RESPONSE) -> None:
         self.store.publish(KEY, response, self.now)
         while not self.store.settled(KEY):
-            await self._wait()
+            await self.wait()
 
-    async def _wait(self) -> None:
+    async def wait(self) -> None:
         await asyncio.wait_for(self.woken.wait(), 10)
         self.woken.clear()
 
@@ -365,6 +365,43 @@ def test_a_redis_that_came_back_empty_has_another_name(server: RedisServer) -> N
     among(server, 2, check)
 
 
+def test_a_redis_that_came_back_empty_grants_nothing_under_its_old_name(
+    server: RedisServer,
+) -> None:
+    """Until a process has renewed, it cannot know what was granted before."""
+
+    async def check(members: list[Member]) -> None:
+        a, b, c = members
+        before = a.store.id
+        assert await a.claim() is Claim.GRANTED
+        server.flush()
+        assert await b.claim() is Claim.DOWN, "nobody has renewed"
+        assert b.store.id != before, "renewed at once"
+        assert await c.claim() is Claim.DOWN, "another has renewed"
+        assert c.store.id == b.store.id
+        assert await c.claim() is Claim.GRANTED
+        assert await b.claim() is Claim.KNOWN
+
+    among(server, 3, check)
+
+
+def test_a_claim_that_was_granted_under_the_old_name_is_of_no_use(server: RedisServer) -> None:
+    """Redis comes back empty between the grant and the request that would use it."""
+
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        await a.look()
+        assert a.store.claim(KEY, DIGEST, a.now) is Claim.ASKED
+        await a.wait()
+        server.flush()
+        await b.store._renew_once()
+        await a.store._renew_once()
+        assert await b.claim() is Claim.GRANTED
+        assert await a.claim() is Claim.KNOWN
+
+    among(server, 2, check)
+
+
 def test_a_full_redis_refuses_claims(server: RedisServer) -> None:
     async def check(members: list[Member]) -> None:
         (a,) = members
@@ -373,6 +410,7 @@ def test_a_full_redis_refuses_claims(server: RedisServer) -> None:
         try:
             assert await a.claim() is Claim.FULL
             await a.publish()
+            await a.store._renew_once()
         finally:
             await a.store._redis.config_set("maxmemory", "0")
         assert await a.claim() is Claim.GRANTED

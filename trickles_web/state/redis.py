@@ -149,7 +149,11 @@ class RedisStore(MemoryStore[R]):
         # A Redis that came back without its contents must not get the name that it had with them.
         name = int.from_bytes(os.urandom(4), "big") or 1
         arguments: list[Any] = [f"{self.owner:08x}", LEASE_MS, self.peer, name]
-        answer = await self._ask(lambda: self._renew(keys=keys, args=arguments))
+        try:
+            answer = await self._ask(lambda: self._renew(keys=keys, args=arguments))
+        except RedisError as error:  # out of memory; perhaps not for ever
+            logger.error("Redis refuses a lease: %s", error)
+            return
         if answer is None:
             return
         *pairs, ident = cast(list[bytes], answer)
@@ -157,6 +161,7 @@ class RedisStore(MemoryStore[R]):
         self._peers = {int(owner, 16): peer.decode() for owner, peer in owners}
         if int(ident) != self.id:
             self.id = int(ident)
+            self._claims.clear()  # others may be granted the same ones now
             self.renewed(self.id)
 
     def address(self, owner: int) -> tuple[str, int] | None:
@@ -324,8 +329,9 @@ class RedisStore(MemoryStore[R]):
         return Claim.ASKED
 
     async def _claim_it(self, key: Key, digest: bytes, now: int) -> None:
-        keys = [self._exchange(key)]
-        arguments: list[Any] = [digest, f"{self.owner:08x}", LONGEST_CLAIM_MS, now]
+        ident = self.id
+        keys = [self._exchange(key), f"{self._prefix}:id"]
+        arguments: list[Any] = [digest, f"{self.owner:08x}", LONGEST_CLAIM_MS, now, ident]
         self._telling(key, now)
         try:
             answer = await self._ask(lambda: self._claim(keys=keys, args=arguments), nothing=b"")
@@ -333,7 +339,9 @@ class RedisStore(MemoryStore[R]):
             logger.error("Redis refuses claims: %s", error)
             self._claims[key] = Claim.FULL
         else:
-            if answer == b"":
+            if answer == 0:  # it came back without its contents
+                await self._renew_once()
+            if answer in (b"", 0) or ident != self.id:
                 self._claims[key] = Claim.DOWN
             elif answer is None:
                 self._claims[key] = Claim.GRANTED
