@@ -27,6 +27,7 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from trickles_web.state import scripts
+from trickles_web.state.known import Known
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry
 from trickles_web.state.memory import MemoryStore
 from trickles_web.state.parts import Parts
@@ -48,36 +49,6 @@ MOST_PUBLISHED = 16 << 20
 """Bytes of one response: more would keep Redis, and whoever looks it up, too long."""
 
 logger = logging.getLogger("trickles.error")
-
-
-class _Known:
-    """What Redis said of one exchange, at wall-clock ms `at`; None of it if it did not answer."""
-
-    __slots__ = (
-        "announced",
-        "appended",
-        "at",
-        "claimed",
-        "digest",
-        "failed",
-        "owner",
-        "response",
-        "told",
-    )
-
-    def __init__(self, at: int, failed: bool = False) -> None:
-        self.at = at
-        self.failed = failed
-        self.digest = b""
-        self.claimed = 0
-        self.owner = 0
-        """The claimant, while it lives."""
-        self.announced = 0
-        self.response: bytes | None = None
-        self.appended = b""
-        """The bytes of the response, where they are apart from it."""
-        self.told = False
-        """Redis was told something of it from here, or had something to tell."""
 
 
 class RedisStore(MemoryStore[R]):
@@ -107,11 +78,11 @@ class RedisStore(MemoryStore[R]):
         self._redis = redis.asyncio.from_url(
             url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
         )
-        self._known: OrderedDict[Key, _Known] = OrderedDict()
+        self._known: OrderedDict[Key, Known] = OrderedDict()
         self._asking: set[Key] = set()
         self._publishing: set[Key] = set()
         self._claims: dict[Key, Claim] = {}
-        """What came of claims that were asked for."""
+        """What came of claims that were asked for, until it is used."""
         self._peers: dict[int, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._down_until = 0
@@ -161,7 +132,8 @@ class RedisStore(MemoryStore[R]):
         self._peers = {int(owner, 16): peer.decode() for owner, peer in owners}
         if int(ident) != self.id:
             self.id = int(ident)
-            self._claims.clear()  # others may be granted the same ones now
+            # Others may be granted the same ones now.
+            self._claims = dict.fromkeys(self._claims, Claim.DOWN)
             self.renewed(self.id)
 
     def address(self, owner: int) -> tuple[str, int] | None:
@@ -183,7 +155,7 @@ class RedisStore(MemoryStore[R]):
         if known is not None and known.at + LOOKED_UP_MS > now:
             return True
         if now < self._down_until:
-            self._remember(key, _Known(now, failed=True))
+            self._remember(key, Known(now, failed=True))
             return True
         if key not in self._asking and len(self._asking) < MOST_ASKED:
             self._asking.add(key)
@@ -194,21 +166,14 @@ class RedisStore(MemoryStore[R]):
         try:
             keys = [self._exchange(key), f"{self._prefix}:owners"]
             answer = await self._ask(lambda: self._find(keys=keys))
-            known = _Known(self._clock(), failed=answer is None)
-            if answer is not None:
-                digest, owner, alive, announced, announcer_alive, *more = cast(Any, answer)
-                response, at, appended = more
-                known.digest, known.claimed = digest or b"", int(at or 0)
-                known.told = bool(digest or announced or response)
-                known.owner = int(owner, 16) if owner and alive else 0
-                known.announced = int(announced, 16) if announced and announcer_alive else 0
-                known.response, known.appended = response, appended or b""
+            now = self._clock()
+            known = Known(now, failed=True) if answer is None else Known.told_by(answer, now)
             self._remember(key, known)
         finally:
             self._asking.discard(key)
         self.found(key[0])
 
-    def _remember(self, key: Key, known: _Known) -> None:
+    def _remember(self, key: Key, known: Known) -> None:
         self._known[key] = known
         self._known.move_to_end(key)
         if len(self._known) > MOST_KNOWN:
@@ -247,10 +212,10 @@ class RedisStore(MemoryStore[R]):
             arguments: list[Any] = [f"{self.owner:08x}", LONGEST_CLAIM_MS]
             self._tell(lambda: self._announce(keys=[self._exchange(key)], args=arguments))
 
-    def _telling(self, key: Key, now: int) -> _Known:
+    def _telling(self, key: Key, now: int) -> Known:
         known = self._known.get(key)
         if known is None:
-            known = _Known(now)
+            known = Known(now)
             self._remember(key, known)
         known.told = True
         return known
@@ -307,6 +272,7 @@ class RedisStore(MemoryStore[R]):
         """Forget the response and the spool of `key`, here and in Redis."""
         super().drop(key)
         self._discard_part(key)
+        self._give_claim_up(key)
         known = self._known.pop(key, None)
         if known is not None and known.told:
             self._tell(lambda: self._drop(keys=[self._exchange(key)]))
@@ -315,47 +281,63 @@ class RedisStore(MemoryStore[R]):
 
     def claim(self, key: Key, digest: bytes, now: int) -> Claim:
         """Reserve the one execution of an unsafe request; ASKED until Redis has said."""
-        answer = self._claims.pop(key, None)
-        if answer is not None:
-            if answer is Claim.GRANTED:
-                return self.ledger.claim(key, digest, now)
+        answer, known = self._claims.get(key), self._known.get(key)
+        if answer is Claim.ASKED:
             return answer
-        known = self._known.get(key)
+        if answer is not None:
+            del self._claims[key]
+            return self.ledger.claim(key, digest, now) if answer is Claim.GRANTED else answer
         if known is None or known.failed or now < self._down_until:
             return Claim.DOWN
+        if known.digest:
+            return Claim.KNOWN if known.digest == digest else Claim.CONFLICT
         if key not in self._asking and len(self._asking) < MOST_ASKED:
             self._asking.add(key)
+            self._claims[key] = Claim.ASKED
+            if len(self._claims) > MOST_KNOWN:
+                self._give_claim_up(next(iter(self._claims)))
             self._do(self._claim_it(key, digest, now))
         return Claim.ASKED
 
     async def _claim_it(self, key: Key, digest: bytes, now: int) -> None:
-        ident = self.id
+        ident, claim = self.id, Claim.DOWN
         keys = [self._exchange(key), f"{self._prefix}:id"]
         arguments: list[Any] = [digest, f"{self.owner:08x}", LONGEST_CLAIM_MS, now, ident]
         self._telling(key, now)
         try:
             answer = await self._ask(lambda: self._claim(keys=keys, args=arguments), nothing=b"")
-        except RedisError as error:  # out of memory: it answers, and has no room
-            logger.error("Redis refuses claims: %s", error)
-            self._claims[key] = Claim.FULL
-        else:
             if answer == 0:  # it came back without its contents
                 await self._renew_once()
-            if answer in (b"", 0) or ident != self.id:
-                self._claims[key] = Claim.DOWN
-            elif answer is None:
-                self._claims[key] = Claim.GRANTED
-            else:
-                self._claims[key] = Claim.KNOWN if answer == digest else Claim.CONFLICT
+            elif answer:  # since it was looked up; there may be a response already
+                self._claims.pop(key, None)
+                await self._look_up(key)
+                return
+            elif answer is None and ident == self.id:
+                claim = Claim.GRANTED
+        except RedisError as error:  # out of memory: it answers, and has no room
+            logger.error("Redis refuses claims: %s", error)
+            claim = Claim.FULL
         finally:
             self._asking.discard(key)
+        wanted = key in self._claims
+        self._claims[key] = claim
+        if not wanted:
+            self._give_claim_up(key)
         self.found(key[0])
+
+    def _give_claim_up(self, key: Key) -> None:
+        """Nobody will use it. It goes when nobody can start the request any more: a claim that is
+        taken back at once could be a later one, when Redis hears of it late.
+        """
+        if self._claims.pop(key, None) is Claim.GRANTED:
+            self._tell(lambda: self._ended(keys=[self._exchange(key)], args=[LIFE_MS]))
 
     def claimed(self, key: Key) -> Entry | None:
         """The entry of an unsafe request that was started by any process."""
         entry = self.ledger.find(key)
         known = self._known.get(key)
-        if entry is None and known is not None and known.digest:
+        unused = self._claims.get(key) is Claim.GRANTED  # it was looked up after that
+        if entry is None and known is not None and known.digest and not unused:
             entry = Entry(known.digest, known.claimed)
         return entry
 
