@@ -269,6 +269,26 @@ def test_what_cannot_be_appended_leaves_nothing(server: RedisServer) -> None:
     among(server, 1, check)
 
 
+def test_a_part_goes_with_its_response_unless_that_is_published(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        append(a, [b"x" * 1000])
+        a.store.keep(KEY, Small(), a.now)
+        a.now += a.store.ttl_ms + 1
+        assert a.store.response(KEY, a.now) is None
+        assert a.store._parts.used == 0
+        part = append(a, [b"x" * 1000])
+        a.store.keep(KEY, Small(), a.now)
+        a.store.publish(KEY, appended(part), a.now)
+        a.now += a.store.ttl_ms + 1
+        assert a.store.response(KEY, a.now) is None
+        await quiet(a)
+        assert a.store._parts.used == 0
+        assert (await b.look()).published(KEY, b.now) == RESPONSE._replace(data=b"x" * 1000)
+
+    among(server, 2, check)
+
+
 def test_a_redis_that_lost_a_piece_keeps_no_part(server: RedisServer) -> None:
     """It came back empty between two of them, or had no room, or did not answer."""
 

@@ -132,7 +132,7 @@ class DirectoryStore(MemoryStore[R]):
         """
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
         if part == EMPTY:
-            self._discard_part(key)
+            self.give_up(key)
             self._serial += 1
             part = Part(self.owner, self._serial)
             flags |= os.O_CREAT | os.O_EXCL
@@ -150,13 +150,14 @@ class DirectoryStore(MemoryStore[R]):
             pass  # it was not of use for too long
         except OSError as error:
             self._complain(error)
-        self._discard_part(key)
+        self.give_up(key)
         return None
 
     def _part_path(self, key: Key, part: Part) -> str:
         return self._path(key, f"b-{part.owner:08x}-{part.serial:x}")
 
-    def _discard_part(self, key: Key) -> None:
+    def give_up(self, key: Key) -> None:
+        """Nothing that was appended of `key` will be published."""
         part = self._parts.pop(key, None)
         if part is not None:
             self._discard(self._part_path(key, part))
@@ -199,7 +200,7 @@ class DirectoryStore(MemoryStore[R]):
         """Forget the response and the spool of `key`, here and in the directory."""
         super().drop(key)
         if self._mine.pop(key, None) is not None:  # what others made goes when its time is over
-            self._discard_part(key)
+            self.give_up(key)
             self._discard(self._path(key, "r"))
             with contextlib.suppress(OSError):
                 os.unlink(self._path(key, "o"))

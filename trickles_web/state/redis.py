@@ -223,14 +223,15 @@ class RedisStore(MemoryStore[R]):
     def append(self, key: Key, part: Part, piece: bytes, now: int) -> Part | None:
         """Keep bytes that were produced after those of `part`; Redis is told soon."""
         if part == EMPTY:
-            self._discard_part(key)
+            self.give_up(key)
         self._telling(key, now)
         longer = None if now < self._down_until else self._parts.append(key, part, piece)
         if longer is None:
-            self._discard_part(key)
+            self.give_up(key)
         return longer
 
-    def _discard_part(self, key: Key) -> None:
+    def give_up(self, key: Key) -> None:
+        """Nothing that was appended of `key` will be published."""
         part = self._parts.give_up(key)
         if part is not None:
             self._tell(lambda: self._redis.delete(self._part(key, part)))
@@ -268,10 +269,15 @@ class RedisStore(MemoryStore[R]):
         """False while Redis has not said that it keeps the response to `key`."""
         return key not in self._publishing
 
+    def _forget(self, key: Key) -> None:
+        super()._forget(key)
+        if key not in self._publishing:
+            self.give_up(key)
+
     def drop(self, key: Key) -> None:
         """Forget the response and the spool of `key`, here and in Redis."""
         super().drop(key)
-        self._discard_part(key)
+        self.give_up(key)
         self._give_claim_up(key)
         known = self._known.pop(key, None)
         if known is not None and known.told:
