@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.http.apps import get, read_body
-from tests.http.peer import RefusedByServer, body_of
+from tests.http.peer import QUIET, RefusedByServer, Site, body_of
 from tests.http.test_shared import Group, post, until
 from tests.state.redis_server import RedisServer, redis_server
 from trickles_web.http.checkpoints import EXTENSION
 from trickles_web.http.scope import Receive, Scope, Send
-from trickles_web.state import directory, parts
+from trickles_web.state import DirectoryStore, directory, parts
+from trickles_web.state.redis import RedisStore
 from trickles_web.transport.wire import Code, Kind
 
 CHUNK = 50_000
@@ -189,6 +190,57 @@ def test_nothing_is_kept_for_a_client_that_is_gone(tmp_path: Path) -> None:
             app.go_on.set()
             await app.ended.wait()
             assert list(where.glob("7-0.*")) == []
+
+    asyncio.run(main())
+
+
+def room_taken(site: Site) -> int:
+    """Bytes of parts on their way, or in the directory."""
+    store = site.store
+    if isinstance(store, RedisStore):
+        return store._parts.used
+    assert isinstance(store, DirectoryStore)
+    return sum(path.stat().st_size for path in store.directory.glob("*.b-*"))
+
+
+@pytest.mark.parametrize(
+    "end", ["checkpoint", "checkpoint, and goes on", "wiped", "silent", "cancelled"]
+)
+def test_what_will_not_be_published_takes_no_room(where: Path | RedisServer, end: str) -> None:
+    """Of a response much is appended; then it turns out that others will not be given it."""
+    go_on, ended, last = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        chunk = {"type": "http.response.body", "body": bytes(100_000), "more_body": True}
+        await send(chunk)
+        await go_on.wait()
+        await send(chunk | ({EXTENSION: b"state"} if "checkpoint" in end else {}))
+        if "goes on" not in end:
+            await send({"type": "http.response.body", "body": b""})
+        ended.set()
+        await last.wait()
+
+    async def main() -> None:
+        group = Group(app, where, count=1)
+        async with group as (site,):
+            peer = group.peer(site)
+            peer.begin(get())
+            await site.ask(peer.redeemed(data=get(), whole=True))
+            assert room_taken(site) > 100_000
+            if end == "wiped":
+                site.wipe()
+                for path in where.glob("*.b-*") if isinstance(where, Path) else ():
+                    path.unlink()  # as the sweep does
+            elif end == "silent":
+                site.service.runner.sweep(group.clock() + QUIET.client_silence_ms + 1)
+                assert room_taken(site) == 0
+            elif end == "cancelled":
+                site.service.cancel(peer.redeemed(Kind.CANCEL))
+            go_on.set()
+            await ended.wait()
+            await until(lambda: room_taken(site) == 0)
+            last.set()
 
     asyncio.run(main())
 

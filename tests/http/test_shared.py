@@ -234,6 +234,28 @@ def test_copies_made_on_the_way_run_once_where_that_is_asked_for(
     asyncio.run(main())
 
 
+def test_copies_that_ask_for_their_claim_at_once_get_the_same_answer(
+    where: Path | RedisServer,
+) -> None:
+    """Each was told that nobody has the exchange, before any claim was made."""
+
+    async def main() -> None:
+        app = Executions()
+        app.go_on.clear()
+        group = Group(app, where)
+        async with group as sites:
+            tasks = [asyncio.create_task(group.peer(s).exchange(post("act"))) for s in sites]
+            await until(lambda: app.count["/act"] == 1)
+            await asyncio.sleep(0)
+            app.go_on.set()
+            answers = {await task for task in tasks}
+            assert len(answers) == 1
+            assert body_of(answers.pop()).startswith(b"1 abc ")
+            assert app.count == {"/act": 1}
+
+    asyncio.run(main())
+
+
 def test_an_unsafe_call_that_died_is_unknown_everywhere(where: Path | RedisServer) -> None:
     async def main() -> None:
         app = Executions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -293,6 +294,33 @@ def test_a_directory_that_is_gone_refuses_claims_and_is_made_anew(
     assert a.id == 0x42
     assert a.claim(KEY, DIGEST, NOW) is Claim.GRANTED
     assert member(directory, 2).elsewhere(KEY) == 1
+
+
+@pytest.mark.parametrize("what", ["all", "id"])
+def test_nothing_is_granted_in_a_directory_that_another_made_anew(
+    directory: Path, what: str
+) -> None:
+    """A process that does not know it yet has the old id, and so have its clients."""
+    a, b, c = (member(directory, n) for n in (1, 2, 3))
+    assert a.claim(KEY, DIGEST, NOW) is Claim.GRANTED
+    if what == "all":
+        shutil.rmtree(directory)
+    else:
+        (directory / "id").unlink()
+        (directory / f"{KEY[0]:x}-{KEY[1]:x}.c").unlink()
+    b.sweep(NOW)
+    assert b.lost
+    b.renew(b"\0\0\0\x42")
+    assert c.claim(KEY, DIGEST, NOW) is Claim.DOWN
+    assert len(c.ledger) == 0
+    assert b.claim(KEY, DIGEST, NOW) is Claim.GRANTED, "nothing is left of the other claim"
+    assert not c.lost
+    c.sweep(NOW)
+    assert c.lost
+    c.renew(b"\0\0\0\x43")
+    assert c.id == b.id == 0x42
+    assert c.claim(KEY, DIGEST, NOW) is Claim.KNOWN
+    assert (c.elsewhere(KEY), b.alive(3)) == (2, True)
 
 
 def test_a_stranger_in_the_directory_is_no_response(directory: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from tests.state.redis_server import RedisServer, redis_server
-from trickles_web.state import EMPTY, Claim, Part, Published
+from trickles_web.state import EMPTY, Claim, Part, Published, redis
 from trickles_web.state.ledger import LIFE_MS
 from trickles_web.state.redis import LOOKED_UP_MS, RedisStore
 from trickles_web.state.store import MOST_APPENDED
@@ -42,21 +42,25 @@ class Member:
         """The store, once it knows all of `key` as of now."""
         self.now += LOOKED_UP_MS
         while not self.store.knows(key, self.now):
-            await self._wait()
+            await self.wait()
         return self.store
 
     async def claim(self, digest: bytes = DIGEST, key: tuple[int, int] = KEY) -> Claim:
         await self.look(key)
         while (answer := self.store.claim(key, digest, self.now)) is Claim.ASKED:
-            await self._wait()
+            await self.wait()
         return answer
 
-    async def publish(self, response: Published = RESPONSE) -> None:
-        self.store.publish(KEY, response, self.now)
-        while not self.store.settled(KEY):
-            await self._wait()
+    async def ask_to_claim(self, key: tuple[int, int] = KEY) -> None:
+        await self.look(key)
+        assert self.store.claim(key, DIGEST, self.now) is Claim.ASKED
 
-    async def _wait(self) -> None:
+    async def publish(self, response: Published = RESPONSE, key: tuple[int, int] = KEY) -> None:
+        self.store.publish(key, response, self.now)
+        while not self.store.settled(key):
+            await self.wait()
+
+    async def wait(self) -> None:
         await asyncio.wait_for(self.woken.wait(), 10)
         self.woken.clear()
 
@@ -205,18 +209,18 @@ def test_an_appended_response_outlives_its_producer(server: RedisServer, unsafe:
 def test_a_torn_part_is_no_response(server: RedisServer, change: str, when: str) -> None:
     async def check(members: list[Member]) -> None:
         a, b = members
-        redis = a.store._redis
+        server_side = a.store._redis
         part = append(a, PIECES)
         if when == "after":
             await a.publish(appended(part))
         await quiet(a)
-        (name,) = await redis.keys("trickles:test:x:*:*")
+        (name,) = await server_side.keys("trickles:test:x:*:*")
         if change == "longer":
-            await redis.append(name, b"x")
+            await server_side.append(name, b"x")
         elif change == "shorter":
-            await redis.set(name, bytes(part.length - 1))
+            await server_side.set(name, bytes(part.length - 1))
         else:
-            await redis.delete(name)
+            await server_side.delete(name)
         if when == "before":
             await a.publish(appended(part))
         assert (await b.look()).published(KEY, b.now) is None
@@ -265,12 +269,32 @@ def test_what_cannot_be_appended_leaves_nothing(server: RedisServer) -> None:
     among(server, 1, check)
 
 
+def test_a_part_goes_with_its_response_unless_that_is_published(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        append(a, [b"x" * 1000])
+        a.store.keep(KEY, Small(), a.now)
+        a.now += a.store.ttl_ms + 1
+        assert a.store.response(KEY, a.now) is None
+        assert a.store._parts.used == 0
+        part = append(a, [b"x" * 1000])
+        a.store.keep(KEY, Small(), a.now)
+        a.store.publish(KEY, appended(part), a.now)
+        a.now += a.store.ttl_ms + 1
+        assert a.store.response(KEY, a.now) is None
+        await quiet(a)
+        assert a.store._parts.used == 0
+        assert (await b.look()).published(KEY, b.now) == RESPONSE._replace(data=b"x" * 1000)
+
+    among(server, 2, check)
+
+
 def test_a_redis_that_lost_a_piece_keeps_no_part(server: RedisServer) -> None:
     """It came back empty between two of them, or had no room, or did not answer."""
 
     async def check(members: list[Member]) -> None:
         a, b = members
-        redis = a.store._redis
+        server_side = a.store._redis
         part = append(a, [b"one"])
         await quiet(a)
         server.flush()
@@ -279,10 +303,10 @@ def test_a_redis_that_lost_a_piece_keeps_no_part(server: RedisServer) -> None:
         assert a.store.append(KEY, part, b"three", a.now) is None
         part = append(a, [b"one"])
         await quiet(a)
-        await redis.config_set("maxmemory", "1")
+        await server_side.config_set("maxmemory", "1")
         part = append_to(a, part, b"two")
         await quiet(a)
-        await redis.config_set("maxmemory", "0")
+        await server_side.config_set("maxmemory", "0")
         await a.publish(appended(part))
         assert (await b.look()).published(KEY, b.now) is None
         part = append(a, [b"one"])
@@ -365,6 +389,114 @@ def test_a_redis_that_came_back_empty_has_another_name(server: RedisServer) -> N
     among(server, 2, check)
 
 
+def test_a_redis_that_came_back_empty_grants_nothing_under_its_old_name(
+    server: RedisServer,
+) -> None:
+    """Until a process has renewed, it cannot know what was granted before."""
+
+    async def check(members: list[Member]) -> None:
+        a, b, c = members
+        before = a.store.id
+        assert await a.claim() is Claim.GRANTED
+        server.flush()
+        assert await b.claim() is Claim.DOWN, "nobody has renewed"
+        assert b.store.id != before, "renewed at once"
+        assert await c.claim() is Claim.DOWN, "another has renewed"
+        assert c.store.id == b.store.id
+        assert await c.claim() is Claim.GRANTED
+        assert await b.claim() is Claim.KNOWN
+
+    among(server, 3, check)
+
+
+def test_a_claim_that_was_granted_under_the_old_name_is_of_no_use(server: RedisServer) -> None:
+    """Redis comes back empty between the grant and the request that would use it."""
+
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        await a.ask_to_claim()
+        await quiet(a)
+        server.flush()
+        await b.store._renew_once()
+        await a.store._renew_once()
+        assert await b.claim() is Claim.GRANTED
+        assert await a.claim() is Claim.DOWN
+        assert await a.claim() is Claim.KNOWN
+
+    among(server, 2, check)
+
+
+def test_a_claim_that_another_made_meanwhile_is_looked_up(server: RedisServer) -> None:
+    """What was looked up before holds for a second, and is wrong."""
+
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        await b.look()
+        await a.claim()
+        assert b.store.claim(KEY, DIGEST, b.now) is Claim.ASKED
+        await b.wait()
+        assert b.store.knows(KEY, b.now)
+        assert b.store.elsewhere(KEY) == 1
+        assert b.store.claim(KEY, DIGEST, b.now) is Claim.KNOWN
+        key = (8, 0)
+        await b.look(key)
+        await a.claim(key=key)
+        await a.publish(key=key)
+        assert b.store.claim(key, b"87654321", b.now) is Claim.ASKED
+        await b.wait()
+        assert b.store.published(key, b.now) == RESPONSE
+        assert b.store.claim(key, b"87654321", b.now) is Claim.CONFLICT
+
+    among(server, 2, check)
+
+
+def test_a_claim_is_not_taken_for_somebody_elses_when_it_is_looked_up(server: RedisServer) -> None:
+    """Redis was so slow to grant it that what was looked up before does not hold any more."""
+
+    async def check(members: list[Member]) -> None:
+        (a,) = members
+        await a.ask_to_claim()
+        await quiet(a)
+        assert (await a.look()).claimed(KEY) is None
+        assert a.store.claim(KEY, DIGEST, a.now) is Claim.GRANTED
+        assert a.store.claimed(KEY) is not None
+
+    among(server, 1, check)
+
+
+@pytest.mark.parametrize("when", ["asked", "granted"])
+def test_claims_of_clients_that_left_are_kept_by_nobody(server: RedisServer, when: str) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        await a.ask_to_claim()
+        if when == "granted":
+            await quiet(a)
+        a.store.drop(KEY)
+        await quiet(a)
+        assert a.store._claims == {}
+        assert 0 < await b.store._redis.pttl(b.store._exchange(KEY)) <= LIFE_MS
+        assert await b.claim() is Claim.KNOWN
+
+    among(server, 2, check)
+
+
+def test_claims_that_nobody_asks_for_again_are_bounded(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis, "MOST_KNOWN", 3)
+
+    async def check(members: list[Member]) -> None:
+        (a,) = members
+        for n in range(5):
+            await a.ask_to_claim((n, 0))
+            await quiet(a)
+        assert list(a.store._claims) == [(2, 0), (3, 0), (4, 0)]
+        assert 0 < await a.store._redis.pttl(a.store._exchange((1, 0))) <= LIFE_MS
+        assert await a.claim(key=(4, 0)) is Claim.GRANTED
+
+    among(server, 1, check)
+
+
 def test_a_full_redis_refuses_claims(server: RedisServer) -> None:
     async def check(members: list[Member]) -> None:
         (a,) = members
@@ -373,6 +505,7 @@ def test_a_full_redis_refuses_claims(server: RedisServer) -> None:
         try:
             assert await a.claim() is Claim.FULL
             await a.publish()
+            await a.store._renew_once()
         finally:
             await a.store._redis.config_set("maxmemory", "0")
         assert await a.claim() is Claim.GRANTED

@@ -313,19 +313,32 @@ class Runner:
             return
         self.store.keep(run.key, response, now, run.prefix)
         if run.part != EMPTY:
-            self.produced(run, 1)
+            self._append(run, 1)
+        published = None
         if run.p.unsafe or run.announced or response.size > FIRST_FLIGHT:
             published = response.published(run.part or EMPTY)
-            if published is not None:
-                self.store.publish(run.key, published, now)
+        if published is not None:
+            self.store.publish(run.key, published, now)
+        else:
+            self.store.give_up(run.key)
 
-    def produced(self, run: Run, least: int = APPENDED_AT_ONCE) -> None:
-        """Let the store have what was produced since last time, if that is `least` bytes or more.
+    def produced(self, run: Run) -> None:
+        """Let the store have what was produced since last time, if that is worth it."""
+        # What it has lost, as when it was wiped, is not published any more.
+        if run.part is not None and self.store.response(run.key, self.now()) is run:
+            self._append(run, APPENDED_AT_ONCE)
+
+    def _append(self, run: Run, least: int) -> None:
+        """The same, if that is `least` bytes or more.
 
         Of a checkpointed response others need nothing: they can go on with it.
         """
         part = run.part
-        if part is None or run.checkpoints is not None:
+        if part is None:
+            return
+        if run.checkpoints is not None:
+            run.part = None
+            self.store.give_up(run.key)
             return
         at = run.start + part.length
         if run.available - at >= least:
@@ -379,4 +392,6 @@ class Runner:
         for run in self.calls.runs:
             if not run.gone and run.heard + self.config.client_silence_ms < now:
                 run.leave()
+                if self.store.response(run.key, now) is run:
+                    self.store.give_up(run.key)
         self.files.sweep(now)

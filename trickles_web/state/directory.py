@@ -71,7 +71,7 @@ class DirectoryStore(MemoryStore[R]):
         self._serial = 0
         self._complained = False
         self.lost = False
-        """The directory is not there any more."""
+        """The directory is not there any more, or another process has made it anew."""
         self.ledger.forgotten = self._unclaim
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class DirectoryStore(MemoryStore[R]):
         self._life.end()
 
     def renew(self, random: bytes) -> None:
-        """Begin anew in a directory that was taken away: `lost` said so. `random`: 4 bytes.
+        """Begin anew where a directory was taken away: `lost` said so. `random`: 4 bytes.
 
         Claims went with it, so the id changes. Raises UsageError.
         """
@@ -138,7 +138,7 @@ class DirectoryStore(MemoryStore[R]):
         """
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
         if part == EMPTY:
-            self._discard_part(key)
+            self.give_up(key)
             self._serial += 1
             part = Part(self.owner, self._serial)
             flags |= os.O_CREAT | os.O_EXCL
@@ -156,13 +156,14 @@ class DirectoryStore(MemoryStore[R]):
             pass  # it was not of use for too long
         except OSError as error:
             self._complain(error)
-        self._discard_part(key)
+        self.give_up(key)
         return None
 
     def _part_path(self, key: Key, part: Part) -> str:
         return self._path(key, f"b-{part.owner:08x}-{part.serial:x}")
 
-    def _discard_part(self, key: Key) -> None:
+    def give_up(self, key: Key) -> None:
+        """Nothing that was appended of `key` will be published."""
         part = self._parts.pop(key, None)
         if part is not None:
             self._discard(self._part_path(key, part))
@@ -205,7 +206,7 @@ class DirectoryStore(MemoryStore[R]):
         """Forget the response and the spool of `key`, here and in the directory."""
         super().drop(key)
         if self._mine.pop(key, None) is not None:  # what others made goes when its time is over
-            self._discard_part(key)
+            self.give_up(key)
             self._discard(self._path(key, "r"))
             with contextlib.suppress(OSError):
                 os.unlink(self._path(key, "o"))
@@ -231,9 +232,12 @@ class DirectoryStore(MemoryStore[R]):
             self._complain(error)
             self.ledger.withdraw(key)
             return Claim.DOWN if isinstance(error, FileNotFoundError) else Claim.FULL
-        if made:
+        if made and not self._is_lost():
             return Claim.GRANTED
         self.ledger.withdraw(key)
+        if made:  # under an id by which nobody knows what was claimed before
+            self._unclaim(key)
+            return Claim.DOWN
         entry = self.claimed(key)
         return Claim.CONFLICT if entry is not None and entry.digest != digest else Claim.KNOWN
 
@@ -253,6 +257,13 @@ class DirectoryStore(MemoryStore[R]):
 
     # Upkeep
 
+    def _is_lost(self) -> bool:
+        """Is the directory another one than that whose id this process has, or none?"""
+        try:
+            return rundir.read_id(self.directory) != self.id
+        except OSError as error:
+            return isinstance(error, FileNotFoundError)
+
     def sweep(self, now: int) -> None:
         """Remove what has had its time; may be called from another thread. now: wall ms.
 
@@ -260,11 +271,11 @@ class DirectoryStore(MemoryStore[R]):
         """
         responses: dict[str, list[tuple[int, int, str]]] = {}
         claims: set[str] = set()
+        self.lost = self._is_lost()
         try:
             with os.scandir(self.directory) as entries:
                 found = [(entry.name, entry.stat()) for entry in entries]
         except OSError as error:
-            self.lost = isinstance(error, FileNotFoundError)
             self._complain(error)
             return
         for name, status in found:

@@ -279,6 +279,9 @@ class MemoryStore(Generic[R]):
         """There is nobody to keep it for."""
         return None
 
+    def give_up(self, key: Key) -> None:
+        """Nothing was kept."""
+
     def publish(self, key: Key, response: Published, now: int) -> None:
         """There is nobody to tell."""
 

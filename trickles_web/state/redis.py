@@ -27,6 +27,7 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from trickles_web.state import scripts
+from trickles_web.state.known import Known
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry
 from trickles_web.state.memory import MemoryStore
 from trickles_web.state.parts import Parts
@@ -48,36 +49,6 @@ MOST_PUBLISHED = 16 << 20
 """Bytes of one response: more would keep Redis, and whoever looks it up, too long."""
 
 logger = logging.getLogger("trickles.error")
-
-
-class _Known:
-    """What Redis said of one exchange, at wall-clock ms `at`; None of it if it did not answer."""
-
-    __slots__ = (
-        "announced",
-        "appended",
-        "at",
-        "claimed",
-        "digest",
-        "failed",
-        "owner",
-        "response",
-        "told",
-    )
-
-    def __init__(self, at: int, failed: bool = False) -> None:
-        self.at = at
-        self.failed = failed
-        self.digest = b""
-        self.claimed = 0
-        self.owner = 0
-        """The claimant, while it lives."""
-        self.announced = 0
-        self.response: bytes | None = None
-        self.appended = b""
-        """The bytes of the response, where they are apart from it."""
-        self.told = False
-        """Redis was told something of it from here, or had something to tell."""
 
 
 class RedisStore(MemoryStore[R]):
@@ -107,11 +78,11 @@ class RedisStore(MemoryStore[R]):
         self._redis = redis.asyncio.from_url(
             url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
         )
-        self._known: OrderedDict[Key, _Known] = OrderedDict()
+        self._known: OrderedDict[Key, Known] = OrderedDict()
         self._asking: set[Key] = set()
         self._publishing: set[Key] = set()
         self._claims: dict[Key, Claim] = {}
-        """What came of claims that were asked for."""
+        """What came of claims that were asked for, until it is used."""
         self._peers: dict[int, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._down_until = 0
@@ -149,7 +120,11 @@ class RedisStore(MemoryStore[R]):
         # A Redis that came back without its contents must not get the name that it had with them.
         name = int.from_bytes(os.urandom(4), "big") or 1
         arguments: list[Any] = [f"{self.owner:08x}", LEASE_MS, self.peer, name]
-        answer = await self._ask(lambda: self._renew(keys=keys, args=arguments))
+        try:
+            answer = await self._ask(lambda: self._renew(keys=keys, args=arguments))
+        except RedisError as error:  # out of memory; perhaps not for ever
+            logger.error("Redis refuses a lease: %s", error)
+            return
         if answer is None:
             return
         *pairs, ident = cast(list[bytes], answer)
@@ -157,6 +132,8 @@ class RedisStore(MemoryStore[R]):
         self._peers = {int(owner, 16): peer.decode() for owner, peer in owners}
         if int(ident) != self.id:
             self.id = int(ident)
+            # Others may be granted the same ones now.
+            self._claims = dict.fromkeys(self._claims, Claim.DOWN)
             self.renewed(self.id)
 
     def address(self, owner: int) -> tuple[str, int] | None:
@@ -178,7 +155,7 @@ class RedisStore(MemoryStore[R]):
         if known is not None and known.at + LOOKED_UP_MS > now:
             return True
         if now < self._down_until:
-            self._remember(key, _Known(now, failed=True))
+            self._remember(key, Known(now, failed=True))
             return True
         if key not in self._asking and len(self._asking) < MOST_ASKED:
             self._asking.add(key)
@@ -189,21 +166,14 @@ class RedisStore(MemoryStore[R]):
         try:
             keys = [self._exchange(key), f"{self._prefix}:owners"]
             answer = await self._ask(lambda: self._find(keys=keys))
-            known = _Known(self._clock(), failed=answer is None)
-            if answer is not None:
-                digest, owner, alive, announced, announcer_alive, *more = cast(Any, answer)
-                response, at, appended = more
-                known.digest, known.claimed = digest or b"", int(at or 0)
-                known.told = bool(digest or announced or response)
-                known.owner = int(owner, 16) if owner and alive else 0
-                known.announced = int(announced, 16) if announced and announcer_alive else 0
-                known.response, known.appended = response, appended or b""
+            now = self._clock()
+            known = Known(now, failed=True) if answer is None else Known.told_by(answer, now)
             self._remember(key, known)
         finally:
             self._asking.discard(key)
         self.found(key[0])
 
-    def _remember(self, key: Key, known: _Known) -> None:
+    def _remember(self, key: Key, known: Known) -> None:
         self._known[key] = known
         self._known.move_to_end(key)
         if len(self._known) > MOST_KNOWN:
@@ -246,10 +216,10 @@ class RedisStore(MemoryStore[R]):
             arguments: list[Any] = [f"{self.owner:08x}", LONGEST_CLAIM_MS]
             self._tell(lambda: self._announce(keys=[self._exchange(key)], args=arguments))
 
-    def _telling(self, key: Key, now: int) -> _Known:
+    def _telling(self, key: Key, now: int) -> Known:
         known = self._known.get(key)
         if known is None:
-            known = _Known(now)
+            known = Known(now)
             self._remember(key, known)
         known.told = True
         return known
@@ -257,14 +227,15 @@ class RedisStore(MemoryStore[R]):
     def append(self, key: Key, part: Part, piece: bytes, now: int) -> Part | None:
         """Keep bytes that were produced after those of `part`; Redis is told soon."""
         if part == EMPTY:
-            self._discard_part(key)
+            self.give_up(key)
         self._telling(key, now)
         longer = None if now < self._down_until else self._parts.append(key, part, piece)
         if longer is None:
-            self._discard_part(key)
+            self.give_up(key)
         return longer
 
-    def _discard_part(self, key: Key) -> None:
+    def give_up(self, key: Key) -> None:
+        """Nothing that was appended of `key` will be published."""
         part = self._parts.give_up(key)
         if part is not None:
             self._tell(lambda: self._redis.delete(self._part(key, part)))
@@ -302,10 +273,16 @@ class RedisStore(MemoryStore[R]):
         """False while Redis has not said that it keeps the response to `key`."""
         return key not in self._publishing
 
+    def _forget(self, key: Key) -> None:
+        super()._forget(key)
+        if key not in self._publishing:
+            self.give_up(key)
+
     def drop(self, key: Key) -> None:
         """Forget the response and the spool of `key`, here and in Redis."""
         super().drop(key)
-        self._discard_part(key)
+        self.give_up(key)
+        self._give_claim_up(key)
         known = self._known.pop(key, None)
         if known is not None and known.told:
             self._tell(lambda: self._drop(keys=[self._exchange(key)]))
@@ -314,44 +291,63 @@ class RedisStore(MemoryStore[R]):
 
     def claim(self, key: Key, digest: bytes, now: int) -> Claim:
         """Reserve the one execution of an unsafe request; ASKED until Redis has said."""
-        answer = self._claims.pop(key, None)
-        if answer is not None:
-            if answer is Claim.GRANTED:
-                return self.ledger.claim(key, digest, now)
+        answer, known = self._claims.get(key), self._known.get(key)
+        if answer is Claim.ASKED:
             return answer
-        known = self._known.get(key)
+        if answer is not None:
+            del self._claims[key]
+            return self.ledger.claim(key, digest, now) if answer is Claim.GRANTED else answer
         if known is None or known.failed or now < self._down_until:
             return Claim.DOWN
+        if known.digest:
+            return Claim.KNOWN if known.digest == digest else Claim.CONFLICT
         if key not in self._asking and len(self._asking) < MOST_ASKED:
             self._asking.add(key)
+            self._claims[key] = Claim.ASKED
+            if len(self._claims) > MOST_KNOWN:
+                self._give_claim_up(next(iter(self._claims)))
             self._do(self._claim_it(key, digest, now))
         return Claim.ASKED
 
     async def _claim_it(self, key: Key, digest: bytes, now: int) -> None:
-        keys = [self._exchange(key)]
-        arguments: list[Any] = [digest, f"{self.owner:08x}", LONGEST_CLAIM_MS, now]
+        ident, claim = self.id, Claim.DOWN
+        keys = [self._exchange(key), f"{self._prefix}:id"]
+        arguments: list[Any] = [digest, f"{self.owner:08x}", LONGEST_CLAIM_MS, now, ident]
         self._telling(key, now)
         try:
             answer = await self._ask(lambda: self._claim(keys=keys, args=arguments), nothing=b"")
+            if answer == 0:  # it came back without its contents
+                await self._renew_once()
+            elif answer:  # since it was looked up; there may be a response already
+                self._claims.pop(key, None)
+                await self._look_up(key)
+                return
+            elif answer is None and ident == self.id:
+                claim = Claim.GRANTED
         except RedisError as error:  # out of memory: it answers, and has no room
             logger.error("Redis refuses claims: %s", error)
-            self._claims[key] = Claim.FULL
-        else:
-            if answer == b"":
-                self._claims[key] = Claim.DOWN
-            elif answer is None:
-                self._claims[key] = Claim.GRANTED
-            else:
-                self._claims[key] = Claim.KNOWN if answer == digest else Claim.CONFLICT
+            claim = Claim.FULL
         finally:
             self._asking.discard(key)
+        wanted = key in self._claims
+        self._claims[key] = claim
+        if not wanted:
+            self._give_claim_up(key)
         self.found(key[0])
+
+    def _give_claim_up(self, key: Key) -> None:
+        """Nobody will use it. It goes when nobody can start the request any more: a claim that is
+        taken back at once could be a later one, when Redis hears of it late.
+        """
+        if self._claims.pop(key, None) is Claim.GRANTED:
+            self._tell(lambda: self._ended(keys=[self._exchange(key)], args=[LIFE_MS]))
 
     def claimed(self, key: Key) -> Entry | None:
         """The entry of an unsafe request that was started by any process."""
         entry = self.ledger.find(key)
         known = self._known.get(key)
-        if entry is None and known is not None and known.digest:
+        unused = self._claims.get(key) is Claim.GRANTED  # it was looked up after that
+        if entry is None and known is not None and known.digest and not unused:
             entry = Entry(known.digest, known.claimed)
         return entry
 

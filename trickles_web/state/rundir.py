@@ -56,9 +56,13 @@ def open_directory(path: Path) -> None:
 
 def store_id(path: Path, random: bytes) -> int:
     """The id of the store in this directory; `random` (4 bytes) becomes it if there is none."""
-    file = path / "id"
-    create(file, random[:4])
-    return int.from_bytes(file.read_bytes()[:4], "big") or 1
+    create(path / "id", random[:4])
+    return read_id(path)
+
+
+def read_id(path: Path) -> int:
+    """The id of the store in this directory. Raises OSError."""
+    return int.from_bytes((path / "id").read_bytes()[:4], "big") or 1
 
 
 def create(file: Path | str, content: bytes, now: int = 0) -> bool:

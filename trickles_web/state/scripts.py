@@ -19,12 +19,16 @@ return {x[1], x[2], alive(x[2]), x[3], alive(x[3]), x[4], x[5], part}
 """
 )
 CLAIM_ONCE = """
+if redis.call('GET', KEYS[2]) ~= ARGV[5] then return 0 end
 local digest = redis.call('HGET', KEYS[1], 'd')
 if digest then return digest end
 redis.call('HSET', KEYS[1], 'd', ARGV[1], 'o', ARGV[2], 't', ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return false
 """
+"""KEYS[2]: the store's name. ARGV[5]: what the claimant takes it to be; under another one nobody
+knows what was claimed before."""
+
 APPEND = """
 if redis.call('APPEND', KEYS[1], ARGV[1]) ~= tonumber(ARGV[2]) then
   redis.call('DEL', KEYS[1])

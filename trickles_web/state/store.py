@@ -197,6 +197,10 @@ class Store(Protocol, Generic[R]):
         """
         ...
 
+    def give_up(self, key: Key) -> None:
+        """Nothing that was appended of `key` from here will be published: it takes no room."""
+        ...
+
     def publish(self, key: Key, response: Published, now: int) -> None:
         """Keep a whole response where the others find it. Does nothing if there is no room."""
         ...

@@ -145,7 +145,7 @@ class Download:
             return None  # a line begins at 0
         opener = self.opener
         wants = opener.wants if opener else self.wanted.everything()
-        asked_at = opener.at if opener else now
+        asked_at = opener.at if opener and not opener.partial else now
         self._accepts = (data.ordinal, data.attempt)
         self._close_line()
         self.opener = None
@@ -275,12 +275,13 @@ class Download:
                 opener.terms = fresh.nothing_proven
             opener.held = held = fresh
             self._accepts = (held.continuation.ordinal + 1, -1)
-        requests = self._requests
-        carried = b""
+        requests, carried = self._requests, b""
         # A continuation of this exchange has the request behind it, unless a server lacks it.
-        if held is None or self.attach or held.continuation.request_wanted <= requests.start:
+        stop = 0 if held is None or self.attach else held.continuation.request_wanted
+        if stop <= requests.start:
             stop = min(requests.start + self.opener_room(), requests.end)
             carried = requests.read(requests.start, stop)
+        opener.partial = stop < requests.end
         if held is None:
             hello = self._hello._replace(attempt=opener.attempt, size=self.path.bytes)
             hello = hello._replace(request=carried)

@@ -40,7 +40,10 @@ _REMEMBERED = 600
 
 
 class Line:
-    """The numbers of one generation. `opening` are the bytes that its first window was to bring."""
+    """The numbers of one generation. `opening` are the bytes that its first window was to bring.
+
+    `asked_at`: when they were asked for; now: that is not known, or the answer waited for more.
+    """
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class Line:
         self._held: dict[int, tuple[Held, View]] = {}
         terms = Terms(epoch.base, -1, 0)
         first = Claim(epoch.base, self.granted, opening, asked_at, None, terms, view)
+        first.repeated = asked_at >= now  # it says nothing of the round trip
         self._claims = deque([first])
         self._last_arrival = now
         self._merging = -1

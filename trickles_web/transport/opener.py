@@ -45,6 +45,8 @@ class Opener:
     at: float
     repeats: int = 0
     """How often an ACK sent it back."""
+    partial: bool = False
+    """It has not all of the request with it: its answer waits for the upload of the rest."""
 
 
 def newest(best: Held | None, fresh: Held | None) -> Held | None:
