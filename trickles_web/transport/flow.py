@@ -77,7 +77,6 @@ class Flow:
         self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._exchange = False
         self._open = False
-        """More of the request is taken while it is answered."""
         self._started = now
         self._heard: float | None = None
         self._unreachable: float | None = None
@@ -127,6 +126,11 @@ class Flow:
     def idle(self) -> bool:
         """No exchange in progress, and none about to begin."""
         return not self._exchange and self._requests.end == self._requests.start
+
+    @property
+    def open(self) -> bool:
+        """More of the request is taken while it is answered, as in a WebSocket."""
+        return self._open
 
     @property
     def token(self) -> bytes:
