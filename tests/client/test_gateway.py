@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import signal
 import socket
 import struct
@@ -388,8 +389,13 @@ def test_a_busy_port_is_one_line() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_banner_and_signals(loop: str, number: signal.Signals) -> None:
     command = [*COMMAND, "--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--loop", loop]
+    # No options of the environment: TRICKLES_GATEWAY_VERSION would end it at once.
+    environment = {"TRICKLES_GATEWAY_VERSION": "1", "TRICKLES_GATEWAY_CHILD": "77"}
     with subprocess.Popen(
-        [*command, "trickles://127.0.0.1:8000"], stderr=subprocess.PIPE, text=True
+        [*command, "trickles://127.0.0.1:8000"],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stderr is not None
         lines = [process.stderr.readline(), process.stderr.readline()]

@@ -70,7 +70,6 @@ _OPTION_VARIABLES = [
             "RERUN",
             "ROOT_PATH",
             "STEERING",
-            "CHILD",
         ),
     )
 ]
