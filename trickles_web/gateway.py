@@ -8,8 +8,8 @@ How ends are passed on:
 
     TCP client                 flow
     closes, resets             cancelled
-    half-closes (FIN)          goes on until no exchange is in progress, then both close; at once if
-                               the request is open, as a WebSocket is: its client has gone
+    half-closes (FIN)          goes on until no exchange is in progress, then both close; or until
+                               a request is all there and open still, as a WebSocket is: cancelled
     FIN after the last byte    ends in order
     reset (SO_LINGER 0)        fails: a truncated body must never look complete
 """
