@@ -8,7 +8,8 @@ How ends are passed on:
 
     TCP client                 flow
     closes, resets             cancelled
-    half-closes (FIN)          goes on until no exchange is in progress, then both close
+    half-closes (FIN)          goes on until no exchange is in progress, then both close; or until
+                               a request is all there and open still, as a WebSocket is: cancelled
     FIN after the last byte    ends in order
     reset (SO_LINGER 0)        fails: a truncated body must never look complete
 """
@@ -106,7 +107,9 @@ class _Inbound(asyncio.Protocol):
             self.flow.pause_reading()
 
     def resume_writing(self) -> None:
-        if self.flow is not None:
+        if self.linger is not None:
+            asyncio.get_running_loop().call_soon(self._write_eof)
+        elif self.flow is not None:
             self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -119,15 +122,22 @@ class _Inbound(asyncio.Protocol):
 
     def finish(self) -> None:
         """The flow has ended in order: FIN behind the last byte, then wait for the client's."""
-        tcp = self.tcp
-        if tcp is None or tcp.is_closing():
-            return
-        if self.half_closed:
-            tcp.close()
-        else:
-            tcp.write_eof()
-            tcp.resume_reading()
+        if self.tcp is not None and self.half_closed:
+            self.tcp.close()
+        elif self.tcp is not None and not self.tcp.is_closing():
             self._linger()
+            self.tcp.set_write_buffer_limits(high=0)  # `resume_writing` comes when all is written
+            if not self.tcp.get_write_buffer_size():
+                self._write_eof()
+            self.tcp.resume_reading()
+
+    def _write_eof(self) -> None:
+        """Only while nothing waits to be written: asyncio reports what fails behind that."""
+        if self.tcp is not None and not self.tcp.is_closing():
+            try:
+                self.tcp.write_eof()
+            except OSError:  # it has reset, and the loop has not heard of that yet
+                self.tcp.abort()
 
     def _linger(self) -> None:
         self.linger = asyncio.get_running_loop().call_later(LINGER_S, self._linger_over)

@@ -20,9 +20,11 @@ Send = Callable[[Message], Awaitable[None]]
 CHUNK = 32 * 1024
 
 disconnected = threading.Event()
-"""Set when /endless has seen its client go."""
+"""Set when /endless, or a WebSocket, has seen its client go."""
 posted: list[bytes] = []
 """Bodies that came to /post."""
+messages: list[str | None] = []
+"""What came by WebSocket."""
 
 
 _UNIT = b"".join(number.to_bytes(3, "big") for number in range(65_521))
@@ -35,6 +37,8 @@ def pattern(size: int) -> bytes:
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        return await listen(receive, send)
     assert scope["type"] == "http"
     name, _, argument = scope["path"].strip("/").partition("/")
     await ROUTES.get(name, missing)(argument, receive, send)
@@ -110,6 +114,15 @@ async def endless(argument: str, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
     message = await receive()
     assert message["type"] == "http.disconnect"
+    disconnected.set()
+
+
+async def listen(receive: Receive, send: Send) -> None:
+    """A WebSocket that says nothing."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        messages.append(message["text"])
     disconnected.set()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import signal
 import socket
 import struct
@@ -26,6 +27,12 @@ from trickles_web.gateway import Gateway, GatewayConfig
 from trickles_web.transport.origin import pack_origin
 
 HOST = "127.0.0.1"
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+LAST_WORD = b"\x81\x83\0\0\0\0bye"
+"""A text message, masked with zeros."""
 COMMAND = [sys.executable, "-W", "error", "-m", "trickles_web.cli.gateway"]
 
 
@@ -156,6 +163,29 @@ def test_a_half_closed_client_gets_its_response(run: Run[Any], server_port: int)
 
 
 @pytest.mark.live
+@pytest.mark.parametrize("early", [False, True], ids=["FIN at the end", "FIN behind the request"])
+def test_a_half_closed_client_of_a_websocket_has_gone(
+    run: Run[Any], server_port: int, early: bool
+) -> None:
+    """What it said last arrives; for more of it nobody waits."""
+    application.disconnected.clear()
+    application.messages.clear()
+
+    async def main() -> None:
+        async with gateway_to(server_port) as gateway, tcp_to(gateway) as (reader, writer):
+            writer.write(UPGRADE)
+            if not early:
+                await reader.readuntil(b"\r\n\r\n")
+            writer.write(LAST_WORD)
+            writer.write_eof()
+            await until(gateway, 0)
+
+    run(main())
+    assert application.disconnected.wait(PATIENCE_S)
+    assert application.messages == ["bye"]
+
+
+@pytest.mark.live
 def test_a_half_closed_client_that_then_leaves_is_noticed(
     run: Run[Any], server_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +215,48 @@ def test_the_end_of_the_flow_is_a_fin(run: Run[Any], server_port: int) -> None:
             writer.write(get("/last/500000") + get("/bytes/1") * 100)
             assert await answer(reader) == (200, pattern(500_000))
             assert await reader.read() == b""
+
+    run(main())
+
+
+async def accepted(gateway: Gateway, client: socket.socket) -> Any:
+    """The gateway's side of this connection, once it reads it and has opened a flow."""
+    client.sendall(get("/"))
+    while not gateway._connections or next(iter(gateway._connections)).flow is None:
+        await asyncio.sleep(0.01)
+    [inbound] = gateway._connections
+    return inbound
+
+
+def test_the_end_of_a_flow_whose_client_has_reset(run: Run[Any], mute: socket.socket) -> None:
+    async def main() -> None:
+        async with gateway_to(mute.getsockname()[1]) as gateway:
+            with socket.create_connection(gateway.addresses[0]) as client:
+                inbound = await accepted(gateway, client)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            inbound.finish()  # the loop has not heard of the reset
+            await until(gateway, 0)
+
+    run(main())
+
+
+def test_a_client_that_goes_before_the_last_bytes(run: Run[Any], mute: socket.socket) -> None:
+    """They are sent, and answered by a reset, before the FIN that stands behind them."""
+
+    async def main() -> None:
+        async with gateway_to(mute.getsockname()[1]) as gateway:
+            client = socket.create_connection(gateway.addresses[0])
+            inbound = await accepted(gateway, client)
+            while not inbound.tcp.get_write_buffer_size():
+                inbound.tcp.write(bytes(100_000))
+            inbound.finish()
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while client.recv(1_000_000):
+                    pass
+            # After the loop has found that there is room, and before it makes use of it.
+            asyncio.get_running_loop().call_soon(client.close)
+            await until(gateway, 0)
 
     run(main())
 
@@ -317,8 +389,13 @@ def test_a_busy_port_is_one_line() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_banner_and_signals(loop: str, number: signal.Signals) -> None:
     command = [*COMMAND, "--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--loop", loop]
+    # No options of the environment: TRICKLES_GATEWAY_VERSION would end it at once.
+    environment = {"TRICKLES_GATEWAY_VERSION": "1", "TRICKLES_GATEWAY_CHILD": "77"}
     with subprocess.Popen(
-        [*command, "trickles://127.0.0.1:8000"], stderr=subprocess.PIPE, text=True
+        [*command, "trickles://127.0.0.1:8000"],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stderr is not None
         lines = [process.stderr.readline(), process.stderr.readline()]

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from trickles_web.errors import UsageError
+from trickles_web.http import proxy_headers
 from trickles_web.http.proxy_headers import Trusted, apply
 
 Headers = list[tuple[bytes, bytes]]
@@ -130,3 +132,37 @@ def test_as_uvicorn(
     if proto is not None:
         headers.append((b"x-forwarded-proto", proto))
     check(scope_of((client, 9), headers, kind), hosts)
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "*",
+        "",
+        "127.0.0.1",
+        "::1, 10.0.0.0/8,fe80::/10",
+        "proxy.example",
+        "cafe.be",
+        "unix:",
+        "/a/b",
+    ],
+)
+def test_lists_that_mean_something(hosts: str) -> None:
+    proxy_headers.check("--option", hosts)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "reason"),
+    [
+        ("10.0.0.0/99", "'10.0.0.0/99' is no network"),
+        ("10.0.0.1/8", "'10.0.0.1/8' is no network"),
+        ("::1,300.1.1.1", "'300.1.1.1' is no address"),
+        ("127.0.0", "'127.0.0' is no address"),
+        ("[::1]", "'\\[::1\\]' is no address"),
+        ("::1::", "'::1::' is no address"),
+        ("*,fe80::/200", "'fe80::/200' is no network"),
+    ],
+)
+def test_lists_with_a_slip_of_the_pen(hosts: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"--option: {reason}; give addresses"):
+        proxy_headers.check("--option", hosts)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trickles_web.config import HttpConfig
+from trickles_web.http.parsers import speaks_websocket
 from trickles_web.http.progress import digest
 from trickles_web.http.reader import MOST_COMPARED, Reader, read_whole
 from trickles_web.http.request import Malformed, Request
@@ -268,3 +270,20 @@ def test_any_bytes_are_read_without_an_exception(config: HttpConfig, data: bytes
     for prefix in (b"", b"POST / HTTP/1.1\r\nHost: x\r\n", CHUNKED[:-20]):
         outcome = read(prefix + data, config)
         assert outcome is None or 0 < outcome.length <= len(prefix + data)
+
+
+def test_an_upgrade_that_is_not_made(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That wsproto is missing is said once."""
+    monkeypatch.setitem(sys.modules, "wsproto", None)
+    speaks_websocket.cache_clear()
+    for ws, protocol in (("auto", b"websocket"), ("none", b"WebSocket"), ("auto", b"h2c")) * 2:
+        head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
+        assert not whole(head % protocol, HttpConfig(ws=ws)).websocket
+    speaks_websocket.cache_clear()
+    plain = "Unsupported upgrade request."
+    missing = (
+        "Unsupported upgrade request: WebSockets need wsproto (pip install 'trickles-web[ws]')"
+    )
+    assert caplog.messages == [missing, plain, plain, plain, plain]

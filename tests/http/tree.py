@@ -26,6 +26,8 @@ AFTER = "Sun, 13 Sep 2020 12:26:41 GMT"
 def fill(root: Path) -> None:
     """The tree of all tests, and what must not be served beside it."""
     (root / "deep/empty").mkdir(parents=True)
+    (root / ".well-known").mkdir()
+    (root / "deep/.well-known").mkdir()
     (root.parent / "secret.txt").write_text("secret")
     (root.parent / f"{root.name}-other").mkdir()
     (root.parent / f"{root.name}-other" / "secret.txt").write_text("secret")
@@ -37,6 +39,9 @@ def fill(root: Path) -> None:
         "digits": b"0123456789",
         "nothing.txt": b"",
         ".hidden": b"dot",
+        ".well-known/security.txt": b"well",
+        ".well-known/.hidden": b"dot",
+        "deep/.well-known/page.html": b"<p>well</p>",
         "ü und 日.txt": b"name",
         "a+b%20c": b"plus",
         "data:text,x.css": b"p {}",

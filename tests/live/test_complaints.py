@@ -33,21 +33,21 @@ def test_a_busy_udp_port() -> None:
         busy.bind(("127.0.0.1", 0))
         port = str(busy.getsockname()[1])
         for more in ((), ("--gateway", "127.0.0.1:0")):
-            assert "--port" in complaint("serve", SITE, "--port", port, *more, code=1)
+            assert "--port" in complaint("serve", SITE, "--port", port, *more, code=2)
 
 
 def test_a_busy_tcp_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         listen = f"127.0.0.1:{busy.getsockname()[1]}"
         arguments = (SITE, "--port", "0", "--gateway", listen)
-        assert listen in complaint("serve", *arguments, code=1)
+        assert listen in complaint("serve", *arguments, code=2)
         alone = ("--listen", listen, "trickles://127.0.0.1:8000")
         assert listen in complaint("gateway", *alone, code=2)
 
 
 @pytest.mark.parametrize("app", ["apps.nowhere:app", "apps.site:application", "apps.site"])
 def test_a_wrong_app_path(app: str) -> None:
-    assert "apps" in complaint("serve", app, "--port", "0", code=1)
+    assert "apps" in complaint("serve", app, "--port", "0", code=2)
 
 
 def test_a_secret_that_others_may_read(stage: Stage) -> None:
@@ -55,7 +55,7 @@ def test_a_secret_that_others_may_read(stage: Stage) -> None:
     secret.write_bytes(bytes(32))
     secret.chmod(0o640)
     arguments = (SITE, "--port", "0", "--secret-file", str(secret))
-    assert f"chmod 600 {secret}" in complaint("serve", *arguments, code=1)
+    assert f"chmod 600 {secret}" in complaint("serve", *arguments, code=2)
 
 
 def test_an_absent_server() -> None:

@@ -259,6 +259,21 @@ def test_a_conversation_over_one_post(stage: Stage) -> None:
                 assert file.read(5) == b"0\r\n\r\n"
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_upload_behind_which_its_client_closes(stage: Stage, whole: bool) -> None:
+    """A whole one is answered; from another one the client has gone, long before it is silent."""
+    body = os.urandom(100_000).hex().encode()
+    head = b"POST /duplex HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    with place(stage, "--no-request-buffering") as here:
+        address = ("127.0.0.1", here.port)
+        with socket.create_connection(address, timeout=30) as client, client.makefile("rb") as file:
+            client.sendall(head % (len(body) + (not whole)) + body[:10])
+            assert file.readline() == b"HTTP/1.1 200 OK\r\n"  # it is open
+            client.sendall(body[10:])
+            client.shutdown(socket.SHUT_WR)
+            assert file.read().endswith(b"\r\n0\r\n\r\n") is whole
+
+
 @needs_curl
 def test_a_large_body_passes_through(stage: Stage, tmp_path: Path) -> None:
     body = os.urandom(2_000_000).hex().encode()

@@ -26,7 +26,11 @@ def test_round_trips_of_a_new_flow(stage: Stage) -> None:
         server = subprocess.Popen(
             [*("ip", "netns", "exec", link.far), sys.executable, "-m", *words],
             cwd=ROOT,
-            env={"XDG_STATE_HOME": str(stage.directory), "PATH": "/usr/sbin:/usr/bin:/bin"},
+            env={
+                "XDG_STATE_HOME": str(stage.directory),
+                "XDG_RUNTIME_DIR": str(stage.directory),
+                "PATH": "/usr/sbin:/usr/bin:/bin",
+            },
             stderr=subprocess.PIPE,
         )
         with server:

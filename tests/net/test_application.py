@@ -99,7 +99,7 @@ def test_without_a2wsgi_it_says_what_to_install(tmp_path: Path) -> None:
     absent = "import sys; sys.modules['a2wsgi'] = None\n"
     (tmp_path / "bare.py").write_text(absent + "def app(environ, start_response): ...\n")
     with serving(tmp_path, "bare:app", "--port", "0") as process:
-        assert process.process.wait(30) == 1
+        assert process.process.wait(30) == 2
         assert process.stderr == (
             "Error: a WSGI application needs a2wsgi: pip install 'trickles-web[wsgi]'\n"
         )

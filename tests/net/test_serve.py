@@ -76,6 +76,18 @@ def test_it_serves_and_says_what_a_uvicorn_user_expects(
         assert f"kill -9 {server.process.pid}" in server.stderr
 
 
+def test_servers_of_tests_leave_nothing_in_memory(tmp_path: Path) -> None:
+    """Their soft state is in a folder that is removed at the end, and not in /dev/shm."""
+    with serving(tmp_path, HELLO, "--port", "0") as server:
+        server.port()
+        descriptors = Path(f"/proc/{server.process.pid}/fd").iterdir()
+        held = [path.readlink() for path in descriptors if path.is_symlink()]
+    (lock,) = [path for path in held if path.name.startswith("w-")]
+    base = Path(os.environ["XDG_RUNTIME_DIR"])
+    assert lock.is_relative_to(base) and base.stat().st_mode & 0o777 == 0o700
+    assert base.name.startswith("trickles-tests-")
+
+
 def test_options_from_the_environment(tmp_path: Path) -> None:
     options = {"TRICKLES_APP": HELLO, "TRICKLES_PORT": "0", "TRICKLES_ACCESS_LOG": "0"}
     with serving(tmp_path, environment=options) as server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,14 @@ from trickles_web.state import DirectoryStore, MemoryStore
 SERVICE, ADDRESS = "app:app", ("127.0.0.1", 8000)
 
 
-def opened(name: str) -> stores.Opened:
+def opened(name: str, peer: str | None = None) -> stores.Opened:
     return stores.open_store(
         name,
         HttpConfig(),
         SERVICE,
         ADDRESS,
         secret=bytes(32),
-        peer=None,
+        peer=peer,
         clock=lambda: 1_700_000_000_000,
     )
 
@@ -79,6 +80,36 @@ def test_auto_is_a_directory_and_goes_on_in_memory_without_one(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "--store memory" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("name", "peer", "advice"),
+    [
+        ("redis://no-such-host.invalid", None, "redis://no-such-host.invalid: .*; check the host"),
+        ("unix:///r", "192.0.2.7:99", "UDP 192.0.2.7:99: .*; choose another --peer$"),
+        ("unix:///r", "no-such-host.invalid:99", "--peer no-such-host.invalid: "),
+        ("unix:///r", "99", "--peer 99: give HOST:PORT"),
+    ],
+)
+def test_addresses_that_replicas_cannot_have(name: str, peer: str | None, advice: str) -> None:
+    async def main() -> None:
+        with pytest.raises(UsageError, match=advice):
+            opened(name, peer)
+
+    asyncio.run(main())
+
+
+def test_what_is_wrong_with_a_redis_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """It takes connections and says nothing; that error has no text."""
+
+    async def main(port: int) -> None:
+        found = opened(f"redis://127.0.0.1:{port}/0")
+        await found.start(lambda incarnation: None, lambda ident: None)
+        await found.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asyncio.run(main(silent.getsockname()[1]))
+    assert "Redis does not answer (TimeoutError)" in caplog.text
 
 
 def test_a_path_may_be_longer_than_that_of_a_socket(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_children_die_with_the_supervisor(tmp_path: Path) -> None:
 def test_what_fails_at_the_first_start_is_said_once_and_not_repeated(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import no_such_thing")
     with serving(tmp_path, "broken:app", "--port", "0", "--workers", "3") as server:
-        assert server.process.wait(30) == 1
+        assert server.process.wait(30) == 2
         assert server.stderr.count("Error: importing broken:app failed") == 1
         assert "giving up" in server.stderr
         assert "Traceback" not in server.stderr
@@ -143,7 +143,7 @@ def test_a_worker_that_breaks_later_is_tried_again_and_again(tmp_path: Path) -> 
         before = children(server)
         module.write_text("import no_such_thing")
         os.kill(before["Worker 1"], signal.SIGKILL)
-        server.until(lambda: server.stderr.count("ended with exit code 1; restarting") >= 2)
+        server.until(lambda: server.stderr.count("ended with exit code 2; restarting") >= 2)
         assert answering(port) == before["Worker 2"]  # the other one serves all flows meanwhile
         module.write_text(PIDS)
         comes_back(server, "Worker 1", before["Worker 1"])
@@ -186,7 +186,7 @@ def test_a_busy_gateway_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         listen = f"127.0.0.1:{busy.getsockname()[1]}"
         with serving(tmp_path, HELLO, "--port", "0", "--gateway", listen) as server:
-            assert server.process.wait(30) == 1
+            assert server.process.wait(30) == 2
             assert server.stderr == (
                 f"Error: TCP {listen} is in use by another process; "
                 "choose another --gateway or stop it\n"

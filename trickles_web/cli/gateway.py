@@ -67,8 +67,14 @@ def _complain(message: str) -> int:
     help="Event loop; auto takes uvloop if it is installed.",
 )
 @click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="info")
-@click.option("--child", type=int, hidden=True, help="Descriptor on which to report readiness.")
-@click.version_option(trickles_web.__version__, prog_name=PROGRAM)
+@click.option(
+    "--child",
+    type=int,
+    hidden=True,
+    allow_from_autoenv=False,
+    help="Descriptor on which to report readiness.",
+)
+@click.version_option(trickles_web.__version__, prog_name=PROGRAM, allow_from_autoenv=False)
 def command(
     url: str,
     listen: tuple[str, ...],

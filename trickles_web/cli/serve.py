@@ -28,6 +28,11 @@ def _bytes(context: click.Context, option: click.Parameter, text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def _host(context: click.Context, option: click.Parameter, text: str) -> str:
+    """An IPv6 address may stand in brackets, as it does in URLs and in our own log."""
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
+
+
 def _globs(
     context: click.Context, option: click.Parameter, globs: tuple[str, ...]
 ) -> tuple[str, ...]:
@@ -46,7 +51,11 @@ def _globs(
 )
 @click.argument("app", required=False, envvar="TRICKLES_APP")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Bind the UDP socket to this host."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    callback=_host,
+    help="Bind the UDP socket to this host.",
 )
 @click.option(
     "--port",
@@ -239,8 +248,15 @@ def _globs(
     help="What names a file's version while it is served: its size and modification time, "
     "or its content, for replicas whose copies have other times.",
 )
-@click.option("--child", hidden=True, help="FD:COUNT from the supervisor: readiness, workers.")
-@click.version_option(trickles_web.__version__, prog_name="trickles-serve")
+@click.option(
+    "--child",
+    hidden=True,
+    allow_from_autoenv=False,
+    help="FD:COUNT from the supervisor: readiness, workers.",
+)
+@click.version_option(
+    trickles_web.__version__, prog_name="trickles-serve", allow_from_autoenv=False
+)
 def serve(
     app: str | None,
     host: str,
@@ -332,21 +348,21 @@ def _report(descriptor: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. Errors of use are one line on stderr."""
+    """Entry point; returns the exit code. Errors of use are one line on stderr, and code 2."""
     try:
         code = serve.main(argv, prog_name="trickles-serve", standalone_mode=False)
     except click.ClickException as error:
-        return _complain(error.format_message(), error.exit_code)
+        return _complain(error.format_message())
     except UsageError as error:
-        return _complain(str(error), 1)
+        return _complain(str(error))
     except (click.Abort, KeyboardInterrupt):
         return 130
     return code if isinstance(code, int) else 0
 
 
-def _complain(message: str, code: int) -> int:
+def _complain(message: str) -> int:
     print(f"Error: {message}", file=sys.stderr)
-    return code
+    return 2
 
 
 if __name__ == "__main__":

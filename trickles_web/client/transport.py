@@ -113,6 +113,8 @@ class FlowTransport(asyncio.Transport):
             waiting = self._closing or self._writing_paused or not self._reading_paused
             if waiting or not flow.readable():
                 self._lose(self._driver.explain(flow.error))
+        elif self._finishing and flow.open and not flow.untaken():
+            self._end()
         elif flow.readable():
             pass
         elif flow.eof and not self._eof:
@@ -232,7 +234,10 @@ class FlowTransport(asyncio.Transport):
         return self._closing
 
     def finish(self) -> None:
-        """No more requests: close as soon as no exchange is in progress and all was handed on."""
+        """No more requests: close as soon as no exchange is in progress and all was handed on.
+
+        Or once the server has taken all bytes, and the request is open still: it stays unfinished.
+        """
         self._finishing = True
         self._driver.schedule()
 

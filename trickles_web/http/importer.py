@@ -36,8 +36,7 @@ def import_app(name: str) -> Any:
         if missing != module_name and not module_name.startswith(missing + "."):
             raise
         raise AppImportError(
-            f'Could not import module "{module_name}". Run from the directory that holds it,'
-            " or name that directory with --app-dir."
+            f'Could not import module "{module_name}". {_advice(module_name, attributes)}'
         ) from None
     except (TypeError, ValueError) as error:
         if not module_name.startswith("."):
@@ -55,6 +54,14 @@ def import_app(name: str) -> Any:
             ) from None
     _check_callable(found, f'"{name}"')
     return found
+
+
+def _advice(module_name: str, attributes: str) -> str:
+    if not module_name.endswith(".py"):
+        return "Run from the directory that holds it, or name that directory with --app-dir."
+    directory, _, file = module_name.rpartition("/")
+    where = f" with --app-dir {directory}" if directory else ""
+    return f'Did you mean "{file.removesuffix(".py")}:{attributes}"{where}?'
 
 
 def _check_callable(found: object, name: str) -> None:

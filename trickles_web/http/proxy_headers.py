@@ -6,11 +6,15 @@ address that is no trusted proxy's is the client's. What stands before it, anybo
 
 from __future__ import annotations
 
+import re
 from collections.abc import MutableMapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from trickles_web.errors import UsageError
+
+_LIKE_AN_ADDRESS = re.compile(r"[0-9.]+(/.*)?|\[?[0-9a-fA-F.]*:[0-9a-fA-F:.]*\]?(/.*)?")
 _SCHEMES = frozenset(("http", "https", "ws", "wss"))
 
 MOST_KEPT = 4096
@@ -61,6 +65,23 @@ class Trusted:
             if start < 0 or host not in self:
                 return host, port
             stop = start
+
+
+def check(option: str, hosts: str) -> None:
+    """Raises UsageError for what was meant to be an address or a network, and is none.
+
+    It would count as a name, which nobody has.
+    """
+    for host in (host.strip() for host in hosts.split(",")):
+        kind, parse = ("network", ip_network) if "/" in host else ("address", ip_address)
+        if _LIKE_AN_ADDRESS.fullmatch(host):
+            try:
+                parse(host)
+            except ValueError:
+                raise UsageError(
+                    f"{option}: {host!r} is no {kind}; give addresses, networks (such as "
+                    "10.0.0.0/8) or names, with commas between"
+                ) from None
 
 
 @lru_cache(maxsize=16)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from trickles_web.http import heads
@@ -272,9 +273,13 @@ class Reader:
 
     def _may_upgrade(self, protocol: bytes) -> bool:
         """Whether a WebSocket begins (RFC 6455 §4.2.1); any other upgrade is not made."""
-        if protocol.strip().lower() == b"websocket" and speaks_websocket(self._config.ws):
+        is_websocket = protocol.strip().lower() == b"websocket"
+        if is_websocket and speaks_websocket(self._config.ws):
             return True
-        logger.warning("Unsupported upgrade request.")
+        if is_websocket and self._config.ws == "auto":
+            _say_what_is_missing()
+        else:
+            logger.warning("Unsupported upgrade request.")
         return False
 
     # The body
@@ -295,6 +300,14 @@ class Reader:
         if full and not done and self._at in (before, len(data)):
             raise RequestError(413, "body too large")
         return done
+
+
+@cache
+def _say_what_is_missing() -> None:
+    """Once in each process: who wants WebSockets cannot know of an extra."""
+    logger.warning(
+        "Unsupported upgrade request: WebSockets need wsproto (pip install 'trickles-web[ws]')"
+    )
 
 
 def _blocks(data: bytes | Backing, start: int, stop: int) -> Iterable[bytes]:

@@ -4,8 +4,7 @@
 
 Bodies are files or parts of files, so the server seals path, version and offset, and any replica
 with the same tree goes on. Only several ranges at once go through memory; their bytes are the same
-whenever they are made again. Files whose names begin with a dot are served like others, as by nginx
-and Starlette: what must not be seen does not belong below the root.
+whenever they are made again.
 
 For `trickles-serve` only: parts of files are an extension of ours to http.response.pathsend.
 """

@@ -25,6 +25,8 @@ def segments_of(raw_path: bytes, root_path: str = "") -> list[bytes] | None:
 
     raw_path: of the URL, percent-encoded. An encoded slash is a slash. Repeated slashes count once,
     `.` and `..` are resolved, and what would leave the root is nothing, as what contains a NUL is.
+    So are names that begin with a dot (`.env`, `.git`), which are seldom meant for the public, but
+    for `.well-known` at the root (RFC 8615 §3).
     """
     path = unquote_to_bytes(raw_path)
     root = root_path.rstrip("/").encode()
@@ -43,7 +45,8 @@ def segments_of(raw_path: bytes, root_path: str = "") -> list[bytes] | None:
             segments.append(name)
     if last in (b"", b".", b".."):
         segments.append(b"")
-    return segments
+    shown = segments[1:] if segments[:1] == [b".well-known"] else segments
+    return None if any(name.startswith(b".") for name in shown) else segments
 
 
 def status_of(error: OSError) -> int:
@@ -56,7 +59,7 @@ def status_of(error: OSError) -> int:
 
 
 class Tree:
-    """All files below a directory, those that start with a dot too, as nginx serves them."""
+    """All files below a directory."""
 
     def __init__(self, root: str) -> None:
         """root: an existing directory; symbolic links on the way to it are resolved once."""

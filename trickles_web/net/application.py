@@ -21,8 +21,10 @@ def import_application(name: str, app_dir: str = "", factory: bool = False) -> A
     """The object that `name` stands for, with `app_dir` (default: here) first on the path.
     With `factory`, what that returns.
 
-    Raises AppImportError, in one line: what is missing, or where the module's own code failed.
+    Raises UsageError, in one line: what is missing, or where the module's own code failed.
     """
+    if app_dir and not os.path.isdir(app_dir):
+        raise UsageError(f"--app-dir {app_dir}: no such directory")
     if app_dir not in sys.path:
         sys.path.insert(0, app_dir)
     try:
@@ -70,9 +72,12 @@ def _blame(name: str, error: BaseException) -> str:
 
 def static_root(directory: str) -> str:
     """The directory's real path. Raises UsageError."""
+    if not directory:  # to the system it is the current one
+        raise UsageError("--static: the name is empty; give a directory, '.' for this one")
     root = os.path.realpath(directory)
     if not os.path.isdir(root):
-        raise UsageError(f"--static {directory}: no such directory")
+        what = "not a directory" if os.path.exists(root) else "no such directory"
+        raise UsageError(f"--static {directory}: {what}")
     if not os.access(root, os.R_OK | os.X_OK):
         raise UsageError(f"--static {directory}: this user may not read it")
     return root

@@ -11,6 +11,7 @@ from typing import Any
 
 from trickles_web.config import HttpConfig
 from trickles_web.errors import UsageError
+from trickles_web.http import proxy_headers
 from trickles_web.http.importer import made_by_factory
 from trickles_web.http.parsers import parser, speaks_websocket
 from trickles_web.http.request import check_globs
@@ -93,10 +94,15 @@ class Config:
         if self.workers < 1:
             raise UsageError("--workers: at least 1")
         stores.check(self.store)
+        if self.peer and not self.store.startswith(stores.REDIS):
+            raise UsageError("--peer: only with --store redis://…, which replicas share")
         if self.peer and self.workers > 1 and not self.peer.endswith(":0"):
             raise UsageError("--peer: several workers need a port each; give HOST:0")
         parser(self.http)
         speaks_websocket(self.ws)
+        if self.ws_max_size < 1:
+            raise UsageError("--ws-max-size: at least 1 byte")
+        proxy_headers.check(*self._believed)
         if self.rerun not in ("safe", "never"):
             raise UsageError("--rerun: safe or never")
         check_globs(self.never_rerun)
@@ -143,10 +149,15 @@ class Config:
             steering.attach(sock, program)
         return sock
 
+    @property
+    def _believed(self) -> tuple[str, str]:
+        """What says whose headers count, and whose do."""
+        if self.forwarded_allow_ips is not None:
+            return "--forwarded-allow-ips", self.forwarded_allow_ips
+        variable = "FORWARDED_ALLOW_IPS"
+        return f"${variable}", os.environ.get(variable, HttpConfig().forwarded_allow_ips)
+
     def http_config(self) -> HttpConfig:
-        allowed = self.forwarded_allow_ips
-        if allowed is None:
-            allowed = os.environ.get("FORWARDED_ALLOW_IPS", HttpConfig().forwarded_allow_ips)
         return HttpConfig(
             http=self.http,
             ws=self.ws,
@@ -154,7 +165,7 @@ class Config:
             ws_per_message_deflate=self.ws_per_message_deflate,
             request_buffering=self.request_buffering,
             proxy_headers=self.proxy_headers,
-            forwarded_allow_ips=allowed,
+            forwarded_allow_ips=self._believed[1],
             max_body_bytes=self.limit_request_body,
             file_identity=self.file_identity,
             never_rerun=("*",) if self.rerun == "never" else tuple(self.never_rerun),

@@ -159,7 +159,8 @@ class Server:
         self.started = True
         self._announce()
         await self._stop.wait()
-        logger.info("Shutting down")
+        if self._on_started is None:  # else it is the supervisor's to say
+            logger.info("Shutting down")
         if await self._drain(service):
             await asyncio.sleep(LAST_WORDS_S)
         await endpoint.flush()

@@ -37,21 +37,35 @@ def parse_listen(option: str, text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def bind_udp(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
-    """A bound, non-blocking UDP socket. Raises BindError, whose text says what to do."""
+def bind_udp(
+    host: str,
+    port: int,
+    *,
+    reuse_port: bool = False,
+    host_option: str = "--host",
+    port_option: str = "--port",
+) -> socket.socket:
+    """A bound, non-blocking UDP socket. Raises BindError, whose text says what to do.
+
+    host_option, port_option: where the user said what.
+    """
     if not 0 <= port <= 65535:  # getaddrinfo takes it modulo 65536
-        raise BindError(f"--port {port}: choose one from 0 to 65535")
+        raise BindError(f"{port_option} {port}: choose one from 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise BindError(f"--host {host}: {reason}; give an address of this machine") from None
+        raise BindError(
+            f"{host_option} {host}: {reason}; give an address of this machine"
+        ) from None
     try:
         sock = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise BindError(f"--host {host}: {error.strerror}; give another --host") from None
+        raise BindError(
+            f"{host_option} {host}: {error.strerror}; give another {host_option}"
+        ) from None
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -61,22 +75,23 @@ def bind_udp(host: str, port: int, *, reuse_port: bool = False) -> socket.socket
         sock.bind(address)
     except OSError as error:
         sock.close()
-        raise BindError(_bind_advice(host, port, error)) from None
+        name = f"UDP {endpoint_name(host, port)}"
+        advice = _bind_advice(error, host_option, port_option)
+        raise BindError(f"{name}{advice}") from None
     return sock
 
 
-def _bind_advice(host: str, port: int, error: Exception) -> str:
-    name = f"UDP {endpoint_name(host, port)}"
-    match getattr(error, "errno", None):
+def _bind_advice(error: OSError, host_option: str, port_option: str) -> str:
+    """What is said behind the address."""
+    match error.errno:
         case errno.EADDRINUSE:
-            return f"{name} is in use by another process; choose another --port or stop it"
+            return f" is in use by another process; choose another {port_option} or stop it"
         case errno.EACCES:
-            return f"{name} needs privileges; choose a --port above 1023"
+            return f" needs privileges; choose another {port_option}, with a port above 1023"
         case errno.EADDRNOTAVAIL:
-            return f"{name}: no such address on this machine; choose another --host"
+            return f": no such address on this machine; choose another {host_option}"
         case _:
-            reason = getattr(error, "strerror", None) or error
-            return f"{name}: {reason}; choose another --host or --port"
+            return f": {error.strerror or error}; choose another {host_option} or {port_option}"
 
 
 def inherited_udp(descriptor: int) -> socket.socket:

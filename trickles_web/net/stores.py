@@ -145,7 +145,7 @@ class _OpenedRedis(Opened):
         super().__init__(store)
         self._store = store
         host, port = parse_listen("--peer", peer) if peer else (_own_address(url), 0)
-        sock = bind_udp(host, port)
+        sock = bind_udp(host, port, host_option="--peer", port_option="--peer")
         store.peer = "{} {}".format(*sock.getsockname()[:2])
         loop = asyncio.get_running_loop()
         self.relay = self._peering = Peering(sock, secret, name, store.address, loop)
@@ -171,9 +171,11 @@ def _own_address(url: str) -> str:
             host: str = sock.getsockname()[0]
             return host
     except OSError as error:
+        advice = "give --peer HOST:PORT, where other replicas reach this one"
+        if isinstance(error, socket.gaierror):
+            advice = "check the host name"
         raise UsageError(
-            f"--store {parts.scheme}://{parts.hostname}: {error.strerror}; "
-            "give --peer HOST:PORT, where other replicas reach this one"
+            f"--store {parts.scheme}://{parts.hostname}: {error.strerror}; {advice}"
         ) from None
 
 

@@ -71,7 +71,6 @@ _OPTION_VARIABLES = [
             "RERUN",
             "ROOT_PATH",
             "STEERING",
-            "CHILD",
         ),
     )
 ]

@@ -391,7 +391,8 @@ class RedisStore(MemoryStore[R]):
             self._down_until = self._clock() + LOOKED_UP_MS
             if not self._down:
                 self._down = True
-                logger.error("Redis does not answer (%s): unsafe requests get 503", error)
+                why = str(error) or type(error).__name__
+                logger.error("Redis does not answer (%s): unsafe requests get 503", why)
             return nothing
         if self._down:
             self._down = False

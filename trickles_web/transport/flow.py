@@ -77,7 +77,6 @@ class Flow:
         self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._exchange = False
         self._open = False
-        """More of the request is taken while it is answered."""
         self._floor = 0
         """Ordinal of what the exchange in progress opened from: ACKs of less are late ones."""
         self._started = now
@@ -129,6 +128,11 @@ class Flow:
     def idle(self) -> bool:
         """No exchange in progress, and none about to begin."""
         return not self._exchange and self._requests.end == self._requests.start
+
+    @property
+    def open(self) -> bool:
+        """More of the request is taken while it is answered, as in a WebSocket."""
+        return self._open
 
     @property
     def token(self) -> bytes:
