@@ -160,7 +160,7 @@ class Run(Growing):
     def take(self, offset: int, piece: bytes) -> bool:
         """More of the request. False if there was no room for all of it. Raises Conflict."""
         intake = self.intake
-        if intake is None or self.complete or self.gone:
+        if intake is None or intake.whole or self.complete or self.gone:
             return True
         taken = intake.take(offset, piece)
         self._took(intake)
