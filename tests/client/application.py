@@ -119,11 +119,13 @@ async def endless(argument: str, receive: Receive, send: Send) -> None:
 
 async def listen(receive: Receive, send: Send) -> None:
     """A WebSocket that says nothing."""
-    await receive()
-    await send({"type": "websocket.accept"})
-    while (message := await receive())["type"] == "websocket.receive":
-        messages.append(message["text"])
-    disconnected.set()
+    try:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            messages.append(message["text"])
+    finally:
+        disconnected.set()
 
 
 ROUTES = {

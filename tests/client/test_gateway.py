@@ -182,7 +182,8 @@ def test_a_half_closed_client_of_a_websocket_has_gone(
 
     run(main())
     assert application.disconnected.wait(PATIENCE_S)
-    assert application.messages == ["bye"]
+    # Who leaves before it was accepted may not be heard.
+    assert application.messages == ["bye"] or (early and not application.messages)
 
 
 @pytest.mark.live

@@ -85,6 +85,7 @@ class RedisStore(MemoryStore[R]):
         """What came of claims that were asked for, until it is used."""
         self._peers: dict[int, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._renewing: asyncio.Task[None] | None = None
         self._down_until = 0
         self._down = False
         script = self._redis.register_script
@@ -99,10 +100,15 @@ class RedisStore(MemoryStore[R]):
     async def start(self) -> None:
         """Take a lease, and learn the store's id. Goes on without, if Redis does not answer."""
         await self._renew_once()
-        self._do(self._keep_renewing())
+        self._renewing = self._do(self._keep_renewing())
 
     async def close(self) -> None:
         """Give the lease back: what this process ran has ended."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+        # A question cut off in the middle would leave its connection to the garbage collector.
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2 * TIMEOUT_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
