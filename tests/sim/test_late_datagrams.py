@@ -9,7 +9,7 @@ from pathlib import Path as Directory
 
 import pytest
 
-from tests.sim.hosted import OPEN, Client, Cluster
+from tests.sim.hosted import OPEN, Client, Cluster, Process
 from tests.sim.network import Path
 from trickles_web.http.intake import WINDOW
 from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
@@ -170,3 +170,31 @@ def test_a_resumable_stream_whose_process_dies_before_its_first_event(tmp_path: 
     cluster.run(200)
     assert client.flow.error is None
     assert [client.got[0].count(b"data: %d\n" % number) for number in range(5)] == [1] * 5
+
+
+def test_an_opener_that_is_old_to_a_server_started_meanwhile(tmp_path: Directory) -> None:
+    """Its one answer is lost; acknowledgements of the upload have brought younger continuations."""
+    calls: list[str] = []
+    cluster = Cluster(1, counting(calls), tmp_path, Path(delay=0.02, rate=2e5), config=BUFFERED)
+    client = Delayed(cluster, post(3_000_000))
+    lost: list[bytes] = []
+
+    def first_answer(datagram: bytes) -> float | None:
+        if datagram[0] & 15 != Kind.DATA or len(lost) >= 3:
+            return None
+        lost.append(datagram)
+        return 1000.0
+
+    client.hold = first_answer
+
+    def restart() -> None:
+        [process] = cluster.processes
+        process.kill()
+        cluster.processes[:] = [Process(cluster)]
+
+    cluster.clock.after(6, restart)
+    cluster.run(600)
+    assert client.flow.error is None
+    assert client.got[0].endswith(b"%0100d" % 3_000_000)
+    assert len(lost) == 3
+    assert calls == ["/upload"]

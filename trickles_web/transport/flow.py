@@ -227,13 +227,8 @@ class Flow:
                 return
             held = download.fresh = Held(c, ack.continuation, now, None)
             opener = download.opener
-            if (
-                ack.room >= 0
-                and opener is not None
-                and opener.held
-                and opener.held.same_burst(held)
-            ):
-                opener.held = held  # the one before stands for bytes that are about to be released
+            if ack.room >= 0 and opener is not None:
+                opener.renew(held)  # the one before stands for bytes that are about to be released
         elif not self._uploader.awaits(ack.numbers):
             return  # nothing says that it is of this exchange
         self._news(now)
@@ -278,6 +273,11 @@ class Flow:
             return
         self._heard = now
         download, timers = self._download, self._download.timers
+        opener = download.opener
+        if refused.code == Code.EXPIRED and opener and opener.renew(download.fresh):
+            # What was presented is old to who was restarted since, and spent there.
+            download.retry(now)
+            return
         verdict = self._refusals.judge(refused, download.edition.handed_on)
         if verdict.error is not None:
             self._fail(verdict.error)

@@ -48,6 +48,16 @@ class Opener:
     partial: bool = False
     """It has not all of the request with it: its answer waits for the upload of the rest."""
 
+    def renew(self, fresh: Held | None) -> bool:
+        """Present a younger continuation of the same burst from now on, if this is one."""
+        held = self.held
+        if held is None or fresh is None or fresh is held or fresh.at < held.at:
+            return False
+        if not fresh.same_burst(held):
+            return False
+        self.held = fresh
+        return True
+
 
 def newest(best: Held | None, fresh: Held | None) -> Held | None:
     """Which of a line's continuation and a refreshed one says more of the flow.
