@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests.http.tree import fill
+from tests.state.redis_server import RedisServer, redis_server
 
 settings.register_profile(
     "repeatable", derandomize=True, deadline=None, database=None, max_examples=200
@@ -27,3 +28,19 @@ def root() -> Iterator[Path]:
     fill(root)
     yield root
     shutil.rmtree(parent)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["directory", "redis"])
+def where(
+    request: pytest.FixtureRequest, tmp_path: Path, server: RedisServer
+) -> Path | RedisServer:
+    if request.param == "directory":
+        return tmp_path / "run"
+    server.flush()
+    return server

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from tests.http.apps import get, read_body
 from tests.http.peer import QUIET, RefusedByServer, Site, body_of
 from tests.http.test_shared import Group, post, until
-from tests.state.redis_server import RedisServer, redis_server
+from tests.state.redis_server import RedisServer
 from trickles_web.http.checkpoints import EXTENSION
 from trickles_web.http.scope import Receive, Scope, Send
 from trickles_web.state import DirectoryStore, directory, parts
@@ -21,22 +21,6 @@ from trickles_web.transport.wire import Code, Kind
 
 CHUNK = 50_000
 CHUNKS = 60
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture(params=["directory", "redis"])
-def where(
-    request: pytest.FixtureRequest, tmp_path: Path, server: RedisServer
-) -> Path | RedisServer:
-    if request.param == "directory":
-        return tmp_path / "run"
-    server.flush()
-    return server
 
 
 class Page:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -15,7 +15,7 @@ import pytest
 
 from tests.http.apps import Effects, get, read_body
 from tests.http.peer import QUIET, Clock, Peer, RefusedByServer, Site, body_of, limits
-from tests.state.redis_server import RedisServer, redis_server
+from tests.state.redis_server import RedisServer
 from trickles_web.config import HttpConfig
 from trickles_web.http.progress import Progress, encode
 from trickles_web.http.responses import Finished, Forward, Held
@@ -117,22 +117,6 @@ class Group:
         peer = Peer((lambda: pick) if isinstance(pick, Site) else pick, incarnation)
         peer.store = self.sites[0].store.id
         return peer
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture(params=["directory", "redis"])
-def where(
-    request: pytest.FixtureRequest, tmp_path: Path, server: RedisServer
-) -> Path | RedisServer:
-    if request.param == "directory":
-        return tmp_path / "run"
-    server.flush()
-    return server
 
 
 class Executions:

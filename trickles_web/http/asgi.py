@@ -110,8 +110,8 @@ class HttpRun(Run):
             self._append(CONTINUE)
         self._request.expects_continue = False
         chunk = intake.read(BODY_CHUNK)
-        if chunk and self.owes_room and self.parked >= 0:
-            self._host.ready(self)
+        if chunk:
+            self._offer_room()
         return chunk, not intake.ended
 
     def _fail(self, status: int = 500) -> None:

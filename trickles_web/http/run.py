@@ -204,10 +204,14 @@ class Run(Growing):
             return False
         return intake.held >= self._told_limit and intake.is_worth_telling(self._told_limit)
 
-    async def _arrived(self) -> None:
-        """Wait until `take` was called, or there is nothing to wait for any more."""
+    def _offer_room(self) -> None:
+        """Let a parked request be told of room, if its client waits for that."""
         if self.owes_room and self.parked >= 0:
             self._host.ready(self)
+
+    async def _arrived(self) -> None:
+        """Wait until `take` was called, or there is nothing to wait for any more."""
+        self._offer_room()
         if self._arrival is None:
             self._arrival = asyncio.Event()
         self._arrival.clear()

@@ -219,8 +219,7 @@ class WebSocketRun(Run):
                 break
             self._read(data)
         self._host.grown(self)
-        if self.owes_room and self.parked >= 0:
-            self._host.ready(self)
+        self._offer_room()
 
     @property
     def _is_behind(self) -> bool:
