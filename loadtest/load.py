@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +14,7 @@ from loadtest import generator, wrk
 from loadtest.application import BODY
 from loadtest.measure import client_core, interval
 from loadtest.peers import HOST, Running
+from loadtest.processes import ROOT
 from loadtest.rounds import Sample
 
 PATIENCE_S = 120.0
@@ -58,6 +60,15 @@ class Loader:
         amount, total = found["requests"], found["requests in all"]
         return Sample(amount, found["seconds"], total, cost, found["p50 us"], found["p99 us"])
 
+    def python_turn(self, running: Running, client: str, seconds: float) -> Sample:
+        """By one client in Python, see `loadtest.latencies`. Raises RuntimeError if it fails."""
+        words = [sys.executable, "-m", "loadtest.latencies", client, HOST, str(running.port)]
+        with interval([running.process.pid]) as cost:
+            printed = _output([*client_core(), *words, str(seconds)])
+        found = json.loads(printed)
+        amount, total = found["requests"], found["requests in all"]
+        return Sample(amount, found["seconds"], total, cost, found["p50 us"], found["p99 us"])
+
     def _generator(self, running: Running, load: Load) -> list[str]:
         options = generator.words(
             host=HOST,
@@ -88,7 +99,7 @@ def _wrk(running: Running, load: Load) -> list[str]:
 def _output(words: list[str]) -> str:
     """Of a command that is to succeed. Raises RuntimeError."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, cwd=ROOT)
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"{words[0]} took over {PATIENCE_S:g} s: {' '.join(words)}") from None
     if done.stderr:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 SCENARIOS = {
     "requests": "small GETs on open flows, beside uvicorn, granian and hypercorn",
+    "connections": "a new flow or connection for every request, beside the same",
+    "latency": "how long one client waits for an answer, in C and in Python",
     "kill": "downloads while the only server is SIGKILLed and restarted",
     "spray": "downloads from 3 servers, each packet to any of them, one killed every second",
     "once": "POSTs to 3 workers, 3% loss, SIGKILLs: each executed at most once (root)",
@@ -16,5 +18,5 @@ SCENARIOS = {
     "bulk": "goodput beside TCP Reno at 100 Mbit/s, 20 ms, for four loss rates (root)",
 }
 
-MEASURED = ("requests", "rtt")
+MEASURED = ("requests", "connections", "latency", "rtt")
 """Those that RESULTS.md needs: what `python -m loadtest all` runs."""
