@@ -16,6 +16,7 @@ from loadtest.targets import TARGETS, Verdict
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "results"
+PAGE = HERE / "RESULTS.md"
 NOTES = HERE / "notes.toml"
 """By the name of a target: what bounds it, and what was tried."""
 
@@ -35,14 +36,14 @@ same application on the same machine.
 """
 
 
-def write(folder: Path = FOLDER, to: Path = HERE / "RESULTS.md") -> None:
+def write() -> None:
     """Draw the pictures and write the page, of whatever results there are."""
-    found = read(folder)
+    found = read(FOLDER)
     for name, result in found.items():
         if result["pictures"]:
-            plots.draw(result["pictures"], folder / f"{name}.png")
+            plots.draw(result["pictures"], FOLDER / f"{name}.png")
     notes = tomllib.loads(NOTES.read_text(encoding="utf-8"))
-    to.write_text(page(found, notes), encoding="utf-8")
+    PAGE.write_text(page(found, notes), encoding="utf-8")
 
 
 def read(folder: Path) -> dict[str, Result]:

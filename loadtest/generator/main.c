@@ -30,7 +30,6 @@
 #define BUFFER_BYTES (8 << 20)
 #define TICK_S 0.004
 #define TICK_S_PER_FLOW 4e-6 /* a look at a flow is a cache miss */
-#define SILENT_S 10.0 /* no answer at all for so long: there is no server */
 
 static const char USAGE[] =
     "generator NAME=VALUE ...\n"
@@ -41,15 +40,16 @@ static const char USAGE[] =
     "  seconds=5 warm_up=0.5   measured, after all flows are open and the warm-up is over\n"
     "  requests=0       end after so many, warm-up included; 0: by time\n"
     "  sockets=8        client ports\n"
-    "  size=16384       largest datagram asked for\n";
+    "  size=16384       largest datagram asked for\n"
+    "  patience=10      end after so many seconds without an answer\n";
 
 typedef struct {
     const char *host, *path, *mode;
     long port, body, flows, in_flight, requests, sockets, size;
-    double seconds, warm_up;
+    double seconds, warm_up, patience;
 } options;
 
-static options given = {"127.0.0.1", "/", "get", 8000, -1, 64, 64, 0, 8, 16384, 5, 0.5};
+static options given = {"127.0.0.1", "/", "get", 8000, -1, 64, 64, 0, 8, 16384, 5, 0.5, 10};
 
 typedef struct {
     int fd;
@@ -256,8 +256,8 @@ static void run(void) {
         now = clock_now();
         for (int i = 0; i < n; i++) receive(&ports[events[i].data.u32]);
         if (measured_from == 0 && answered >= given.flows && now >= began + given.warm_up) measured_from = now;
-        if (now > heard_at + SILENT_S) {
-            fprintf(stderr, "generator: no answer for %g s: is the server at %s:%ld running?\n", SILENT_S,
+        if (now > heard_at + given.patience) {
+            fprintf(stderr, "generator: no answer for %g s: is the server at %s:%ld running?\n", given.patience,
                     given.host, given.port);
             exit(1);
         }
@@ -308,6 +308,7 @@ static void parse(int count, char **words) {
         {"in_flight", &given.in_flight, NULL, NULL}, {"requests", &given.requests, NULL, NULL},
         {"sockets", &given.sockets, NULL, NULL},   {"size", &given.size, NULL, NULL},
         {"seconds", NULL, &given.seconds, NULL},   {"warm_up", NULL, &given.warm_up, NULL},
+        {"patience", NULL, &given.patience, NULL},
     };
     for (int i = 1; i < count; i++) {
         char *value = strchr(words[i], '=');
