@@ -58,7 +58,7 @@ class Running:
         return f"http://{HOST}:{self.port}"
 
 
-def start(stage: Stage, server: Server, app: str = APP, *more: str) -> Running:
+def start(stage: Stage, server: Server, app: str = APP, more: tuple[str, ...] = ()) -> Running:
     """Start it, and wait until it answers. `more`: further options.
 
     Raises RuntimeError if it does not.
@@ -67,7 +67,7 @@ def start(stage: Stage, server: Server, app: str = APP, *more: str) -> Running:
     words = _WORDS[server.program](server, app, port)
     name = server.name.replace(" ", "-")
     process = stage.python(name, *words, *more, before=server_core())
-    _await_answer(process, server, port)
+    await_answer(process, server, port)
     return Running(server, process, port)
 
 
@@ -107,7 +107,8 @@ _WORDS = {
 }
 
 
-def _await_answer(process: Process, server: Server, port: int) -> None:
+def await_answer(process: Process, server: Server, port: int) -> None:
+    """Raises RuntimeError if it does not come."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and process.popen.poll() is None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import statistics
 
 from loadtest import generator
 from loadtest.load import Load, Loader
@@ -11,7 +10,7 @@ from loadtest.measure import pinning
 from loadtest.peers import LOOPS, PARSERS, Server, start, with_each_parser_and_loop
 from loadtest.processes import Stage
 from loadtest.report import Options, Picture, Report
-from loadtest.rounds import Comparison, per_server_s, rounds_of, take_turns
+from loadtest.rounds import Comparison, medians, per_server_s, rounds_of, take_turns
 
 CLIENTS = 64
 OURS, THEIRS = "trickles", "uvicorn"
@@ -65,6 +64,6 @@ def picture(comparison: Comparison, title: str) -> Picture:
         title,
         "bars",
         names,
-        {"": tuple(statistics.median(comparison.values(name, per_server_s)) for name in names)},
+        {"": medians(comparison, names, per_server_s)},
         value="requests for one CPU second of the server (median)",
     )
