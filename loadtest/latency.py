@@ -11,7 +11,7 @@ import statistics
 from loadtest import generator
 from loadtest.load import Load, Loader, waiting_turn
 from loadtest.measure import pinning
-from loadtest.peers import Running, Server, start
+from loadtest.peers import HTTP3, Running, Server, start
 from loadtest.processes import Stage
 from loadtest.report import Options, Picture, Report
 from loadtest.rounds import Comparison, Turn, medians, p50, p99, rounds_of, spread, take_turns
@@ -24,6 +24,7 @@ SERVERS = (
     Server("uvicorn", "h11", "uvloop"),
     Server("granian"),
     Server("hypercorn", loop="uvloop"),
+    Server(HTTP3, loop="uvloop"),
 )
 CLIENTS = (
     (OURS, "flow"),

@@ -14,13 +14,14 @@ from typing import Any
 from loadtest import generator, wrk
 from loadtest.application import BODY
 from loadtest.measure import Interval, client_core, interval
-from loadtest.peers import HOST, Running
+from loadtest.peers import HOST, HTTP3, Running
 from loadtest.processes import ROOT
 from loadtest.rounds import Sample
 
 PATIENCE_S = 120.0
 LARGE_BYTES = 100_000
 """Of an answer beside which its head is nothing."""
+MOST_HTTP3 = 8
 MOST_ERRORS = 0.001
 """Share of requests: beyond it a rate says nothing."""
 
@@ -57,6 +58,8 @@ class Loader:
 
     def turn(self, running: Running, load: Load) -> Sample:
         """Requests. Raises RuntimeError if some fail, or nothing is answered."""
+        if running.server.program == HTTP3:
+            return _http3(running, load)
         if not running.server.udp:
             made, cost = _wrk(running, load)
             total = load.answers(made.requests, made.bytes)
@@ -108,10 +111,21 @@ def _wrk(running: Running, load: Load) -> tuple[wrk.Result, Interval]:
     return made, cost
 
 
+def _http3(running: Running, load: Load) -> Sample:
+    """By fewer clients than asked for: a handshake there costs more than many requests."""
+    clients = min(load.clients, MOST_HTTP3)
+    words = [sys.executable, "-m", "loadtest.http3", HOST, str(running.port), str(clients)]
+    return _python_turn(running, [*words, str(load.seconds)])
+
+
 def waiting_turn(running: Running, client: str, seconds: float) -> Sample:
     """By one client in Python, see `loadtest.latencies`. Raises RuntimeError if it fails."""
     words = [sys.executable, "-m", "loadtest.latencies", client, HOST, str(running.port)]
-    printed, cost = _watched(running, [*words, str(seconds)])
+    return _python_turn(running, [*words, str(seconds)])
+
+
+def _python_turn(running: Running, words: Sequence[str]) -> Sample:
+    printed, cost = _watched(running, words)
     found = json.loads(printed)
     amount, total = found["requests"], found["requests in all"]
     return Sample(amount, found["seconds"], total, cost, found["p50 us"], found["p99 us"])
