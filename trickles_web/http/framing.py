@@ -36,6 +36,17 @@ def _date_line(seconds: int) -> bytes:
     return b"date: " + formatdate(seconds, usegmt=True).encode("ascii") + b"\r\n"
 
 
+@lru_cache(maxsize=1024)
+def _own(name: bytes) -> bytes:
+    """In lower case if it is one of those that framing has to do with, else b"". Raises
+    FramingError for what is no name.
+    """
+    if not _TOKEN(name):
+        raise FramingError(f"Invalid HTTP header name {name!r}.")
+    lower = name.lower()
+    return lower if lower in _OWN else b""
+
+
 class Framing:
     """One response, written in order: `head`, then `body` for each chunk, then `end`.
 
@@ -75,13 +86,11 @@ class Framing:
         count = 0
         special: dict[bytes, bytes] = {}
         for name, value in headers:
-            if not _TOKEN(name):
-                raise FramingError(f"Invalid HTTP header name {bytes(name)!r}.")
             lines += (name, b": ", value, b"\r\n")
             count += 1
-            lower = name.lower()
-            if lower in _OWN:
-                self._note(special, lower, bytes(value))
+            own = _own(bytes(name))
+            if own:
+                self._note(special, own, bytes(value))
         block = b"".join(lines)
         # Every CR and LF in the block must be one of ours: cheaper than looking at each value.
         if block.count(b"\r") != count or block.count(b"\n") != count or b"\0" in block:
