@@ -14,6 +14,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from trickles_web.errors import FramingError
+
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
     from trickles_web.http.request import Request
@@ -25,10 +27,6 @@ _DIGITS = re.compile(rb"[0-9]{1,18}").fullmatch
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 _OWN = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date", b"server"))
-
-
-class FramingError(RuntimeError):
-    """The application's response cannot be written as HTTP."""
 
 
 @lru_cache(maxsize=8)
