@@ -25,7 +25,7 @@ from trickles_web.transport.reassembly import Reassembly
 from trickles_web.transport.rtt import RoundTrip
 from trickles_web.transport.upload import RequestStream
 from trickles_web.transport.wanted import Wanted
-from trickles_web.transport.wire import Earlier, Wants
+from trickles_web.transport.wire import Data, Earlier, Run, Wants
 
 MOST_ATTEMPTS = 10
 GROWS_OLD = 45.0
@@ -119,25 +119,41 @@ class Download:
 
     # ---- arrivals
 
-    def receive(self, data: wire.Data, now: float) -> bool:
-        """Take a DATA packet; True when it is of the generation in progress."""
+    def is_in_order(self, data: Data) -> bool:
+        """Is nothing new about this packet but its number and its bytes?"""
         line = self.line
+        if line is None or (data.ordinal, data.generation) != (line.ordinal, line.generation):
+            return False
+        return data.edition == self.edition.number and data.offset >= self.stream.received
+
+    def takes_whole(self, run: Run) -> bool:
+        """Can packets of which the first `is_in_order` be taken at once, as one after the other?"""
+        assert self.line is not None
+        end = self.most if self.wanted.end < 0 else min(self.most, self.wanted.end)
+        return run.data.offset + run.size <= end and self.line.takes_whole(run)
+
+    def receive(self, run: Run, now: float) -> bool:
+        """Take DATA packets; True when they are of the generation in progress.
+
+        A run of several is one that `takes_whole` is true of.
+        """
+        data, line = run.data, self.line
         if line is None or (data.ordinal, data.generation) != (line.ordinal, line.generation):
             line = self._new_line(data, now)
         if line is None:
             if data.edition == self.edition.number:
-                self._insert(data)  # of a line that was dropped: its bytes are as good as any
+                self._insert(run)  # of a line that was dropped: its bytes are as good as any
             return False
-        if not line.accepts(data) or not self._insert(data):
+        if not line.accepts(data) or not self._insert(run):
             return False
-        held = line.receive(data, now)
+        held = line.receive(run, now)
         if held is not None:
             self._hold(held, line)
         self.timers.attempt = 0
         self.timers.probe_at = now + self._round_trip.probe_timeout(0)
         return True
 
-    def _new_line(self, data: wire.Data, now: float) -> Line | None:
+    def _new_line(self, data: Data, now: float) -> Line | None:
         """The first packet of a generation that was asked for begins its line."""
         if data.ordinal != self._accepts[0] or data.attempt <= self._accepts[1]:
             return None
@@ -154,22 +170,27 @@ class Download:
         self.line = Line(data, wants, asked_at, now, self._round_trip, self.wanted)
         return self.line
 
-    def _insert(self, data: wire.Data) -> bool:
-        """Keep the bytes of a packet; False if it must not be used at all."""
-        stream, edition = self.stream, self.edition
+    @property
+    def most(self) -> int:
+        """No byte at or above this offset was ever asked for."""
+        return self.stream.delivered + 2 * self._config.receive_buffer_bytes
+
+    def _insert(self, run: Run) -> bool:
+        """Keep the bytes of packets; False if they must not be used at all."""
+        data, stream, edition = run.data, self.stream, self.edition
         if data.edition != edition.number:
             if not edition.follow(data):
                 return True  # its number counts, its bytes belong to another byte string
             self.wanted.restart()
             self.wanted.end = -1
-        stop = data.offset + len(data.payload)
-        if stop > stream.delivered + 2 * self._config.receive_buffer_bytes:
-            return False  # more than was ever asked for
+        stop = data.offset + run.size
+        if stop > self.most:
+            return False
         if stop <= stream.received:
-            self.stats.duplicates += bool(data.payload)
+            self.stats.duplicates += bool(run.size)
         else:
-            self.stats.bytes_in += len(data.payload)
-            stream.insert(data.offset, data.payload)
+            self.stats.bytes_in += run.size
+            stream.insert_all(data.offset, run.payloads, run.size)
         edition.take(data)
         return True
 

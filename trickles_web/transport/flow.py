@@ -65,6 +65,7 @@ class Flow:
         """The flow ends after what there is to read: the server said so."""
         self.rebind = False
         """Set when the driver should change its local port; the driver clears it."""
+        self._data_start = wire.FIRST_BYTE[Kind.DATA].to_bytes(1) + flow_id
         self._config = config
         self._round_trip = RoundTrip()
         self._requests = RequestStream(kept)
@@ -164,33 +165,63 @@ class Flow:
 
     def receive(self, datagram: bytes, now: float) -> None:
         """Take one datagram; whatever its bytes are, nothing is raised."""
+        self._take(datagram, 0, len(datagram), now)
+
+    def receive_train(self, train: bytes, segment: int, now: float) -> None:
+        """Take datagrams that lie end to end, `segment` bytes each, but the last may be shorter.
+
+        As `receive` of one after the other. Nothing is raised.
+        """
+        at, datagrams = 0, memoryview(train)
+        while at < len(train):
+            at += segment * self._take(datagrams, at, segment, now)
+
+    def _take(self, train: wire.Buffer, at: int, segment: int, now: float) -> int:
+        """Take the datagram at `at`, or a run of DATA; returns how many datagrams that were."""
+        taken = 1
+        if not self._exchange:
+            return taken
         try:
-            kind = wire.kind_of(datagram)
-            if wire.flow_of(datagram) != self.id or not self._exchange:
-                return
-            self._download.stats.datagrams_in += 1
-            if kind == Kind.DATA:
-                self._data(wire.decode_data(datagram), len(datagram), now)
-            elif kind == Kind.ACK:
-                self._ack(wire.decode_ack(datagram), now)
-            elif kind == Kind.NEED:
-                self._need(wire.decode_need(datagram), now)
-            elif kind == Kind.WAIT:
-                if self._download.waits(wire.decode_wait(datagram), now):
-                    self._news(now)
-            elif kind == Kind.REFUSED:
-                self._refused(wire.decode_refused(datagram), now)
+            datagram = train[at : at + segment]
+            if datagram[: wire.START_BYTES] != self._data_start:
+                self._control(bytes(datagram), now)
+                return taken
+            download = self._download
+            run = wire.run_of_one(datagram)
+            if at + segment < len(train) and download.is_in_order(run.data):
+                whole = wire.with_neighbours(run, train, at, segment)
+                if download.takes_whole(whole):
+                    run, taken = whole, whole.stop - whole.start
+            download.stats.datagrams_in += taken
+            if run.data.flags & wire.FLAG_PROBE:
+                download.path.carried(len(datagram))
+            else:
+                self._data(run, now)
         except (WireError, ContinuationError):
-            return
+            pass
         except FlowError as error:  # of the bytes kept
             self._give_up(error)
+        return taken
 
-    def _data(self, data: wire.Data, size: int, now: float) -> None:
-        download = self._download
-        if data.flags & wire.FLAG_PROBE:
-            download.path.carried(size)
+    def _control(self, datagram: bytes, now: float) -> None:
+        """Anything but DATA."""
+        kind = wire.kind_of(datagram)
+        if wire.flow_of(datagram) != self.id:
             return
-        if download.receive(data, now):
+        self._download.stats.datagrams_in += 1
+        if kind == Kind.ACK:
+            self._ack(wire.decode_ack(datagram), now)
+        elif kind == Kind.NEED:
+            self._need(wire.decode_need(datagram), now)
+        elif kind == Kind.WAIT:
+            if self._download.waits(wire.decode_wait(datagram), now):
+                self._news(now)
+        elif kind == Kind.REFUSED:
+            self._refused(wire.decode_refused(datagram), now)
+
+    def _data(self, run: wire.Run, now: float) -> None:
+        download = self._download
+        if download.receive(run, now):
             self._is_request_open()
             self._news(now)
         if download.finished():
@@ -206,7 +237,8 @@ class Flow:
         if best is not None and best.line is line:
             self._open = best.continuation.open
         if not self._open:
-            self._uploader.stop()
+            if self._uploader.active:
+                self._uploader.stop()
         elif best is not None and best.line is line:
             self._take_on(best.continuation.request_wanted, 0)
 

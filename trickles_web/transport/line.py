@@ -29,14 +29,17 @@ from trickles_web.transport.epochs import (
     window,
 )
 from trickles_web.transport.layout import capacities, place
+from trickles_web.transport.ranges import RangeSet
 from trickles_web.transport.rtt import RoundTrip
 from trickles_web.transport.wanted import Wanted
-from trickles_web.transport.wire import MOST_EARLIER, Data, Earlier, Wants
+from trickles_web.transport.wire import MOST_EARLIER, Data, Earlier, Run, Wants
 
 REORDERING = 3
 """Packets (RFC 9002 §6.1.1)."""
 _REMEMBERED = 600
-"""Proofs and continuations this far behind are still at hand for an opening."""
+"""Proofs and continuations this far behind are still at hand for an opening,"""
+_MOST_KEPT = 2000
+"""and older ones are forgotten when there are so many."""
 
 
 class Line:
@@ -72,12 +75,16 @@ class Line:
         self._accounted = epoch.base
         self._highest = epoch.base - 1
         self._promised = epoch.base
-        self._arrived: dict[int, tuple[int, int, int]] = {}
+        self._arrived: dict[int, tuple[int, int, int, int]] = {}
+        """Runs by their first number, at or above the prefix: stop, offset, size, proof;"""
+        self._numbers = RangeSet()
+        """and all their numbers."""
         self._proof = 0
         self._proof_view = 0
         self._proofs: dict[int, int] = {epoch.base: 0}
         self._waiting: list[tuple[int, int]] = []
         self._held: dict[int, tuple[Held, View]] = {}
+        self._most_kept = _MOST_KEPT
         terms = Terms(epoch.base, -1, 0)
         first = Claim(epoch.base, self.granted, opening, asked_at, None, terms, view)
         first.repeated = asked_at >= now  # it says nothing of the round trip
@@ -95,24 +102,40 @@ class Line:
         stop = data.burst + data.burst_length
         return self.base <= data.base <= data.burst and stop <= min(self.granted, LAST_NUMBER)
 
-    def receive(self, data: Data, now: float) -> Held | None:
-        """Take a DATA packet that is accepted; returns its continuation if it is a new one."""
+    def takes_whole(self, run: Run) -> bool:
+        """Are all its numbers new, and asked for by one claim?"""
+        claim = self._claim_of(run.start)
+        return claim is not None and run.stop <= claim.high and self._is_new(run)
+
+    def _is_new(self, run: Run) -> bool:
+        start = run.start
+        if start > self._highest:
+            return True
+        missing = next(self._numbers.missing(start, run.stop), None)
+        return start >= self._prefix and missing == (start, run.stop)
+
+    def receive(self, run: Run, now: float) -> Held | None:
+        """Take packets that are accepted; returns their continuation if it is a new one.
+
+        A run of several is one that `takes_whole` is true of.
+        """
+        data = run.data
         view = self._view_of(data)
         if view is None:
             return None
-        k = data.burst + data.place
         stop = data.burst + data.burst_length
         if data.short:
             end = data.burst + data.short
             if self.ended < 0 or end < self.ended:
                 self.ended = end
-        if k < self._prefix or k in self._arrived:
+        if not self._is_new(run):
             return None
-        self._arrived[k] = (data.offset, len(data.payload), data.nonce)
+        self._arrived[run.start] = (run.stop, data.offset, run.size, run.proof)
+        self._numbers.add(run.start, run.stop)
         self._last_arrival = now
-        self._answered(k, now)
-        if k > self._highest:
-            self._highest = k
+        self._answered(run.start, now)
+        if run.stop > self._highest:
+            self._highest = run.stop - 1
         if stop > self._promised:
             self._promised = stop
             self._replicas.append(data.replica)
@@ -137,14 +160,12 @@ class Line:
         return view
 
     def _answered(self, k: int, now: float) -> None:
-        for claim in self._claims:
-            if k < claim.high:
-                if not claim.answered and k >= claim.low:
-                    claim.answered = True
-                    if not (claim.waiting or claim.repeated):
-                        self._round_trip.sample(now - claim.at)
-                    claim.waiting = False
-                return
+        claim = self._claim_of(k)
+        if claim is not None and not claim.answered:
+            claim.answered = True
+            if not (claim.waiting or claim.repeated):
+                self._round_trip.sample(now - claim.at)
+            claim.waiting = False
 
     def _hold(self, data: Data, view: View, now: float) -> Held | None:
         try:
@@ -217,30 +238,32 @@ class Line:
         arrived = self._arrived
         while True:
             k = self._prefix
-            packet = arrived.pop(k, None)
-            if packet is None:
-                if k >= max(self._highest, self._promised) or not self._is_lost(k, now):
-                    return
-                self._lose(k)
-            else:
-                offset, length, nonce = packet
-                self._prove(k, nonce)
+            run = arrived.pop(k, None)
+            if run is not None:
+                stop, offset, size, proof = run
+                self._prove(k, stop, proof)
                 claim = self._claims[0] if self._claims else None
                 if claim is not None and claim.low <= k:
-                    claim.account(offset, length, self._wanted)
-            self._prefix = k + 1
+                    claim.account(offset, size, self._wanted)
+                self._prefix = stop
+            elif k < max(self._highest, self._promised) and self._is_lost(k, now):
+                self._lose(k)
+                self._prefix = k + 1
+            else:
+                break
             self._settle_claims()
+        self._numbers.discard_below(self._prefix)
 
     def _settle_claims(self) -> None:
         while self._claims and self._prefix >= self._claims[0].high:
             self._claims.popleft().close(self._wanted)
 
-    def _prove(self, k: int, nonce: int) -> None:
-        """Extend the running proof of the epoch that number k belongs to."""
-        view = self._advance_view(k)
-        if view.lost is None and k >= view.epoch.base:
-            self._proof ^= nonce
-            self._proofs[k + 1] = self._proof
+    def _prove(self, start: int, stop: int, proof: int) -> None:
+        """Extend the running proof of the epoch that the numbers [start, stop) belong to."""
+        view = self._advance_view(start)
+        if view.lost is None and start >= view.epoch.base:
+            self._proof ^= proof
+            self._proofs[stop] = self._proof
 
     def _advance_view(self, k: int) -> View:
         """The epoch of k, as k goes up."""
@@ -267,7 +290,8 @@ class Line:
         self._blocked = False
         while True:
             while self._waiting and self._waiting[0][0] <= self._accounted:
-                self._forget(heappop(self._waiting)[0])
+                heappop(self._waiting)
+                self._forget()
             if not self._waiting or self.ended >= 0:
                 return None
             stop, burst = self._waiting[0]
@@ -287,13 +311,15 @@ class Line:
                 held = self._held[stop][0]
             return self._claim(held, view, successor, max(start, burst - LONGEST_REACH), stop, now)
 
-    def _forget(self, stop: int) -> None:
+    def _forget(self) -> None:
         """Continuations and proofs far behind will not be needed any more."""
+        if len(self._held) + len(self._proofs) <= self._most_kept:
+            return
         limit = self._accounted - _REMEMBERED
-        if len(self._held) > _REMEMBERED:
-            self._held = {k: h for k, h in self._held.items() if k >= limit}
-        if len(self._proofs) > 4 * _REMEMBERED:
-            self._proofs = {k: p for k, p in self._proofs.items() if k >= limit}
+        self._held = {k: h for k, h in self._held.items() if k >= limit}
+        self._proofs = {k: p for k, p in self._proofs.items() if k >= limit}
+        # Those of a whole window may lie ahead: not one pass over them for each claim.
+        self._most_kept = max(_MOST_KEPT, 2 * (len(self._held) + len(self._proofs)))
 
     def _successor(self, view: View) -> Epoch:
         assert view.lost is not None
@@ -399,6 +425,6 @@ class Line:
         if proof is None:
             return None
         while k < stop and k in self._arrived:
-            proof ^= self._arrived[k][2]
-            k += 1
-        return Terms(stop, -1 if k == stop else k, proof)
+            k, _, _, more = self._arrived[k]
+            proof ^= more
+        return Terms(stop, -1 if k >= stop else k, proof)

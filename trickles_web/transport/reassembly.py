@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
 from trickles_web.transport.ranges import Range, RangeSet
+from trickles_web.transport.wire import Buffer
 
 NO_LIMIT = 1 << 62
 
@@ -24,14 +25,23 @@ class Reassembly:
         self.received = 0
         self.delivered = 0
         self.limit = NO_LIMIT
-        self._ready: deque[bytes] = deque()
+        self._ready: deque[Buffer] = deque()
         self._pieces: dict[int, bytes] = {}
         self._heap: list[int] = []
         self._covered = RangeSet()
 
-    def insert(self, offset: int, payload: bytes) -> None:
+    def insert_all(self, offset: int, payloads: Sequence[Buffer], size: int) -> None:
+        """Payloads that follow each other, `size` bytes in all."""
+        if offset == self.received and not self._heap:
+            self._ready.extend(payloads)
+            self.received += size
+        else:
+            self.insert(offset, payloads[0] if len(payloads) == 1 else b"".join(payloads))
+
+    def insert(self, offset: int, payload: Buffer) -> None:
         stop = offset + len(payload)
         if offset > self.received:
+            payload = bytes(payload)  # a view would keep its whole train for as long
             for x, y in list(self._covered.missing(offset, stop)):
                 self._pieces[x] = (
                     payload if y - x == len(payload) else payload[x - offset : y - offset]
@@ -66,12 +76,16 @@ class Reassembly:
         count = min(self.ready, limit)
         if not count:
             return b""
-        joined = self._ready[0] if len(self._ready) == 1 else b"".join(self._ready)
-        self._ready.clear()
-        if count < len(joined):
-            self._ready.append(joined[count:])
         self.delivered += count
-        return joined[:count]
+        pieces: list[Buffer] = []
+        while count > 0:
+            piece = self._ready.popleft()
+            if len(piece) > count:
+                self._ready.appendleft(memoryview(piece)[count:])
+                piece = memoryview(piece)[:count]
+            pieces.append(piece)
+            count -= len(piece)
+        return b"".join(pieces)
 
     def missing(self, start: int, stop: int) -> Iterator[Range]:
         """The parts of [start, stop) that are not here."""
