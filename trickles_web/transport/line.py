@@ -28,6 +28,7 @@ from trickles_web.transport.epochs import (
     grant,
     window,
 )
+from trickles_web.transport.holding import Holding
 from trickles_web.transport.layout import capacities, place
 from trickles_web.transport.ranges import RangeSet
 from trickles_web.transport.rtt import RoundTrip
@@ -36,10 +37,6 @@ from trickles_web.transport.wire import MOST_EARLIER, Data, Earlier, Run, Wants
 
 REORDERING = 3
 """Packets (RFC 9002 §6.1.1)."""
-_REMEMBERED = 600
-"""Proofs and continuations this far behind are still at hand for an opening,"""
-_MOST_KEPT = 2000
-"""and older ones are forgotten when there are so many."""
 
 
 class Line:
@@ -81,10 +78,8 @@ class Line:
         """and all their numbers."""
         self._proof = 0
         self._proof_view = 0
-        self._proofs: dict[int, int] = {epoch.base: 0}
         self._waiting: list[tuple[int, int]] = []
-        self._held: dict[int, tuple[Held, View]] = {}
-        self._most_kept = _MOST_KEPT
+        self._holding = Holding(epoch.base)
         terms = Terms(epoch.base, -1, 0)
         first = Claim(epoch.base, self.granted, opening, asked_at, None, terms, view)
         first.repeated = asked_at >= now  # it says nothing of the round trip
@@ -139,7 +134,7 @@ class Line:
         if stop > self._promised:
             self._promised = stop
             self._replicas.append(data.replica)
-        if data.continuation and stop not in self._held and stop > self._accounted:
+        if data.continuation and stop not in self._holding.bursts and stop > self._accounted:
             return self._hold(data, view, now)
         return None
 
@@ -177,14 +172,17 @@ class Line:
             return None
         self.size = c.size
         held = Held(c, data.continuation, now, self)
-        self._held[stop] = (held, view)
+        self._holding.bursts[stop] = (held, view)
         heappush(self._waiting, (stop, data.burst))
-        if not self._foreseen:
+        if not self._foreseen and self.ended < 0:
             self._foresee(data.carried)
         return held
 
     def _foresee(self, carried: int) -> None:
-        """How far the opening's answer will reach, now that the length of carriers is known."""
+        """How far the opening's answer will reach, now that the length of carriers is known.
+
+        Of a line that ends with that answer nothing else is asked, so nobody needs to know.
+        """
         self._foreseen = True
         claim = self._claims[0]
         spans = bursts(claim.view.epoch, None, claim.low, claim.high)
@@ -263,7 +261,7 @@ class Line:
         view = self._advance_view(start)
         if view.lost is None and start >= view.epoch.base:
             self._proof ^= proof
-            self._proofs[stop] = self._proof
+            self._holding.proofs[stop] = self._proof
 
     def _advance_view(self, k: int) -> View:
         """The epoch of k, as k goes up."""
@@ -273,7 +271,7 @@ class Line:
                 break
             self._proof_view += 1
             self._proof = 0
-            self._proofs[following.epoch.base] = 0
+            self._holding.proofs[following.epoch.base] = 0
         return self.views[self._proof_view]
 
     def _lose(self, k: int) -> None:
@@ -291,13 +289,13 @@ class Line:
         while True:
             while self._waiting and self._waiting[0][0] <= self._accounted:
                 heappop(self._waiting)
-                self._forget()
+                self._holding.forget(self._accounted)
             if not self._waiting or self.ended >= 0:
                 return None
             stop, burst = self._waiting[0]
             if self._prefix < stop:
                 return None
-            held, view = self._held[stop]
+            held, view = self._holding.bursts[stop]
             start = max(self._accounted, view.epoch.start)
             successor = None if view.lost is None else self._successor(view)
             if grant(view.epoch, successor, stop) <= grant(view.epoch, successor, start):
@@ -308,18 +306,8 @@ class Line:
                 if merged is None:
                     return None
                 stop, burst = merged
-                held = self._held[stop][0]
+                held = self._holding.bursts[stop][0]
             return self._claim(held, view, successor, max(start, burst - LONGEST_REACH), stop, now)
-
-    def _forget(self) -> None:
-        """Continuations and proofs far behind will not be needed any more."""
-        if len(self._held) + len(self._proofs) <= self._most_kept:
-            return
-        limit = self._accounted - _REMEMBERED
-        self._held = {k: h for k, h in self._held.items() if k >= limit}
-        self._proofs = {k: p for k, p in self._proofs.items() if k >= limit}
-        # Those of a whole window may lie ahead: not one pass over them for each claim.
-        self._most_kept = max(_MOST_KEPT, 2 * (len(self._held) + len(self._proofs)))
 
     def _successor(self, view: View) -> Epoch:
         assert view.lost is not None
@@ -331,7 +319,7 @@ class Line:
         enough = window(view.epoch, stop) // CLAIM_PER_WINDOW
         best = (stop, self._waiting[0][1])
         for later, burst in sorted(self._waiting[:32]):
-            if later > self._prefix or self._held[later][1] is not view:
+            if later > self._prefix or self._holding.bursts[later][1] is not view:
                 break
             if burst - self._accounted > LONGEST_REACH:
                 break
@@ -349,9 +337,8 @@ class Line:
     ) -> Claim | None:
         low, high = grant(view.epoch, successor, start), grant(view.epoch, successor, stop)
         spans: list[Span] = bursts(view.epoch, successor, low, high)
-        wants, full = self._wanted.take(
-            capacities(spans, self.size, sealing.OVERHEAD + held.continuation.padding)
-        )
+        carried = sealing.OVERHEAD + held.continuation.padding
+        wants, full = self._wanted.take(list(capacities(spans, self.size, carried)))
         if not wants:
             self._blocked = True
             return None
@@ -361,7 +348,8 @@ class Line:
         if not full:
             self.ended = high  # asked for less than the grant: the answer will be short
         if view.lost is None:
-            terms = Terms(start, -1, self._proofs[stop])
+            # None is there where bursts overlap: such a server made no proof to be checked.
+            terms = Terms(start, -1, self._holding.proofs.get(stop, 0))
         else:
             terms = Terms(start, view.lost, view.lost_proof)
         claim = Claim(low, high, wants, now, held, terms, view)
@@ -392,18 +380,12 @@ class Line:
         """Is nothing in flight that may still come?"""
         return self._prefix >= (self.granted if self.ended < 0 else min(self.granted, self.ended))
 
-    def best(self) -> Held | None:
-        """The continuation to open the next generation from: the highest settled, or any."""
-        settled = [stop for stop in self._held if stop <= self._prefix]
-        stop = max(settled or self._held, default=None)
-        return None if stop is None else self._held[stop][0]
+    def best(self, end: int | None = None) -> Held | None:
+        """The continuation to open the next generation from: the highest settled, or any.
 
-    def best_with_end(self, end: int) -> Held | None:
-        """The same among those that say where the response ends: `end`."""
-        stops = [k for k, (h, _) in self._held.items() if h.continuation.response_end == end]
-        settled = [stop for stop in stops if stop <= self._prefix]
-        stop = max(settled or stops, default=None)
-        return None if stop is None else self._held[stop][0]
+        end: one that says that the response ends there.
+        """
+        return self._holding.best(self._prefix, end)
 
     def close(self) -> None:
         """Drop the line: what it did not bring is lost."""
@@ -414,14 +396,14 @@ class Line:
     def opening_terms(self, held: Held) -> Terms | None:
         """What an opening from this continuation can prove; None if that is not known any more."""
         stop = held.continuation.stop
-        entry = self._held.get(stop)
+        entry = self._holding.bursts.get(stop)
         if entry is None:
             return None
         view = entry[1]
         if view.lost is not None and view.lost < stop:
             return Terms(stop, view.lost, view.lost_proof)
         k = min(max(self._prefix, view.epoch.base), stop)
-        proof = self._proofs.get(k, 0 if k == view.epoch.base else None)
+        proof = self._holding.proofs.get(k, 0 if k == view.epoch.base else None)
         if proof is None:
             return None
         while k < stop and k in self._arrived:
