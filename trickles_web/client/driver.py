@@ -117,8 +117,7 @@ class Driver:
             self._loop.call_soon(self._on_schedule)
 
     def _on_schedule(self) -> None:
-        self._scheduled = False
-        if not self._closed:
+        if self._scheduled and not self._closed:
             self._advance(monotonic())
 
     def arm(self, now: float) -> None:
@@ -143,6 +142,7 @@ class Driver:
 
     def transmit(self, now: float) -> None:
         """Send what the flow wants sent."""
+        self._scheduled = False  # whatever was written up to here goes with it
         flow = self.flow
         datagrams = flow.transmit(now)
         if not flow.stats.datagrams_in and len(self._remote.addresses) > 1:

@@ -94,8 +94,7 @@ class Reassembly:
     @property
     def highest(self) -> int:
         """The end of the last byte that is here."""
-        ranges = list(self._covered)
-        return ranges[-1][1] if ranges else self.received
+        return max(self.received, self._covered.stop)
 
     def restart(self, at: int) -> None:
         """Forget the bytes from `at` on, none of which was handed on: they are another edition's.

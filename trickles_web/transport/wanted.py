@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 from trickles_web.transport.ranges import RangeSet
 from trickles_web.transport.reassembly import Reassembly
@@ -53,7 +54,9 @@ class Wanted:
         """All that is missing and may be asked for: what an opening wants."""
         received, bound = self._stream.received, self.bound
         high = min(self._stream.highest, bound)
-        wants = list(self._stream.missing(received, high))[: MOST_WANTS - 1]
+        wants: list[tuple[int, int]] = []
+        if high > received:
+            wants += islice(self._stream.missing(received, high), MOST_WANTS - 1)
         if len(wants) < MOST_WANTS - 1 and (high < bound or not wants):
             # An end that is known and reached is asked for again: its continuation is missing.
             start = high if self.end < 0 or high < self.end else max(self.end - 1, 0)
