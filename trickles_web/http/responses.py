@@ -10,13 +10,14 @@ from trickles_web.errors import ResponseGone
 from trickles_web.http.checkpoints import Checkpoints
 from trickles_web.http.progress import UNKNOWN, Body, called, digest, edition_of, encode
 from trickles_web.state.store import EMPTY, Part, Published
+from trickles_web.transport.wire import Code
 
 if TYPE_CHECKING:
     from trickles_web.http.intake import Intake
     from trickles_web.http.progress import Progress
+    from trickles_web.http.run import Run
     from trickles_web.state.store import Key
     from trickles_web.transport.note import Note
-    from trickles_web.transport.wire import Code
 
 KEPT_WHOLE = 65_536
 """Bytes: a response no larger is kept whole; of larger ones, what the client has is forgotten."""
@@ -27,7 +28,12 @@ KEPT_BEHIND = 262_144
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Nothing to send yet: park the request until `on_ready`."""
+    """Nothing to send yet: park the request until `on_ready`.
+
+    `run`: the call that was begun for this very request, if that is what it waits for.
+    """
+
+    run: Run | None = None
 
 
 PENDING = Pending()
@@ -92,7 +98,8 @@ class Finished:
         "request_wanted",
         "start",
     )
-    open = running = False
+    open = False
+    running = False
 
     def __init__(
         self,
