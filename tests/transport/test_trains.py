@@ -152,10 +152,17 @@ def test_a_train_is_its_datagrams_one_by_one(seed: int, harm: float) -> None:
 
 
 def packet(
-    place: int, offset: int, payload: bytes, *, burst_length: int = 20, flags: int = 0
+    place: int,
+    offset: int,
+    payload: bytes,
+    *,
+    burst_length: int = 20,
+    flags: int = 0,
+    carried: bytes = b"",
 ) -> bytes:
     prefix = wire.data_prefix(FLOW, 0, 1, 0, 0, 10, 10, 0, flags, 1, 5, 3, burst_length, 0)
-    return prefix + wire.DATA_PACKET.pack(place, 1 << place, offset, 0) + payload
+    own = wire.DATA_PACKET.pack(place, 1 << place, offset, len(carried))
+    return prefix + own + carried + payload
 
 
 def run_at_start(packets: list[bytes]) -> wire.Run:
@@ -170,6 +177,43 @@ def test_neighbours_make_one_run(count: int, length: int) -> None:
     assert (run.start, run.stop, run.size) == (3, 3 + count, count * length)
     assert run.proof == (1 << count) - 1
     assert b"".join(run.payloads) == b"".join(payloads)
+
+
+@given(st.integers(2, 20), st.sampled_from([101, 1137, 5000]))
+def test_a_burst_with_its_carriers_is_one_run(count: int, length: int) -> None:
+    blob, offset = bytes(range(100)), 7
+    payloads = [bytes([i]) * (length - 100 * (i in (0, count - 1))) for i in range(count)]
+    packets: list[bytes] = []
+    for i, payload in enumerate(payloads):
+        packets.append(packet(i, offset, payload, carried=b"" if 0 < i < count - 1 else blob))
+        offset += len(payload)
+    run = run_at_start(packets)
+    assert (run.start, run.stop, run.size) == (3, 3 + count, offset - 7)
+    assert run.data.continuation == blob
+    assert run.proof == (1 << count) - 1
+    assert b"".join(run.payloads) == b"".join(payloads)
+
+
+def carrier(place: int, blob: bytes, payload: bytes, flags: int = 0) -> bytes:
+    return packet(place, 50 * place, payload, carried=blob, flags=flags)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (carrier(0, b"", bytes(50)), carrier(1, b"c" * 50, b"")),
+        (carrier(0, b"a" * 50, bytes(50)), carrier(1, b"b" * 50, bytes(50))),
+        (carrier(0, b"a" * 50, bytes(50)), carrier(1, b"a" * 49, bytes(51))),
+        (
+            carrier(0, b"a" * 48, bytes(52), wire.FLAG_NOTED),
+            carrier(1, b"a" * 48, bytes(52), wire.FLAG_NOTED),
+        ),
+    ],
+)
+def test_what_a_carrier_says_is_heard(first: bytes, second: bytes) -> None:
+    """Of a run only the first packet is asked for a continuation, and for a note none."""
+    run = run_at_start([first, second])
+    assert (run.start, run.stop) == (3, 4)
 
 
 @pytest.mark.parametrize(

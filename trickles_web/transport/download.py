@@ -118,7 +118,7 @@ class Download:
     # ---- arrivals
 
     def is_in_order(self, data: Data) -> bool:
-        """Is nothing new about this packet but its number and its bytes?"""
+        """Is nothing new about this packet but number, bytes, and perhaps a continuation?"""
         line = self.line
         if line is None or (data.ordinal, data.generation) != (line.ordinal, line.generation):
             return False

@@ -30,7 +30,8 @@ class Run(NamedTuple):
     """Packets of one burst with consecutive numbers and consecutive bytes.
 
     `data`: the first of them. The numbers are [start, stop). `proof`: the xor of their nonces.
-    `payloads`: their bytes in order, `size` in all. Of several packets none carries a continuation.
+    `payloads`: their bytes in order, `size` in all. Of several packets the first may carry a
+    continuation, and the last the same one.
     """
 
     data: Data
@@ -54,29 +55,39 @@ def run_of_one(datagram: Buffer) -> Run:
 def with_neighbours(first: Run, train: Buffer, at: int, segment: int) -> Run:
     """The run of one at `at` and as many packets as follow it; `segment`: bytes of each datagram.
 
-    A packet that is malformed, or has more to say than number, nonce and offset, ends the run.
+    What is malformed, or has more to say than number, nonce, bytes and the first one's continuation
+    once more, ends the run.
     """
-    data, length = first.data, first.size
+    data, full = first.data, segment - DATA_HEADER_BYTES
     most = min((len(train) - at) // segment, data.burst_length - data.place)
-    if most < 2 or not length or data.continuation or data.flags & FLAG_PROBE:
+    odd = data.flags & FLAG_PROBE or (data.noted and data.continuation)
+    if most < 2 or not first.size or odd:
         return first
     shared = bytes(train[at : at + DATA_PREFIX.size])
-    place, offset, proof = data.place, data.offset, data.nonce
-    for prefix, own_place, nonce, own_offset, carried in _row(segment).iter_unpack(
+    place, expected, proof, last_carried = data.place, data.offset + first.size, data.nonce, 0
+    for prefix, own_place, nonce, offset, carried in _row(segment).iter_unpack(
         train[at + segment : at + most * segment]
     ):
-        if own_place != place + 1 or own_offset != offset + length or carried or prefix != shared:
+        if own_place != place + 1 or offset != expected or prefix != shared or last_carried:
             break
-        place, offset = own_place, own_offset
+        if carried:
+            start = at + (own_place - data.place) * segment + DATA_HEADER_BYTES
+            if not data.continuation or train[start : start + carried] != data.continuation:
+                break
+            last_carried = carried
+        place = own_place
+        expected += full - carried
         proof ^= nonce
     packets = place - data.place + 1
     if packets == 1:
         return first
-    starts = range(at + DATA_HEADER_BYTES, at + packets * segment, segment)
-    payloads: list[Buffer] = [train[start : start + length] for start in starts]
-    if length <= _SMALL:
+    starts = range(at + segment + DATA_HEADER_BYTES, at + packets * segment, segment)
+    payloads: list[Buffer] = [train[start : start + full] for start in starts]
+    payloads[-1] = payloads[-1][last_carried:]
+    payloads = first.payloads + payloads
+    if full <= _SMALL:
         payloads = [b"".join(payloads)]
-    return Run(data, first.start, first.start + packets, proof, payloads, packets * length)
+    return Run(data, first.start, first.start + packets, proof, payloads, expected - data.offset)
 
 
 @lru_cache(maxsize=64)
