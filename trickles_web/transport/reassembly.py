@@ -32,16 +32,17 @@ class Reassembly:
 
     def insert_all(self, offset: int, payloads: Sequence[Buffer], size: int) -> None:
         """Payloads that follow each other, `size` bytes in all."""
+        if len(payloads) == 1:
+            payloads = (bytes(payloads[0]),)  # a view of one packet would keep its whole train
         if offset == self.received and not self._heap:
             self._ready.extend(payloads)
             self.received += size
         else:
-            self.insert(offset, payloads[0] if len(payloads) == 1 else b"".join(payloads))
+            self.insert(offset, b"".join(payloads))
 
-    def insert(self, offset: int, payload: Buffer) -> None:
+    def insert(self, offset: int, payload: bytes) -> None:
         stop = offset + len(payload)
         if offset > self.received:
-            payload = bytes(payload)  # a view would keep its whole train for as long
             for x, y in list(self._covered.missing(offset, stop)):
                 self._pieces[x] = (
                     payload if y - x == len(payload) else payload[x - offset : y - offset]

@@ -22,8 +22,7 @@ from trickles_web.transport.wire.server import (
 )
 
 _SMALL = 2048
-"""Bytes of payload up to which a copy costs less than to carry views of it around, which keep the
-whole train in memory."""
+"""Bytes of payload up to which one copy costs less than to carry many views around."""
 
 
 class Run(NamedTuple):
@@ -46,10 +45,7 @@ def run_of_one(datagram: Buffer) -> Run:
     """Raises WireError."""
     data = decode_data(datagram)
     payload, start = data.payload, data.burst + data.place
-    size = len(payload)
-    return Run(
-        data, start, start + 1, data.nonce, [payload if size > _SMALL else bytes(payload)], size
-    )
+    return Run(data, start, start + 1, data.nonce, [payload], len(payload))
 
 
 def with_neighbours(first: Run, train: Buffer, at: int, segment: int) -> Run:
