@@ -26,7 +26,7 @@ COMPILED = {
         *("line", "nonces", "note", "opener", "origin", "presented", "ranges", "reassembly"),
         *("redeemed", "replay", "rtt", "server", "upload", "wanted"),
     ),
-    "transport/wire": ("client", "common", "server"),
+    "transport/wire": ("client", "common", "server", "uploads"),
     "http": (
         "blocks",
         *("asgi", "calls", "finding", "framing", "heads", "names", "parsers", "progress"),
