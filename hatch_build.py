@@ -29,7 +29,7 @@ COMPILED = {
     "transport/wire": ("client", "common", "server", "uploads"),
     "http": (
         "blocks",
-        *("asgi", "calls", "finding", "framing", "heads", "names", "parsers", "progress"),
+        *("asgi", "calls", "finding", "framing", "heads", "names", "parsers", "pieces", "progress"),
         *("reader", "receiving", "request", "responses", "run", "runner", "scope", "service"),
         *("websocket",),
     ),

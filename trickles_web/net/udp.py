@@ -25,6 +25,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from trickles_web.net.sockets import set_option, tune
+from trickles_web.transport.layout import LARGEST_SEND
 from trickles_web.transport.server import Train
 
 logger = logging.getLogger("trickles.error")
@@ -38,8 +39,6 @@ IPV6_PKTINFO = 50
 
 MAX_SEGMENTS = 64
 """Datagrams in one segmented send (UDP_MAX_SEGMENTS of kernels before 6.9)."""
-MAX_TRAIN_BYTES = 65_000
-"""Bytes in one segmented send: the length field of IP holds 65,535, headers included."""
 MAX_DATAGRAM = 16_384
 """Largest client datagram that can mean anything: the protocol's limit on loopback."""
 LARGEST_TRAIN = 65_535
@@ -85,7 +84,7 @@ def host_and_port(sockaddr: Sockaddr) -> tuple[str, int]:
 
 def _split(train: Train) -> Iterator[Train]:
     """The train in pieces that one segmented send can hold; most trains are one piece."""
-    most = max(1, min(MAX_SEGMENTS, MAX_TRAIN_BYTES // max(1, train.segment)))
+    most = max(1, min(MAX_SEGMENTS, LARGEST_SEND // max(1, train.segment)))
     if train.count <= most:
         yield train
         return

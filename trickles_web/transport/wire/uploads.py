@@ -15,6 +15,10 @@ from trickles_web.transport.wire.client import Upload, decode_upload, encode_upl
 MOST_JOINED = 65_535
 """Request bytes: what an UPLOAD can say that it carries."""
 
+LEAST_ADDED = MOST_JOINED // 255 + 1
+"""Request bytes of each UPLOAD that is joined to others: so an ACK, which counts in one byte, has
+room for the numbers of all, and is shorter than what it answers."""
+
 
 class UploadRun(NamedTuple):
     """`joined` says all that these `datagrams` say, but for their `numbers`."""
@@ -52,6 +56,7 @@ def _follows(upload: Upload, run: Sequence[Upload]) -> bool:
     return (
         upload.offset == stop
         and stop + len(upload.request) - first.offset <= MOST_JOINED
+        and len(upload.request) >= LEAST_ADDED
         and last.digest is None
         and upload.number > last.number
         and upload.flow == last.flow
