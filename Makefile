@@ -11,13 +11,15 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check format clean
+.PHONY: help serve test check format bench bench-record clean
 
 help:
 	@echo 'make serve   serve $(APP) over Trickles on UDP port 8000, for curl and browsers on http://$(GATEWAY)/'
 	@echo 'make test    run the tests'
 	@echo 'make check   format, lint and types: ruff, mypy --strict'
 	@echo 'make format  let ruff format the code and mend what it can'
+	@echo 'make bench   count the instructions of the hot paths, compared with the baseline or with BASE=REVISION'
+	@echo 'make bench-record   make these counts the baseline'
 	@echo 'make clean   remove .venv and all caches'
 
 serve: $(VENV)/.installed-apps
@@ -35,6 +37,12 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python -m loadtest.bench $(if $(BASE),--base $(BASE)) $(if $(ONLY),--only '$(ONLY)')
+
+bench-record: $(VENV)/.installed-dev
+	@$(BIN)/python -m loadtest.bench --record
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
