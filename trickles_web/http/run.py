@@ -50,6 +50,7 @@ class Run(Growing):
         "gone",
         "heard",
         "hopeless",
+        "outcome",
         "parked",
         "prefix",
         "scope",
@@ -95,6 +96,8 @@ class Run(Growing):
         self.announced = False
         """Other processes know of it."""
         self.stopping = False
+        self.outcome: Finished | FileResponse | None = None
+        """What it was replaced by, once it was complete."""
         self.task: asyncio.Task[None] | None = None
 
     # What the protocol adds
@@ -221,6 +224,15 @@ class Run(Growing):
 
     async def call(self, app: ASGIApp) -> None:
         """Run the application to its end, whatever that is."""
+        try:
+            await self._call(app)
+        except Exception as error:
+            if not self.stopping:
+                logger.error("Exception while answering for an application\n", exc_info=error)
+        finally:
+            self._host.ended(self)
+
+    async def _call(self, app: ASGIApp) -> None:
         if self.intake is not None and self.intake.refusal is not None:
             self._refuse(self.intake.refusal)
             return

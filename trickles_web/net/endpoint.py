@@ -24,6 +24,7 @@ from collections.abc import Callable
 from trickles_web.errors import ResponseGone
 from trickles_web.http.progress import first_contact
 from trickles_web.http.responses import Forward, Held, Need, Pending, Refuse
+from trickles_web.http.run import Run
 from trickles_web.http.runner import Answer
 from trickles_web.http.service import Service
 from trickles_web.net.forwarding import Relay
@@ -161,7 +162,7 @@ class Endpoint:
         else:
             answer = self._service.answer(redeemed, now)
             if isinstance(answer, Pending):
-                self._park(redeemed, peer, now)
+                self._park(redeemed, peer, run=answer.run)
             else:
                 self._reply(answer, redeemed, peer, now)
             if kind is Kind.UPLOAD:
@@ -169,7 +170,7 @@ class Endpoint:
                 if entry is not None and entry.incomplete:
                     self.on_ready(redeemed.incarnation)  # maybe the request is whole now
             elif isinstance(answer, Held | Need) and redeemed.validated:
-                self._park(redeemed, peer, now, incomplete=not _is_awaited(answer))
+                self._park(redeemed, peer, incomplete=not _is_awaited(answer))
 
     def _reply(self, answer: Answer, redeemed: Redeemed, peer: Peer, now: int) -> None:
         if isinstance(answer, Held):
@@ -223,14 +224,17 @@ class Endpoint:
 
     # -- requests that wait ---------------------------------------------------------------------
 
-    def _park(self, redeemed: Redeemed, peer: Peer, now: int, *, incomplete: bool = False) -> None:
+    def _park(
+        self, redeemed: Redeemed, peer: Peer, *, incomplete: bool = False, run: Run | None = None
+    ) -> None:
         if redeemed.kind not in (Kind.REQUEST, Kind.HELLO):
             return
-        if self._parking.park(redeemed, peer, self._loop.time(), incomplete=incomplete):
+        now = self._loop.time()
+        if self._parking.park(redeemed, peer, now, incomplete=incomplete, run=run):
             self._schedule()
         elif not incomplete:
             self.handled["no room to park"] += 1
-            self._send(self._server.wait(redeemed, SHORTEST_WAIT_MS, now), peer)
+            self._send(self._server.wait(redeemed, SHORTEST_WAIT_MS, self._clock()), peer)
 
     def on_ready(self, incarnation: int) -> None:
         """The service may have an answer now. Many calls in one turn of the loop make one."""
@@ -254,7 +258,10 @@ class Endpoint:
 
     def _answer_parked(self, entry: Parked) -> None:
         now = self._clock()
-        answer = self._service.answer(entry.redeemed, now)
+        if entry.run is None:
+            answer = self._service.answer(entry.redeemed, now)
+        else:
+            answer = self._service.go_on(entry.redeemed, entry.run, now)
         if isinstance(answer, Pending):
             self._parking.completed(entry, self._loop.time())
             self._schedule()

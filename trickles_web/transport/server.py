@@ -190,21 +190,22 @@ class Server:
         return opening(m, c, size, self._keyring, self._replay, self.replica, clock)
 
     def _still(self, redeemed: Redeemed, now: int) -> tuple[Answer, ...]:
-        """The answers, judged again if anything was spent since the request was redeemed."""
-        if redeemed.marks == self._replay.marks:
-            return redeemed.answers
+        """The answers, judged again if what they depend on was spent since they were judged."""
+        replay, answers = self._replay, redeemed.answers
+        if redeemed.marks == replay.marks:
+            return answers
         c = redeemed.continuation
         try:
             if now - redeemed.at > self.config.replay_horizon_ms:
                 raise RefusedError(Code.EXPIRED)
-            if c is not None:
-                return self._answers(wire.decode_request(redeemed.datagram), redeemed, c)
-            if any(mark in self._replay for mark in redeemed.answers[0].marks):
+            if not any(replay.has_any(answer.absent) for answer in answers):
+                return answers
+            if c is None:
                 raise RefusedError(Code.SPENT)
+            return self._answers(wire.decode_request(redeemed.datagram), redeemed, c)
         except RefusedError as error:
             self.counters[error.code.name.lower()] += 1
             return ()
-        return redeemed.answers
 
     def _upload(self, datagram: bytes, address: Address, now: int) -> Redeemed:
         m = wire.decode_upload(datagram)
