@@ -33,7 +33,7 @@ def instructions(checkout: Path, outputs: Path, only: str) -> dict[str, float]:
         runs = _run(checkout, command, "marks", only)
     except FileNotFoundError:
         raise BenchError("there is no valgrind; as root run: apt-get install valgrind") from None
-    return {run["path"]: _measured(outputs, run["pid"]) / run["operations"] for run in runs}
+    return {run["path"]: measured(outputs, run["pid"]) / run["operations"] for run in runs}
 
 
 def microseconds(checkout: Path, only: str) -> dict[str, float]:
@@ -64,7 +64,7 @@ def _run(checkout: Path, command: tuple[str, ...], mode: str, only: str) -> list
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def _measured(outputs: Path, pid: int) -> int:
+def measured(outputs: Path, pid: int) -> int:
     """Instructions between the marks: of what was written at each mark, every second one."""
     total = 0
     dumps = len(list(outputs.glob(f"callgrind.out.{pid}.*")))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from loadtest.bench.meter import UNMEASURED, Meter
 from trickles_web.client.driver import DRAIN_DATAGRAMS
 from trickles_web.config import ClientConfig, HttpConfig, TransportConfig
 from trickles_web.http.runner import KeptResponse
@@ -37,8 +38,6 @@ BATCH = 16
 """Datagrams that wait at the server when it wakes up, as under load."""
 
 Address = tuple[str, int]
-Measured = contextlib.AbstractContextManager[None]
-_FREE: Measured = contextlib.nullcontext()
 
 
 class Parcel(NamedTuple):
@@ -137,7 +136,7 @@ class MemoryLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._seconds.now
 
-    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
         self.wake = lambda: callback(*args)
 
     def remove_reader(self, fd: Any) -> bool:
@@ -223,7 +222,7 @@ class World:
         ]
 
     def round(
-        self, arrivals: list[Parcel], *, server: Measured = _FREE, client: Measured = _FREE
+        self, arrivals: list[Parcel], *, server: Meter = UNMEASURED, client: Meter = UNMEASURED
     ) -> list[Parcel]:
         """One round trip; what the clients send then. `server`, `client`: around what each does."""
         with server:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import time
-from typing import Protocol
 
 MARK = "ctermid"
 """A function of the C library that nothing else here calls: callgrind writes down what it has
 counted whenever it is entered, so each odd call begins a stretch that counts, each even one ends
 it."""
 
-
-class Meter(Protocol):
-    """`with meter:` around what is to be measured; as often as it is needed."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
+Meter = contextlib.AbstractContextManager[None]
+"""`with meter:` around what is to be measured, as often as it is needed."""
+UNMEASURED: Meter = contextlib.nullcontext()
 
 
 class Marks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import random
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from apps import hello
 from loadtest.bench.ends import Address, Parcel, World, world
-from loadtest.bench.meter import Meter
+from loadtest.bench.meter import UNMEASURED, Meter
 from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
 from trickles_web.http.static import MOST_HASHED, StaticFiles
 from trickles_web.transport.flow import Flow
@@ -73,8 +72,6 @@ def serve(between: World, meter: Meter, arrivals: list[Parcel]) -> int:
         between.server.serve(arrivals[WARM:])
     return len(arrivals) - WARM
 
-
-UNMEASURED = contextlib.nullcontext()
 
 # ---- the server
 
