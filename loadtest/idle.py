@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import resource
 import socket
@@ -14,16 +15,17 @@ from loadtest.application import BODY
 from loadtest.flows import GET, Crowd
 from loadtest.processes import PATIENCE_S, Stage
 from loadtest.report import Options, Report
-from trickles_web.config import TransportConfig
+from trickles_web.state.ledger import LIFE_MS
 
-FIRST, MORE = 10_000, 100_000
-QUICK_FIRST, QUICK_MORE = 5_000, 5_000
+MORE, QUICK_MORE = 100_000, 5_000
+"""Flows that count,"""
+STEP = 1_000
+WARM_S, QUICK_WARM_S = 2 * LIFE_MS / 1000 + 10, 5.0
+"""and seconds of opening others first. By then everything is in use that is bounded: both replay
+filters, and what is remembered for a while of exchanges that are over."""
 MOST_CONNECTIONS = 20_000
 OTHER_DESCRIPTORS = 512
 """What a process needs besides its connections."""
-_CONFIG = TransportConfig()
-FILTER_SPAN_S = (_CONFIG.replay_horizon_ms + 2 * _CONFIG.clock_skew_ms) / 1000 + 5
-"""After so long the two replay filters have taken turns: the second one is in use, too."""
 SOCKET_CACHES = ("TCP", "UDP", "sock_inode_cache", "filp", "eventpoll_epi")
 """Of /proc/slabinfo: what the kernel keeps of a socket that somebody waits for."""
 
@@ -42,6 +44,16 @@ def sockets_kb() -> int:
         return 0
     found = re.findall(rf"^(?:{'|'.join(SOCKET_CACHES)}) +(\d+) +\d+ +(\d+)", text, re.M)
     return sum(int(objects) * int(size) for objects, size in found) // 1024
+
+
+def stored_mb(directory: Path) -> float:
+    """What the files below take, in whole blocks."""
+    total = 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
+    return total / 1e6
 
 
 def run(options: Options) -> Report:
@@ -82,20 +94,18 @@ class _Growth:
 
 
 def _flows(report: Report, quick: bool) -> None:
-    """Before what counts, everything is in use that is bounded: filters, answers kept."""
-    first, more = (QUICK_FIRST, QUICK_MORE) if quick else (FIRST, MORE)
+    more, warm = (QUICK_MORE, QUICK_WARM_S) if quick else (MORE, WARM_S)
     with Stage() as stage:
         running = peers.start(stage, peers.Server("trickles", "httptools", "uvloop"))
         growth = _Growth(report, running.server.name, running.process.pid)
         crowd = Crowd((peers.HOST, running.port))
         began = time.monotonic()
-        crowd.open(first // 2)
-        if not quick:
-            time.sleep(FILTER_SPAN_S)
-        crowd.open(first - first // 2)
-        before = growth.row(first, time.monotonic() - began)
+        while time.monotonic() < began + warm:
+            crowd.open(STEP)
+        before = growth.row(crowd.open_flows, time.monotonic() - began)
         crowd.open(more)
         after = growth.row(crowd.open_flows, time.monotonic() - began)
+        report.figures["files of the run directory at the end, MB"] = stored_mb(stage.directory)
         reused = crowd.again()
         crowd.close()
         report.check("Traceback" not in running.process.log, "no traceback in the server's log")
@@ -108,7 +118,7 @@ def _flows(report: Report, quick: bool) -> None:
 
 def _connections(report: Report, quick: bool) -> None:
     """As many as a process may have descriptors; each has had an answer, and is kept alive."""
-    most = QUICK_FIRST if quick else MOST_CONNECTIONS
+    most = QUICK_MORE if quick else MOST_CONNECTIONS
     connections = min(most, allow_descriptors(most + OTHER_DESCRIPTORS) - OTHER_DESCRIPTORS)
     report.figures["connections, by what descriptors allow"] = connections
     with Stage() as stage:

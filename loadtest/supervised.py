@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 
-from loadtest.processes import PATIENCE_S, Process, Stage, free_udp_port
+from loadtest.processes import BANNER, Process, Stage, free_udp_port
 
 
 class Worker:
@@ -15,13 +14,13 @@ class Worker:
 
     def __init__(self, supervisor: Process, number: int) -> None:
         self.kills = 0
-        self._supervisor = supervisor
+        self.supervisor = supervisor
         self._name = f"Worker {number}"
         self._ended = 0
 
     @property
     def log(self) -> str:
-        return self._supervisor.log
+        return self.supervisor.log
 
     @property
     def pid(self) -> int:
@@ -40,19 +39,11 @@ class Worker:
             self.kills += 1
             os.kill(self._ended, number)
 
-    def await_back(self) -> None:
-        """Raises RuntimeError if it does not come."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not self.back:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{self._name} does not come back:\n{self.log}")
-            time.sleep(0.01)
-
 
 def supervised(stage: Stage, app: str, workers: int, *more: str) -> tuple[int, list[Worker]]:
     """A server of so many workers that all serve: its port, and them. `more`: further options."""
     port = free_udp_port()
     words = (app, "--port", str(port), "--workers", str(workers), "--no-access-log", *more)
     supervisor = stage.python("server", "trickles_web.cli.serve", *words)
-    supervisor.says("running on trickles://")
+    supervisor.says(BANNER)
     return port, [Worker(supervisor, number + 1) for number in range(workers)]
