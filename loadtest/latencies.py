@@ -33,14 +33,19 @@ async def streams(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     return len(await reader.readexactly(len(BODY)))
 
 
+async def connect(
+    client: str, host: str, port: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Over Trickles for `flow`, else over TCP: both have the same interface."""
+    if client == "flow":
+        return await open_connection(host, port, tokens=TokenStore(None))
+    return await asyncio.open_connection(host, port)
+
+
 async def getter(client: str, host: str, port: int) -> Get:
     """Connected. Raises ValueError for what is no client."""
     if client in ("flow", "streams"):
-        connected = (
-            await open_connection(host, port, tokens=TokenStore(None))
-            if client == "flow"
-            else await asyncio.open_connection(host, port)
-        )
+        connected = await connect(client, host, port)
         return lambda: streams(*connected)
     if client == "http.client":
         return _http_client(host, port)

@@ -9,12 +9,12 @@ import functools
 import statistics
 
 from loadtest import generator
-from loadtest.load import Load, Loader
+from loadtest.load import Load, Loader, waiting_turn
 from loadtest.measure import pinning
-from loadtest.peers import Running, Server, start
+from loadtest.peers import HTTP3, Running, Server, start
 from loadtest.processes import Stage
 from loadtest.report import Options, Picture, Report
-from loadtest.rounds import Comparison, Turn, p50, p99, rounds_of, spread, take_turns
+from loadtest.rounds import Comparison, Turn, medians, p50, p99, rounds_of, spread, take_turns
 
 OURS, THEIRS = Server("trickles", "httptools", "uvloop"), Server("uvicorn", "httptools", "uvloop")
 SERVERS = (
@@ -24,6 +24,7 @@ SERVERS = (
     Server("uvicorn", "h11", "uvloop"),
     Server("granian"),
     Server("hypercorn", loop="uvloop"),
+    Server(HTTP3, loop="uvloop"),
 )
 CLIENTS = (
     (OURS, "flow"),
@@ -52,8 +53,8 @@ def run(options: Options) -> Report:
     report.judge("latency-p50", comparison.ratios(OURS.name, THEIRS.name, p50))
     names = tuple(comparison.samples)
     series = {
-        "median": tuple(statistics.median(comparison.values(name, p50)) for name in names),
-        "99th percentile": tuple(statistics.median(comparison.values(name, p99)) for name in names),
+        "median": medians(comparison, names, p50),
+        "99th percentile": medians(comparison, names, p99),
     }
     report.pictures.append(
         Picture("One client, one request at a time", "bars", names, series, value="microseconds")
@@ -66,7 +67,7 @@ def _turns(loader: Loader, running: dict[Server, Running], load: Load) -> dict[s
         server.name: functools.partial(loader.turn, running[server], load) for server in SERVERS
     }
     for server, client in CLIENTS:
-        turn = functools.partial(loader.python_turn, running[server], client, load.seconds)
+        turn = functools.partial(waiting_turn, running[server], client, load.seconds)
         turns[f"{server.name}, {client}"] = turn
     return turns
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from loadtest.first_byte import trickles
+from loadtest.http3 import certificate
 from loadtest.measure import server_core
 from loadtest.processes import PATIENCE_S, Process, Stage, free_udp_port
 from trickles_web.client.tokens import TokenStore
@@ -18,6 +19,7 @@ from trickles_web.errors import FlowError
 
 HOST = "127.0.0.1"
 APP = "loadtest.application:app"
+HTTP3 = "hypercorn-h3"
 LOOK_S = 0.05
 
 
@@ -58,16 +60,19 @@ class Running:
         return f"http://{HOST}:{self.port}"
 
 
-def start(stage: Stage, server: Server, app: str = APP, *more: str) -> Running:
+def start(stage: Stage, server: Server, app: str = APP, more: tuple[str, ...] = ()) -> Running:
     """Start it, and wait until it answers. `more`: further options.
 
     Raises RuntimeError if it does not.
     """
     port = free_udp_port() if server.udp else free_tcp_port()
     words = _WORDS[server.program](server, app, port)
+    if server.program == HTTP3:
+        file, key = certificate(stage.directory)
+        more = (*more, f"--certfile={file}", f"--keyfile={key}")
     name = server.name.replace(" ", "-")
     process = stage.python(name, *words, *more, before=server_core())
-    _await_answer(process, server, port)
+    await_answer(process, server, port)
     return Running(server, process, port)
 
 
@@ -99,15 +104,22 @@ def _hypercorn(server: Server, app: str, port: int) -> tuple[str, ...]:
     return (*words, f"--worker-class={server.loop or 'asyncio'}")
 
 
+def _http3(server: Server, app: str, port: int) -> tuple[str, ...]:
+    words = _hypercorn(server, app, port)
+    return (*words, f"--quic-bind={HOST}:{port}")
+
+
 _WORDS = {
     "trickles": _trickles,
     "uvicorn": _uvicorn,
     "granian": _granian,
     "hypercorn": _hypercorn,
+    HTTP3: _http3,
 }
 
 
-def _await_answer(process: Process, server: Server, port: int) -> None:
+def await_answer(process: Process, server: Server, port: int) -> None:
+    """Raises RuntimeError if it does not come."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and process.popen.poll() is None:
         try:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-import statistics
 
 from loadtest import generator
-from loadtest.load import Load, Loader
+from loadtest.load import MOST_HTTP3, Load, Loader
 from loadtest.measure import pinning
-from loadtest.peers import LOOPS, PARSERS, Server, start, with_each_parser_and_loop
+from loadtest.peers import HTTP3, LOOPS, PARSERS, Server, start, with_each_parser_and_loop
 from loadtest.processes import Stage
 from loadtest.report import Options, Picture, Report
-from loadtest.rounds import Comparison, per_server_s, rounds_of, take_turns
+from loadtest.rounds import Comparison, medians, per_server_s, rounds_of, take_turns
 
 CLIENTS = 64
 OURS, THEIRS = "trickles", "uvicorn"
-OTHERS = (Server("granian"), Server("hypercorn", loop="uvloop"))
+OTHERS = (Server("granian"), Server("hypercorn", loop="uvloop"), Server(HTTP3, loop="uvloop"))
 
 
 def run(options: Options) -> Report:
@@ -41,6 +40,8 @@ def compare(report: Report, servers: list[Server], load: Load, rounds: int) -> C
     for row in comparison.rows(baselines(servers)):
         report.add(row)
     report.figures["connections or flows, each with a request in flight"] = load.clients
+    if any(server.program == HTTP3 for server in servers):
+        report.figures["connections of HTTP/3, by aioquic's client"] = MOST_HTTP3
     report.figures["rounds"] = rounds
     report.figures["cores"] = pinning()
     for name, count in loader.replies.items():
@@ -65,6 +66,6 @@ def picture(comparison: Comparison, title: str) -> Picture:
         title,
         "bars",
         names,
-        {"": tuple(statistics.median(comparison.values(name, per_server_s)) for name in names)},
+        {"": medians(comparison, names, per_server_s)},
         value="requests for one CPU second of the server (median)",
     )

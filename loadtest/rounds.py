@@ -106,13 +106,19 @@ class Comparison:
             "lowest to highest": spread(rates),
             f"server CPU us per {what.removesuffix('s')}": statistics.median(costs),
             "least to most": spread(costs),
-            "per CPU second, ratio": f"{statistics.median(ratios):.2f}" if ratios else "-",
+            f"{what} per server CPU s": 1e6 / statistics.median(costs),
+            "ratio of these": f"{statistics.median(ratios):.2f}" if ratios else "-",
             "ratio lowest to highest": spread(ratios) if ratios else "-",
             "to": baseline or "-",
             "client CPU %": share * 100,
             "client-bound": "yes" if share > CLIENT_BOUND else "-",
             "foreign CPU %": foreign * 100,
         }
+
+
+def medians(comparison: Comparison, names: Sequence[str], figure: Figure) -> tuple[float, ...]:
+    """Of each of these contenders, for a picture."""
+    return tuple(statistics.median(comparison.values(name, figure)) for name in names)
 
 
 def spread(values: Sequence[float]) -> str:

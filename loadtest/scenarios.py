@@ -6,6 +6,10 @@ SCENARIOS = {
     "requests": "small GETs on open flows, beside uvicorn, granian and hypercorn",
     "connections": "a new flow or connection for every request, beside the same",
     "latency": "how long one client waits for an answer, in C and in Python",
+    "bodies": "a page of 1 MB, a file of 100 MB: megabytes for a CPU second of the server",
+    "static": "files by --static, beside Starlette on uvicorn, and nginx",
+    "uploads": "10 MB up: megabytes for a CPU second of the server",
+    "growth": "what a request costs with 1 to 10,000 open flows, and with 100 B to 10 MB",
     "idle": "memory of a server with 100,000 open idle flows, beside uvicorn's connections",
     "failover": "downloads while one of three servers, or the only one, is SIGKILLed",
     "rolling": "GETs at a steady rate while all workers are replaced three times, beside uvicorn",
@@ -19,5 +23,8 @@ SCENARIOS = {
     "bulk": "goodput beside TCP Reno at 100 Mbit/s, 20 ms, for four loss rates (root)",
 }
 
-MEASURED = ("requests", "connections", "latency", "rtt", "idle", "failover", "rolling", "scale")
+MEASURED = (
+    *("requests", "connections", "latency", "bodies", "static", "uploads", "growth", "rtt"),
+    *("idle", "failover", "rolling", "scale"),
+)
 """Those that RESULTS.md needs: what `python -m loadtest all` runs."""

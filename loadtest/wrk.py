@@ -14,6 +14,8 @@ class Result:
     """`errors`: connections that failed, timeouts, and answers other than 2xx and 3xx."""
 
     requests: int
+    bytes: float
+    """As far as wrk's three digits tell."""
     seconds: float
     errors: int
     p50_us: float
@@ -34,7 +36,7 @@ def command(
 
 def parse(printed: str) -> Result:
     """Raises RuntimeError if this is not what wrk prints at its end."""
-    made = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m),", printed)
+    made = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m), ([\d.]+)([KMGT]?)B read", printed)
     if made is None:
         raise RuntimeError(f"wrk did not come to its end: {printed.strip()}")
     sockets = re.search(
@@ -44,6 +46,7 @@ def parse(printed: str) -> Result:
     errors = sum(map(int, sockets.groups())) if sockets else 0
     return Result(
         int(made[1]),
+        float(made[4]) * 1024 ** " KMGT".index(made[5] or " "),
         float(made[2]) * _UNITS[made[3]] / 1e6,
         errors + (int(refused[1]) if refused else 0),
         _percentile(printed, 50),

@@ -10,7 +10,9 @@
 
 #define SILENCE_S 0.2
 #define LONGEST_SILENCE_S 2.0
-#define HOLE_S 0.004        /* a hole that nothing fills for so long is a loss */
+#define REORDERING 3
+#define HOLE_S 0.004  /* a hole that nothing fills for so long is a loss, if later packets came, */
+#define UNFINISHED_S 0.025 /* and if they did not: a server may be interrupted within a burst */
 #define MOST_ATTEMPTS 10
 #define PATIENT_REPEATS 3
 #define LARGEST_BURST 46
@@ -20,6 +22,7 @@
 #define LARGEST_WINDOW 65535
 #define SMALLEST_RING 16
 #define MOST_NUMBERS (1u << 20) /* of a line in flight at a time */
+#define RECEIVE_BUFFER (4u << 20) /* asked for and not yet here; what sockets can hold */
 
 protocol shared;
 
@@ -140,7 +143,7 @@ static int line_begin(flow *f, const uint8_t *d) {
     l->generation = get32(d + 13);
     l->cwnd0 = get16(d + 25);
     l->ssthresh = get16(d + 27);
-    l->prefix = l->accounted = l->promised = 0;
+    l->prefix = l->accounted = l->promised = l->highest = 0;
     l->ended = UINT32_MAX;
     l->proof = 0;
     l->foreseen = 0;
@@ -374,7 +377,8 @@ static void retry(flow *f, double now) {
     else send_hello(f, now);
 }
 
-static void claim(flow *f, const settled *s, double now) {
+/* Whether it was made: not if more would be under way than this client can take. */
+static int claim(flow *f, const settled *s, double now) {
     line *l = &f->line;
     uint32_t low = frontier(l, l->accounted), high = frontier(l, s->stop);
     uint32_t start = l->accounted;
@@ -382,7 +386,8 @@ static void claim(flow *f, const settled *s, double now) {
     range want = {f->next_new, f->next_new};
     unsigned room;
     while (next_room(&y, &room)) want.stop += room;
-    if (want.stop - want.start >= OPEN_LENGTH || !line_reserve(l, high)) return;
+    if (want.stop > f->received + RECEIVE_BUFFER && l->prefix < l->granted) return 0;
+    if (want.stop - want.start >= OPEN_LENGTH || !line_reserve(l, high)) return 0;
     if (f->end != UNKNOWN_END && want.stop > f->end) {
         want.stop = f->end;
         l->ended = high; /* less than the grant is asked for: the answer will be short */
@@ -393,6 +398,7 @@ static void claim(flow *f, const settled *s, double now) {
     shared.claims++;
     send_request(f, (terms){0, 0, 0, s->proof, 0, start}, s->continuation, s->length, &want, 1, 0);
     f->probe_at = now + silence(f);
+    return 1;
 }
 
 /* Claim settled bursts, oldest first; small ones go together. */
@@ -407,7 +413,7 @@ static void make_claims(flow *f, double now) {
             last++;
         int more_to_come = l->prefix < l->granted;
         if (l->waiting[last].stop - l->accounted < enough && more_to_come) break;
-        claim(f, &l->waiting[last], now);
+        if (!claim(f, &l->waiting[last], now)) break;
         while (i <= last) free(l->waiting[i++].continuation);
     }
     l->waiting_count -= i;
@@ -460,6 +466,7 @@ static void on_data(flow *f, const uint8_t *d, unsigned length, double now) {
     shared.bytes += length - payload_at;
     if (get16(d + 42) && burst + get16(d + 42) < l->ended) l->ended = burst + get16(d + 42);
     if (stop > l->promised) l->promised = stop;
+    if (k > l->highest) l->highest = k;
     packet *p = &l->ring[k & (l->ring_size - 1)];
     if (k >= l->prefix && !p->arrived) {
         p->arrived = 1;
@@ -469,7 +476,8 @@ static void on_data(flow *f, const uint8_t *d, unsigned length, double now) {
     settle(f);
     f->silences = 0;
     f->probe_at = now + silence(f);
-    f->loss_at = l->prefix < l->promised ? now + HOLE_S : 0;
+    int overtaken = l->highest >= l->prefix + REORDERING;
+    f->loss_at = l->prefix < l->promised ? now + (overtaken ? HOLE_S : UNFINISHED_S) : 0;
 }
 
 static void on_ack(flow *f, const uint8_t *d, unsigned length, double now) {

@@ -33,7 +33,7 @@ typedef struct {
     uint32_t prefix;    /* all below has arrived; `proof` is the xor of its nonces */
     uint32_t accounted; /* all below is claimed */
     uint32_t promised;  /* the highest end of a burst of which something arrived */
-    uint32_t granted, ended;
+    uint32_t highest, granted, ended;
     unsigned size;
     uint64_t proof;
     packet *ring;

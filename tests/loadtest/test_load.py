@@ -30,7 +30,7 @@ Transfer/sec:      2.89MB
 
 
 def test_what_wrk_prints() -> None:
-    assert wrk.parse(PRINTED) == wrk.Result(40754, 2.0, 0, 2900.0, 812.0)
+    assert wrk.parse(PRINTED) == wrk.Result(40754, 5.79 * 2**20, 2.0, 0, 2900.0, 812.0)
 
 
 def test_errors_that_wrk_saw_are_counted() -> None:

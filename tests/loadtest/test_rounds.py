@@ -47,8 +47,8 @@ def test_ratios_are_of_one_round() -> None:
     found = Comparison({"ours": ours, "theirs": theirs})
     assert found.ratios("ours", "theirs") == [3.0, 3.0, 3.0]
     first, second = found.rows({"ours": "theirs"})
-    assert first["per CPU second, ratio"] == "3.00" and first["to"] == "theirs"
-    assert second["per CPU second, ratio"] == "-" and second["to"] == "-"
+    assert first["ratio of these"] == "3.00" and first["to"] == "theirs"
+    assert second["ratio of these"] == "-" and second["to"] == "-"
     assert first["requests/s"] == 300
     assert first["server CPU us per request"] == pytest.approx(2.0 / 300 * 1e6)
     assert first["client-bound"] == "-" and first["foreign CPU %"] == 25

@@ -98,7 +98,8 @@ class Finished:
         "request_wanted",
         "start",
     )
-    open = running = False
+    open = False
+    running = False
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from trickles_web.errors import ClientGone
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.framing import error_page, framing_of
 from trickles_web.http.progress import Page, Progress
@@ -328,7 +329,3 @@ class Run(Growing):
         self._wake()
         if self.parked >= 0:
             self._host.ready(self)
-
-
-class ClientGone(ConnectionResetError):
-    """`send` of a WebSocket whose client has left (an OSError, as ASGI asks for)."""

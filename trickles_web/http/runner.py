@@ -304,10 +304,9 @@ class Runner:
     def completed(self, run: Run, response: Finished | FileResponse) -> None:
         """Keep the response in place of the run, unless the store has lost that meanwhile."""
         now = self.now()
-        if self.store.response(run.key, now) is not run:
-            return
         run.outcome = response
-        self.store.keep(run.key, response, now, run.prefix)
+        if not self.store.replace(run.key, run, response, now):
+            return
         if run.part != EMPTY:
             self._append(run, 1)
         published = None
@@ -372,12 +371,11 @@ class Runner:
     def ended(self, run: Run) -> None:
         """The call has returned."""
         self.calls.ended(run)
-        now = self.now()
         if run.p.unsafe:
-            self.store.ended(run.key, now)
+            self.store.ended(run.key, self.now())
         # A completed run has been replaced by its response. One that is still here never will be,
         # whatever went wrong, and the store does not evict what runs.
-        if self.store.response(run.key, now) is run:
+        if run.outcome is None and self.store.response(run.key, self.now()) is run:
             self.store.drop(run.key)
 
     def _tick(self) -> bool:

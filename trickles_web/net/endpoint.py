@@ -28,7 +28,7 @@ from trickles_web.http.run import Run
 from trickles_web.http.runner import Answer
 from trickles_web.http.service import Service
 from trickles_web.net.forwarding import Relay
-from trickles_web.net.parking import SHORTEST_WAIT_MS, Parked, Parking
+from trickles_web.net.parking import SHORTEST_WAIT_MS, WAIT_AFTER_S, Parked, Parking
 from trickles_web.net.udp import Peer, UdpSocket, host_and_port
 from trickles_web.transport.redeemed import Train
 from trickles_web.transport.server import Redeemed, Refusal, Server
@@ -38,6 +38,7 @@ logger = logging.getLogger("trickles.error")
 
 HELLO = VERSION << 4 | Kind.HELLO
 """First byte of a HELLO."""
+_NAMES = {int(kind): kind.name for kind in Kind}
 LOADED_AFTER = 3
 """Drains in a row that ended at their bound: from then on strangers get the short reply only."""
 SLICE = 256
@@ -148,7 +149,7 @@ class Endpoint:
     def _handle(self, redeemed: Redeemed, peer: Peer, now: int) -> None:
         kind = redeemed.kind
         redeemed.hops = peer.hops
-        self.handled[kind.name] += 1
+        self.handled[_NAMES[kind]] += 1
         if redeemed.origin:  # whatever the answer seals, it is to know for whom
             redeemed.progress = first_contact(redeemed.origin, redeemed.store)
         if kind is Kind.CANCEL:
@@ -231,7 +232,8 @@ class Endpoint:
             return
         now = self._loop.time()
         if self._parking.park(redeemed, peer, now, incomplete=incomplete, run=run):
-            self._schedule()
+            if self._timer is None or self._timer_at > now + WAIT_AFTER_S:
+                self._schedule()
         elif not incomplete:
             self.handled["no room to park"] += 1
             self._send(self._server.wait(redeemed, SHORTEST_WAIT_MS, self._clock()), peer)

@@ -24,6 +24,7 @@ from trickles_web.transport import note as notes
 from trickles_web.transport import wire
 from trickles_web.transport.claims import Clock, claims, filter_key, first_contact, opening
 from trickles_web.transport.continuation import CLOSES, COMPLETE, OPEN, REFRESHED, Continuation
+from trickles_web.transport.epochs import Span
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.layout import write_answer
 from trickles_web.transport.presented import AMPLIFICATION, knows, present
@@ -255,6 +256,10 @@ class Server:
         self, redeemed: Redeemed, answer: Answer, response: Response, count: int, now: int
     ) -> list[Train]:
         probe = self._probe(redeemed, answer)
+
+        def mint(span: Span, padding: int) -> Continuation:
+            return self._mint(redeemed, response, answer, span, padding, now)
+
         try:
             written = write_answer(
                 answer,
@@ -263,7 +268,7 @@ class Server:
                 flow=redeemed.flow,
                 padding=redeemed.padding,
                 keyring=self._keyring,
-                mint=self._mint(redeemed, response, answer, now),
+                mint=mint,
                 probe=probe,
             )
         except ResponseGone:
@@ -275,9 +280,15 @@ class Server:
         return written
 
     def _mint(
-        self, redeemed: Redeemed, response: Response, answer: Answer, now: int
+        self,
+        redeemed: Redeemed,
+        response: Response,
+        answer: Answer,
+        span: Span,
+        padding: int,
+        now: int,
     ) -> Continuation:
-        """The continuation of this answer's bursts; the burst and its epoch are filled in later."""
+        """The continuation of one burst of this answer."""
         return Continuation(
             (OPEN if response.open else COMPLETE) | (CLOSES if response.closes else 0),
             self._keyring.generation(now),
@@ -285,12 +296,12 @@ class Server:
             redeemed.incarnation,
             answer.ordinal,
             answer.generation,
-            answer.epoch,
+            span.epoch,
             answer.size,
-            0,
+            padding,
             answer.nonce_generation,
-            0,
-            0,
+            span.start,
+            span.stop,
             answer.paid,
             now,
             response.authorised_at,
