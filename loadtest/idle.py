@@ -123,7 +123,7 @@ def _connections(report: Report, quick: bool) -> None:
     report.figures["connections, by what descriptors allow"] = connections
     with Stage() as stage:
         server = peers.Server("uvicorn", "httptools", "uvloop")
-        running = peers.start(stage, server, peers.APP, "--timeout-keep-alive=3600")
+        running = peers.start(stage, server, more=("--timeout-keep-alive=3600",))
         growth = _Growth(report, server.name, running.process.pid)
         opened: list[socket.socket] = []
         began = time.monotonic()
