@@ -199,6 +199,9 @@ def _tell(report: Report, servers: Servers, readings: list[Reading], megabytes: 
     before = statistics.median(reading.longest_before * 1000 for reading in readings)
     what = f"{servers.kind}, a flow, {len(readings)} kills"
     report.figures[f"{what}: errors and wrong bytes"] = failed
+    for reading in readings:
+        if reading.error:
+            report.figures[f"{what}: {reading.error}"] = 1
     report.figures[f"{what}: probe timeout ms, median"] = statistics.median(timeouts)
     report.figures[f"{what}: longest wait before the kill ms, median"] = before
     report.figures[f"{what}: longest wait after it ms, median"] = statistics.median(longest)
