@@ -33,16 +33,18 @@ REPLICAS = 3
 LIMIT = "10M"
 KILL_EVERY_S = 1.0
 STALLS, QUICK_STALLS = 9, 3
-"""Downloads of one kill each, by a reader that measures how long it waits."""
+MEGABYTES = 20
+"""Downloads of one kill each, by a reader that measures how long it waits, and their size."""
 
 
 @dataclass(slots=True)
 class Servers:
-    """Whom to kill."""
+    """Whom to kill, and the downloads of real clients meanwhile: megabytes, and at what rate."""
 
     kind: str
     port: int
     victims: Sequence[Victim]
+    cases: tuple[tuple[int, str], ...] = ((100, LIMIT), (200, ""))
 
     def await_all(self) -> None:
         """Until all of them serve. Raises RuntimeError if one does not come back."""
@@ -63,6 +65,10 @@ class Reading:
     """and from the kill on."""
     probe_timeout: float = 0.0
     """The flow's, when the server was killed."""
+    before: float = 0.0
+    """MB/s before the kill,"""
+    after: float = 0.0
+    """and from it on."""
     digest: str = ""
     error: str = ""
 
@@ -75,18 +81,19 @@ class Reading:
 def run(options: Options) -> Report:
     """A reader that measures its stalls, then real clients: at 10 MB/s, and at full speed."""
     report = Report()
-    slow, fast = (20, 100) if options.quick else (100, 300)
-    for megabytes in (slow, fast):
-        downloads.expected_sha256(megabytes)  # made now, not while time is taken
+    count = QUICK_STALLS if options.quick else STALLS
+    for size in (MEGABYTES, 100, 200):
+        downloads.expected_sha256(size)  # made now, not while time is taken
     wrong = 0
     with Stage() as stage:
         for start in (_supervised, _held, _single):
             with start(stage) as servers:
-                readings = stalls(servers, slow, QUICK_STALLS if options.quick else STALLS)
-                wrong += _tell(report, servers, readings, slow)
+                readings = stalls(servers, MEGABYTES, count)
+                wrong += _tell(report, servers, readings, MEGABYTES)
                 if start is _supervised:
                     report.judge("fail-over-stall", [reading.stall for reading in readings])
-                wrong += _clients(report, stage, servers, ((slow, LIMIT), (fast, "")))
+                if not options.quick:
+                    wrong += _clients(report, stage, servers)
                 downloads.judge_logs(report, servers.victims)
     report.judge("fail-over-errors", [wrong])
     return report
@@ -109,21 +116,21 @@ def _held(stage: Stage) -> Iterator[Servers]:
         for number, sock in enumerate(group):
             fd = sock.fileno()
             replicas.append(Replica(stage, f"held{number}", APP, "--fd", str(fd), fds=(fd,)))
-        with _replicas("3, sockets held", group[0].getsockname()[1], replicas) as servers:
-            yield servers
+        port = group[0].getsockname()[1]
+        # What meets a dead server here waits until it is back, so this takes its time.
+        yield Servers("3, sockets held", port, replicas, ((MEGABYTES, LIMIT),))
+        _end(replicas)
 
 
 @contextlib.contextmanager
 def _single(stage: Stage) -> Iterator[Servers]:
     port = free_udp_port()
     replica = Replica(stage, "single", APP, "--port", str(port))
-    with _replicas("1, restarted", port, [replica]) as servers:
-        yield servers
+    yield Servers("1, restarted", port, [replica])
+    _end([replica])
 
 
-@contextlib.contextmanager
-def _replicas(kind: str, port: int, replicas: list[Replica]) -> Iterator[Servers]:
-    yield Servers(kind, port, replicas)
+def _end(replicas: list[Replica]) -> None:
     for replica in replicas:
         replica.process.end()
 
@@ -159,7 +166,7 @@ def stalls(servers: Servers, megabytes: int, count: int) -> list[Reading]:
 
 async def read(port: int, megabytes: int, kill: Callable[[], None]) -> Reading:
     """Download, kill when half is here, and look how long the reader waits at most."""
-    reading, digest, got = Reading(), hashlib.sha256(), 0
+    reading, digest, got, half = Reading(), hashlib.sha256(), 0, 0
     tokens = TokenStore(None)
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -167,6 +174,7 @@ async def read(port: int, megabytes: int, kill: Callable[[], None]) -> Reading:
             head = f"GET /files/{megabytes}.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
             writer.write(head.encode())
             await reader.readuntil(b"\r\n\r\n")
+            since = time.monotonic()
             while True:
                 began = time.monotonic()
                 data = await reader.read(MEGABYTE)
@@ -180,9 +188,12 @@ async def read(port: int, megabytes: int, kill: Callable[[], None]) -> Reading:
                     if got * 2 > megabytes * MEGABYTE:
                         flow = writer.transport.flow  # type: ignore[attr-defined]
                         reading.probe_timeout = flow.stats.probe_timeout
+                        reading.before = got / 1e6 / (time.monotonic() - since)
+                        since, half = time.monotonic(), got
                         kill()
                 else:
                     reading.longest = max(reading.longest, waited)
+            reading.after = (got - half) / 1e6 / (time.monotonic() - since)
             writer.close()
     except (OSError, EOFError) as error:
         reading.error = repr(error)
@@ -206,19 +217,21 @@ def _tell(report: Report, servers: Servers, readings: list[Reading], megabytes: 
     report.figures[f"{what}: longest wait before the kill ms, median"] = before
     report.figures[f"{what}: longest wait after it ms, median"] = statistics.median(longest)
     report.figures[f"{what}: longest wait after it ms, most"] = max(longest)
+    rates = [
+        statistics.median(r.before for r in readings),
+        statistics.median(r.after for r in readings),
+    ]
+    report.figures[f"{what}: MB/s before and after, medians"] = " and ".join(
+        f"{x:.1f}" for x in rates
+    )
     return failed
 
 
-def _clients(
-    report: Report,
-    stage: Stage,
-    servers: Servers,
-    cases: tuple[tuple[int, str], ...],
-) -> int:
+def _clients(report: Report, stage: Stage, servers: Servers) -> int:
     """The commands that users have, while one server is killed after the other; how many failed."""
     failed = 0
     where = {"trickles-get": servers.port, "curl": stage.gateway(servers.port)}
-    for megabytes, limit in cases:
+    for megabytes, limit in servers.cases:
         for client in downloads.CLIENTS:
             servers.await_all()
             disturb = in_turn(servers.victims, KILL_EVERY_S)
