@@ -53,6 +53,8 @@ def _bench(given: argparse.Namespace) -> int:
     base = given.base
     if not base and not given.record:
         base = _base_instead(environment)
+    if base and baseline.is_compiled():
+        raise BenchError("a revision is measured as pure Python, and this is compiled: make clean")
     now = _instructions(ROOT, given.only, given.keep)
     if given.record:
         Baseline(environment, now).write()

@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.backends.openssl import backend
 
 from loadtest.bench import callgrind
+from trickles_web.transport import flow
 
 FILE = Path(__file__).resolve().parent.parent / "baseline.json"
 LIBRARIES = ("cryptography", "h11", "httptools", "rbloom")
@@ -44,6 +45,7 @@ def environment() -> Environment:
     """Whatever executes instructions here that are not this repository's. Raises BenchError."""
     return {
         "python": sys.version,
+        "trickles_web": "compiled" if is_compiled() else "Python",
         "machine": platform.machine(),
         "cpu flags": " ".join(sorted(_cpu_flags() & CPU_FLAGS)),
         "libc": " ".join(platform.libc_ver()),
@@ -51,6 +53,11 @@ def environment() -> Environment:
         "valgrind": callgrind.version(),
         **{name: importlib.metadata.version(name) for name in LIBRARIES},
     }
+
+
+def is_compiled() -> bool:
+    """Are the hot modules C extensions here?"""
+    return not str(flow.__file__).endswith(".py")
 
 
 def _cpu_flags() -> set[str]:

@@ -1,6 +1,7 @@
 /* See flow.h. A loss is not repaired within its line: what was received of the line is proven, the
  * loss reported, and the next generation opened, which costs a round trip but halves the window as
- * it should. Round trips are not measured: silence means loss after a fixed time.
+ * it should. Round trips are not measured: silence means loss after a fixed time. Refusals are taken
+ * at their word, whatever they echo: nobody else sends to these sockets.
  */
 #define _GNU_SOURCE
 #include "flow.h"
@@ -14,6 +15,8 @@
 #define HOLE_S 0.004  /* a hole that nothing fills for so long is a loss, if later packets came, */
 #define UNFINISHED_S 0.025 /* and if they did not: a server may be interrupted within a burst */
 #define MOST_ATTEMPTS 10
+#define PATIENCE 8 /* refusals in a row that end a flow */
+#define PATIENCE_NOT_MINE 24
 #define PATIENT_REPEATS 3
 #define LARGEST_BURST 46
 #define WINDOW_PER_BURST 8
@@ -474,7 +477,7 @@ static void on_data(flow *f, const uint8_t *d, unsigned length, double now) {
     }
     if (n) hold(f, burst, stop, d + DATA_HEADER, n, carried);
     settle(f);
-    f->silences = 0;
+    f->silences = f->refused = 0;
     f->probe_at = now + silence(f);
     int overtaken = l->highest >= l->prefix + REORDERING;
     f->loss_at = l->prefix < l->promised ? now + (overtaken ? HOLE_S : UNFINISHED_S) : 0;
@@ -482,6 +485,7 @@ static void on_data(flow *f, const uint8_t *d, unsigned length, double now) {
 
 static void on_ack(flow *f, const uint8_t *d, unsigned length, double now) {
     shared.acks++;
+    f->refused = 0;
     if (length < 25) return;
     unsigned at = 25 + 4u * d[22], n = get16(d + 23);
     const uint8_t *c = d + at;
@@ -519,6 +523,7 @@ static void on_need(flow *f, double now) {
 
 static void on_wait(flow *f, const uint8_t *d, unsigned length, double now) {
     shared.waits++;
+    f->refused = 0;
     if (length != 23) return;
     unsigned ms = get16(d + 21);
     const uint8_t *c = f->opener.bytes;
@@ -534,13 +539,30 @@ static void on_wait(flow *f, const uint8_t *d, unsigned length, double now) {
 
 static void on_refused(flow *f, const uint8_t *d, unsigned length, double now) {
     if (length != 20 || d[9] >= CODES) return;
-    shared.refusals[d[9]]++;
-    if (d[9] == TOO_SOON && f->opening) {
+    unsigned code = d[9], after = get16(d + 10);
+    shared.refusals[code]++;
+    if (code == TOO_SOON) {
+        if (after < 5) after = 5;
+    } else if (code > EXPIRED && code < GONE) {
+        return; /* the timer goes on */
+    } else {
+        unsigned n = ++f->refused, least = code == NOT_MINE ? 20 : 20 * n;
+        if (n >= (code == NOT_MINE ? PATIENCE_NOT_MINE : PATIENCE)) {
+            fail(f);
+            return;
+        }
+        if (after < least) after = least;
+        if (code == EXPIRED && !f->opening && f->best.length) { /* a restart: what was spent is not known */
+            open_from(f, &f->best, now);
+            return;
+        }
+    }
+    if (f->opening) {
         f->probe_at = 0;
-        f->again_at = now + (get16(d + 10) < 5 ? 5 : get16(d + 10)) / 1000.0;
-    } else if (d[9] < 4 || d[9] > TOO_SOON) {
-        fail(f);
-    } /* the others: the timer goes on */
+        f->again_at = now + after / 1000.0;
+    } else {
+        f->probe_at = now + after / 1000.0;
+    }
 }
 
 void flow_receive(flow *f, const uint8_t *datagram, unsigned length, double now) {
@@ -595,7 +617,7 @@ void flow_ask(flow *f, const uint8_t *token, unsigned token_length, double now) 
     f->asked_at = now;
     f->end = UNKNOWN_END;
     f->highest = f->received = f->start;
-    f->head_bytes = f->silences = f->repeats = 0;
+    f->head_bytes = f->silences = f->refused = f->repeats = 0;
     f->range_count = 0;
     f->wrong = 0;
     if (f->best.length) {

@@ -71,7 +71,7 @@ struct flow {
     int64_t accepts_ordinal, accepts_attempt;
 
     line line;
-    unsigned silences;
+    unsigned silences, refused;
     double probe_at, again_at, loss_at; /* 0: never */
 };
 

@@ -8,7 +8,7 @@
 enum { HELLO = 0x11, REQUEST = 0x12, DATA = 0x18, ACK = 0x19, NEED = 0x1a, WAIT = 0x1b, REFUSED = 0x1c };
 enum { OPENS = 1, HANDED_ON = 2, LOST = 4, PADDED = 8 };
 enum { PROBE = 1, NOTED = 2 };
-enum { CODES = 16, TOO_SOON = 9 };
+enum { EXPIRED = 3, TOO_SOON = 9, GONE = 10, NOT_MINE = 13, CODES = 16 };
 
 #define BASE_DATAGRAM 1200
 #define DATA_HEADER 63

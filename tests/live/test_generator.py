@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -17,6 +18,7 @@ import pytest
 from loadtest import generator
 from loadtest.application import BODY
 from tests.live.stage import Stage
+from tests.net.processes import PATIENCE_S
 
 pytestmark = [
     pytest.mark.live,
@@ -27,7 +29,7 @@ pytestmark = [
 APP = "loadtest.application:app"
 LARGE = 1_000_000
 REQUESTS = 200
-LOSE_EVERY = 9
+BUSY = 300
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +46,17 @@ def load(program: Path, port: int, **options: str | float) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def losing(port: int) -> Iterator[int]:
-    """A relay to this UDP port which loses every so many datagrams of each direction; its port.
+def relaying(port: int, lose_every: int = 0, busy: threading.Event | None = None) -> Iterator[int]:
+    """A relay to this UDP port, for one client port; its own port.
 
-    Known by their number, so that any run loses some; it serves one client port.
+    lose_every: of each direction, every so many datagrams are lost. busy: set when BUSY came.
     """
     near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
     wake, stop = socket.socketpair()
     near.bind(("127.0.0.1", 0))
     far.connect(("127.0.0.1", port))
+    near.setblocking(False)
+    far.setblocking(False)
 
     def relay() -> None:
         client: tuple[str, int] | None = None
@@ -62,13 +66,19 @@ def losing(port: int) -> Iterator[int]:
             if wake in readable:
                 return
             for sock in readable:
-                datagram, sender = sock.recvfrom(65_536)
+                try:
+                    datagram, sender = sock.recvfrom(65_536)
+                except (ConnectionRefusedError, BlockingIOError):  # the news of it, once or twice
+                    continue
                 client = sender if sock is near else client
                 counts[sock] += 1
-                if counts[sock] % LOSE_EVERY == 0:
+                if busy is not None and counts[near] == BUSY:
+                    busy.set()
+                if lose_every and counts[sock] % lose_every == 0:
                     continue
                 if sock is near:
-                    far.send(datagram)
+                    with contextlib.suppress(ConnectionRefusedError):  # the server is dead
+                        far.send(datagram)
                 elif client is not None:
                     near.sendto(datagram, client)
 
@@ -103,13 +113,32 @@ def test_a_long_answer_is_claimed_burst_by_burst(program: Path, stage: Stage) ->
 
 
 def test_what_is_lost_is_asked_for_again(program: Path, stage: Stage) -> None:
-    with stage.serving(APP, "--port", "0") as server, losing(server.port()) as port:
-        found = load(program, port, body=len(BODY), requests=REQUESTS, flows=64, sockets=1)
+    with stage.serving(APP, "--port", "0") as server, relaying(server.port(), 9) as port:
+        found = load(program, port, body=len(BODY), requests=REQUESTS, flows=4, sockets=1)
         long = load(
             program, port, path="/bytes/200000", body=200_000, requests=4, flows=4, sockets=1
         )
     assert found["requests in all"] >= REQUESTS and found["timeouts"] > 0
     assert long["losses"] > 0
+
+
+def test_it_outlives_its_server(program: Path, stage: Stage) -> None:
+    """Killed while requests are in flight, and started again: none of them fails."""
+    busy = threading.Event()
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(stage.serving(APP, "--port", "0"))
+        port = server.port()
+        relay = stack.enter_context(relaying(port, busy=busy))
+        words = generator.words(port=relay, body=len(BODY), requests=2 * BUSY, flows=16, sockets=1)
+        command = [str(program), *words]
+        client = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert busy.wait(PATIENCE_S)
+        server.end(signal.SIGKILL)
+        stack.enter_context(stage.serving(APP, "--port", str(port)))
+        printed, _ = client.communicate(timeout=PATIENCE_S)
+    found = generator.parse(printed)
+    assert found["requests in all"] >= 2 * BUSY and found["timeouts"] > 0
+    assert found["errors"] == found["wrong"] == 0
 
 
 def test_a_wrong_answer_is_an_error(program: Path, stage: Stage) -> None:

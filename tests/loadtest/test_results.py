@@ -76,6 +76,19 @@ def test_a_target_that_is_missed_without_a_note_says_so(tmp_path: Path) -> None:
     assert "Not looked into yet." in page(read(tmp_path), {})
 
 
+def test_without_matplotlib_the_page_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = Report(pictures=[Picture("A title", "bars", ("a",), {"": (1.0,)})])
+    written(tmp_path, MEASURED[0], report)
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setattr(results, "PAGE", tmp_path / "page")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    results.write()
+    assert "A title" in (tmp_path / "page").read_text()
+    assert "pip install 'trickles-web[loadtest]'" in capsys.readouterr().err
+
+
 def test_notes_are_of_targets() -> None:
     assert set(tomllib.loads(NOTES.read_text(encoding="utf-8"))) <= set(TARGETS)
 
