@@ -139,7 +139,7 @@ class Endpoint:
     def _serve(self, datagram: bytes, peer: Peer) -> None:
         try:
             now = self._clock()
-            redeemed = self._server.redeem(datagram, host_and_port(peer), now)
+            redeemed = self._server.redeem(datagram, host_and_port(peer.sockaddr), now)
             if isinstance(redeemed, Refusal):
                 self._send(redeemed.reply, peer)
             else:
