@@ -48,27 +48,26 @@ def _parser() -> argparse.ArgumentParser:
 
 def _bench(given: argparse.Namespace) -> int:
     environment = baseline.environment()
-    if given.record and given.only:
-        raise BenchError("--record is for all paths, so not with --only")
-    base = given.base
-    if not base and not given.record:
-        base = _base_instead(environment)
+    if given.record:
+        return _record(given, environment)
+    base = given.base or _base_instead(environment)
     if base and baseline.is_compiled():
         raise BenchError("a revision is measured as pure Python, and this is compiled: make clean")
     now = _instructions(ROOT, given.only, given.keep)
-    if given.record:
-        Baseline(environment, now).write()
-        print(f"written to {baseline.FILE.relative_to(ROOT)}; commit it")
-    if base:
-        with checkout(base) as other:
-            then: Mapping[str, float] = _instructions(other, given.only, None)
-    else:
-        then = baseline.read().instructions
+    then = _instructions_of(base, given.only) if base else baseline.read().instructions
     rows = compare(now, then, callgrind.microseconds(ROOT, given.only))
     print("\n".join(table(rows)))
     slower = [row["path"] for row in rows if row["verdict"] == SLOWER]
     print(f"over {TOLERANCE:.0%} more than before: {', '.join(slower) or 'none'}")
     return 1 if slower else 0
+
+
+def _record(given: argparse.Namespace, environment: baseline.Environment) -> int:
+    if given.only or given.base:
+        raise BenchError("--record is for all paths of this checkout: not with --only or --base")
+    Baseline(environment, _instructions(ROOT, "", given.keep)).write()
+    print(f"written to {baseline.FILE.relative_to(ROOT)}; git diff shows what changed")
+    return 0
 
 
 def _base_instead(environment: baseline.Environment) -> str:
@@ -86,6 +85,11 @@ def _base_instead(environment: baseline.Environment) -> str:
         f"Compared with the revision that it was counted for instead, {revision[:12]}, counted now."
     )
     return revision
+
+
+def _instructions_of(revision: str, only: str) -> dict[str, float]:
+    with checkout(revision) as source:
+        return _instructions(source, only, None)
 
 
 def _instructions(source: Path, only: str, keep: Path | None) -> dict[str, float]:
