@@ -53,7 +53,8 @@ _SEGMENTATION_REFUSED = {errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPRO
 _NO_ROOM = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
 _SEGMENT = struct.Struct("=H")
 
-Sockaddr = tuple[Any, ...]
+Sockaddr = Any
+"""As `socket` has it: of IPv4 and IPv6 a tuple, which begins with host and port."""
 Control = list[tuple[int, int, bytes]]
 
 
