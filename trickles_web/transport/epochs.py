@@ -193,6 +193,7 @@ def bursts(epoch: Epoch, successor: Epoch | None, low: int, high: int) -> Iterat
             low = following
 
 
-def carries(span: Span, k: int) -> bool:
-    """Does packet k of this burst carry the burst's continuation? The first and the last do."""
-    return k == span.start or k == span.stop - 1
+def carriers(span: Span) -> tuple[int, ...]:
+    """The packets of this burst that carry its continuation: the first and the last."""
+    last = span.stop - 1
+    return (last,) if last == span.start else (span.start, last)

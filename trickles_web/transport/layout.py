@@ -16,7 +16,7 @@ from trickles_web.transport import continuation as sealing
 from trickles_web.transport import note as notes
 from trickles_web.transport import wire
 from trickles_web.transport.continuation import Continuation
-from trickles_web.transport.epochs import Span, bursts, carries
+from trickles_web.transport.epochs import Span, bursts, carriers
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.nonces import nonces
 from trickles_web.transport.note import Note
@@ -37,10 +37,11 @@ _NO_NONCE = 0
 
 def capacities(spans: Iterable[Span], size: int, carried: int) -> Iterator[int]:
     """Response bytes that each packet of the bursts holds; `carried` is a continuation's length."""
-    full = size - DATA_HEADER_BYTES
     for span in spans:
-        for k in range(span.start, span.stop):
-            yield full - carried if carries(span, k) else full
+        rooms = [size - DATA_HEADER_BYTES] * (span.stop - span.start)
+        for k in carriers(span):
+            rooms[k - span.start] -= carried
+        yield from rooms
 
 
 def place(rooms: Iterable[int], wants: Wants) -> list[tuple[int, int]]:
