@@ -37,7 +37,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Back to pure Python: make clean.
+# An extension is loaded in place of its module. Back to pure Python: make clean.
 compiled: $(VENV)/.installed-apps
 	TRICKLES_COMPILE=1 $(PIP_INSTALL) --no-deps --force-reinstall --editable .
 
