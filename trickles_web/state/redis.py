@@ -84,7 +84,7 @@ class RedisStore(MemoryStore[R]):
         self._claims: dict[Key, Claim] = {}
         """What came of claims that were asked for, until it is used."""
         self._peers: dict[int, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._renewing: asyncio.Task[None] | None = None
         self._down_until = 0
         self._down = False
@@ -374,7 +374,7 @@ class RedisStore(MemoryStore[R]):
     def _part(self, key: Key, part: Part) -> str:
         return f"{self._exchange(key)}:{part.owner:08x}-{part.serial:x}"
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _do(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -391,8 +391,19 @@ class RedisStore(MemoryStore[R]):
 
     async def _ask(self, command: Callable[[], Awaitable[Any]], nothing: Any = None) -> Any:
         """Redis's answer; `nothing` if it does not answer. Raises RedisError if it refuses."""
+
+        async def asked() -> Any:
+            return await command()
+
+        question = self._do(asked())
+        question.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        # One that takes too long is not cancelled: in the middle of a connect, that would leave a
+        # socket behind. The client's own limits end it soon.
+        done, _ = await asyncio.wait((question,), timeout=TIMEOUT_S)
         try:
-            answer = await asyncio.wait_for(command(), TIMEOUT_S)
+            if not done:
+                raise redis.exceptions.TimeoutError("no answer in time")
+            answer = question.result()
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
             self._down_until = self._clock() + LOOKED_UP_MS
             if not self._down:
