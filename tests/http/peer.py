@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from trickles_web.config import HttpConfig
-from trickles_web.http.names import digest
+from trickles_web.http.names import NAME_KEY_BYTES, Names, digest
 from trickles_web.http.responses import Forward, Held, Need, Pending, Refuse
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
@@ -82,6 +82,7 @@ class Site:
             on_ready=self.on_ready,
             clock=self.clock,
             random=self.random.randbytes,
+            names=Names(b"k" * NAME_KEY_BYTES),
             server=("192.0.2.1", 8000),
             open_to_strangers=self.open_to_strangers,
         )

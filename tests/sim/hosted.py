@@ -16,6 +16,7 @@ from pathlib import Path as Directory
 from tests.sim.network import Clock, Link, Path
 from tests.sim.world import EPOCH_MS, repeatable_hash
 from trickles_web.config import ClientConfig, HttpConfig, TransportConfig
+from trickles_web.http.names import NAME_KEY_BYTES, Names
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
 from trickles_web.http.service import Service
@@ -28,6 +29,8 @@ from trickles_web.transport.redeemed import Train
 from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server
 
+DRAIN_S = 0.001
+"""What arrives within it is one drain of a socket."""
 OPEN = HttpConfig(lifespan="off", access_log=False, request_buffering=False)
 Deliver = Callable[[bytes, Peer], None]
 
@@ -119,8 +122,10 @@ class Process:
             on_ready=lambda incarnation: self.endpoint.on_ready(incarnation),
             clock=cluster.wall,
             random=clock.bytes,
+            names=Names(b"k" * NAME_KEY_BYTES),
         )
         self.socket, self.relay = _Socket(cluster), _Relay(cluster)
+        self._cluster, self._drains = cluster, False
         self.endpoint = Endpoint(
             server, self.service, self.socket, cluster.loop, cluster.wall, forwarding=self.relay
         )
@@ -129,6 +134,12 @@ class Process:
 
     def receive(self, datagram: bytes, address: tuple[str, int]) -> None:
         self.socket.deliver(datagram, Peer(address, []))
+        if not self._drains:
+            self._drains = True
+            self._cluster.clock.after(DRAIN_S, self._drained)
+
+    def _drained(self) -> None:
+        self._drains = False
         self.socket.drained(False)
 
     def kill(self) -> None:

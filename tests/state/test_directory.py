@@ -38,7 +38,7 @@ def die(store: DirectoryStore[Small]) -> None:
 
 
 def response(data: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> Published:
-    return Published(b"progress", data, b"12345678", False, 17)
+    return Published(b"progress", (data,), b"12345678", False, 17)
 
 
 @pytest.fixture

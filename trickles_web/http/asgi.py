@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from trickles_web.http.checkpoints import FIRST_RUN, Checkpoint, Rerun, state_of
 from trickles_web.http.files import FileResponse, file_progress
 from trickles_web.http.framing import framing_of, plain, plain_headers
+from trickles_web.http.pieces import LARGE, Pieces
 from trickles_web.http.progress import Progress, ProgressError, encode
 from trickles_web.http.responses import CONTINUE
 from trickles_web.http.run import Run
@@ -232,19 +233,29 @@ class HttpRun(Run):
 
     def _write_last(self, chunk: bytes) -> None:
         framing = self._framing
-        data = framing.body(chunk) + framing.end()
-        if self._head:
-            data = self._head + data
-            self._head_is_out(self._head)
-        self.data = self.data + data if self.data else data
+        data = self._headed(framing.body(chunk))
+        end = framing.end()
+        if self.data:
+            self.data.append(data)
+            self.data.append(end)
+        else:
+            self.data = Pieces(self.available, data + end)
         self._complete()
 
     def _write(self, data: bytes) -> None:
         """`data`, behind the head if that is still to be written."""
-        if self._head:
-            data = self._head + data
-            self._head_is_out(self._head)
-        self._append(data)
+        self._append(self._headed(data))
+
+    def _headed(self, data: bytes) -> bytes:
+        """`data`, behind the head if that is still to be written; a long one stays as it is."""
+        if not self._head:
+            return data
+        head = self._head
+        self._head_is_out(head)
+        if len(data) < LARGE:
+            return head + data
+        self.data.append(head)
+        return data
 
     # Files
 
