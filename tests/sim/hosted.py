@@ -21,8 +21,8 @@ from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
 from trickles_web.http.service import Service
 from trickles_web.net.endpoint import Endpoint
-from trickles_web.net.udp import Peer, UdpSocket, host_and_port
-from trickles_web.state import DirectoryStore
+from trickles_web.net.udp import Peer, host_and_port
+from trickles_web.state import DirectoryStore, Limits
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.redeemed import Train
@@ -60,7 +60,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.now
 
 
-class _Socket(UdpSocket):
+class _Socket:
     """Sends into the simulated network."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -111,7 +111,7 @@ class Process:
         span = transport.replay_horizon_ms + 2 * transport.clock_skew_ms
         replay = ReplayFilter(transport.replay_capacity, span, repeatable_hash)
         self.store: DirectoryStore[KeptResponse] = DirectoryStore(
-            cluster.directory, clock.bytes(8), most_bytes=http.store_bytes
+            cluster.directory, clock.bytes(8), Limits(most_bytes=http.store_bytes)
         )
         number = int.from_bytes(clock.bytes(4), "big")
         server = Server(transport, keyring, replay, number, clock.bytes, self.store.id)

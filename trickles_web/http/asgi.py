@@ -12,11 +12,12 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from operator import index
 from typing import TYPE_CHECKING
 
 from trickles_web.http.checkpoints import FIRST_RUN, Checkpoint, Rerun, state_of
 from trickles_web.http.files import FileResponse, file_progress
-from trickles_web.http.framing import framing_of
+from trickles_web.http.framing import framing_of, plain, plain_headers
 from trickles_web.http.pieces import LARGE, Pieces
 from trickles_web.http.progress import Progress, ProgressError, encode
 from trickles_web.http.responses import CONTINUE
@@ -169,7 +170,7 @@ class HttpRun(Run):
             )
         if self._started:
             if kind == "http.response.body":
-                chunk = message.get("body", b"")
+                chunk = plain(message.get("body") or b"")
                 if message.get("more_body", False):
                     state = state_of(message) if self._resumable else None
                     self._write(self._framing.body(chunk))
@@ -186,7 +187,7 @@ class HttpRun(Run):
                 raise RuntimeError(
                     f"Expected ASGI message 'http.response.start', but got '{kind}'."
                 )
-            self._start(message["status"], list(message.get("headers", ())))
+            self._start(index(message["status"]), plain_headers(message.get("headers", ())))
             if self._slow:
                 self._send_head_later()
 

@@ -22,6 +22,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
 from trickles_web.errors import ResponseGone
 from trickles_web.http.progress import first_contact
@@ -31,7 +32,7 @@ from trickles_web.http.runner import Answer
 from trickles_web.http.service import Service
 from trickles_web.net.forwarding import Relay
 from trickles_web.net.parking import SHORTEST_WAIT_MS, WAIT_AFTER_S, Parked, Parking
-from trickles_web.net.udp import Peer, UdpSocket, host_and_port
+from trickles_web.net.udp import Peer, host_and_port
 from trickles_web.transport.redeemed import Train
 from trickles_web.transport.server import Redeemed, Refusal, Server
 from trickles_web.transport.wire import VERSION, Code, Kind, UploadRun, upload_runs
@@ -62,6 +63,26 @@ def _is_awaited(answer: Answer) -> bool:
     return isinstance(answer, Held) and answer.room >= 0
 
 
+class Socket(Protocol):
+    """What datagrams come from and go to, as `UdpSocket` is."""
+
+    counters: Counter[str]
+
+    def start(
+        self, deliver: Callable[[bytes, Peer], None], drained: Callable[[bool], None]
+    ) -> None:
+        """deliver(datagram, peer): one that came. drained(full): no more for now."""
+
+    def send(self, datagram: bytes, peer: Peer) -> None:
+        """Send one datagram, or lose it."""
+
+    def send_trains(self, trains: list[Train], peer: Peer) -> None:
+        """Send one answer, or lose parts of it."""
+
+    def close(self) -> None:
+        """Neither take nor send any more."""
+
+
 class Endpoint:
     """Serves what `udp` receives, until `close`."""
 
@@ -69,7 +90,7 @@ class Endpoint:
         self,
         server: Server,
         service: Service,
-        udp: UdpSocket,
+        udp: Socket,
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], int] = wall_clock_ms,
         parking: Parking | None = None,

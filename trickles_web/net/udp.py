@@ -59,7 +59,8 @@ _SEGMENT = struct.Struct("=H")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
 """The segment's length, and struct in6_pktinfo, the longer of the two kinds."""
 
-Sockaddr = tuple[Any, ...]
+Sockaddr = Any
+"""As `socket` has it: of IPv4 and IPv6 a tuple, which begins with host and port."""
 Control = list[tuple[int, int, bytes]]
 
 

@@ -29,7 +29,7 @@ from redis.exceptions import RedisError
 from trickles_web.state import scripts
 from trickles_web.state.known import Known
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry
-from trickles_web.state.memory import MemoryStore
+from trickles_web.state.memory import LIMITS, Limits, MemoryStore
 from trickles_web.state.parts import Parts
 from trickles_web.state.store import EMPTY, Key, Part, Published, R
 
@@ -59,15 +59,15 @@ class RedisStore(MemoryStore[R]):
         url: str,
         service: str,
         random: bytes,
+        limits: Limits = LIMITS,
         *,
         clock: Callable[[], int],
-        **limits: Any,
     ) -> None:
-        """`random`: 8 bytes. clock: wall-clock ms. limits: as `MemoryStore` takes them.
+        """`random`: 8 bytes. clock: wall-clock ms.
 
         Raises ValueError for a bad URL.
         """
-        super().__init__(random, **limits)
+        super().__init__(random, limits)
         self.owner = int.from_bytes(random[4:8], "big") or 1
         self.peer = ""
         """Where this process takes datagrams from the others: host, blank, port."""
