@@ -38,6 +38,12 @@ LARGEST_BURST = 46
 WINDOW_PER_BURST = 8
 """A window is cut into this many bursts: small enough that loss of one carrier costs little,
 large enough that a continuation serves several packets."""
+SMALL_BURST = 4
+SMALL_WINDOW_PER_BURST = 3
+"""A small window is cut into fewer bursts, of up to SMALL_BURST packets. A continuation takes a
+sixth of its packet: one in each would cost a lossy path as much of its goodput."""
+TWO_CARRIERS = 8
+"""A burst this long carries its continuation twice."""
 CLAIM_PER_WINDOW = 16
 """A claim smaller than window / 16 waits for the next burst, or bursts crumble after halvings."""
 LONGEST_REACH = 256
@@ -164,6 +170,18 @@ def _last_answered(epoch: Epoch, end: int) -> int:
     return low
 
 
+def largest_burst(w: int) -> int:
+    """Packets in one burst at most, where the window is w."""
+    small = min(SMALL_BURST, w // SMALL_WINDOW_PER_BURST)
+    return max(1, small, min(LARGEST_BURST, w // WINDOW_PER_BURST))
+
+
+def worth_claiming(w: int) -> int:
+    """Numbers that make a claim worth sending at once, where the window is w."""
+    small = min(SMALL_BURST, w // SMALL_WINDOW_PER_BURST)
+    return max((small + 1) // 2, w // CLAIM_PER_WINDOW)
+
+
 class Span(NamedTuple):
     """One burst to send: numbers [start, stop) of one epoch."""
 
@@ -185,7 +203,7 @@ def bursts(epoch: Epoch, successor: Epoch | None, low: int, high: int) -> list[S
                 owner = successor
             else:
                 stop = min(high, successor.base)
-        most = max(1, min(LARGEST_BURST, window(owner, low) // WINDOW_PER_BURST))
+        most = largest_burst(window(owner, low))
         parts = -(-(stop - low) // most)
         for i in range(parts, 0, -1):
             size = -(-(stop - low) // i)
@@ -195,5 +213,5 @@ def bursts(epoch: Epoch, successor: Epoch | None, low: int, high: int) -> list[S
 
 
 def carries(span: Span, k: int) -> bool:
-    """Does packet k of this burst carry the burst's continuation? The first and the last do."""
-    return k == span.start or k == span.stop - 1
+    """Does packet k carry its burst's continuation? The first does, and the last of a long one."""
+    return k == span.start or (k == span.stop - 1 and k - span.start >= TWO_CARRIERS - 1)

@@ -206,7 +206,7 @@ class _BurstWriter:
             count += 1
             room = size - DATA_HEADER_BYTES - length
             # A burst that ended before its time has a last packet laid out to be full.
-            if i == 0 or (i == last and room >= len(carried)):
+            if carries(span, span.start + i) and room >= len(carried):
                 room -= len(carried)
                 buffers.append(prefix + pack(i, values[i], offset, self._length) + carried)
             else:
