@@ -82,3 +82,11 @@ class ResponseTruncated(FlowError, ConnectionResetError):
 
 class OutcomeUnknown(FlowError, ConnectionResetError):
     """The request may or may not have been executed; repeating it could execute it twice."""
+
+
+class FramingError(RuntimeError):
+    """The application's response cannot be written as HTTP."""
+
+
+class ClientGone(ConnectionResetError):
+    """`send` of a WebSocket whose client has left (an OSError, as ASGI asks for)."""

@@ -25,7 +25,7 @@ from tests.behaviours.rows_of_responses import noted
 from tests.behaviours.ways import Application, Check, Outcome, Row, Stage, World
 from tests.http.peer import ADDRESS, QUIET
 from tests.http.talking import ACCEPTED, Line, Talk
-from trickles_web.http.run import ClientGone
+from trickles_web.errors import ClientGone
 from trickles_web.http.scope import Message as AsgiMessage
 from trickles_web.http.scope import Receive, Scope, Send
 

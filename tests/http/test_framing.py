@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trickles_web.http.framing import Framing, FramingError, error_page
+from trickles_web.errors import FramingError
+from trickles_web.http.framing import Framing, error_page
 
 Headers = list[tuple[bytes, bytes]]
 

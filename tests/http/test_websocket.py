@@ -20,10 +20,11 @@ from wsproto.extensions import PerMessageDeflate
 from tests.http.apps import get
 from tests.http.peer import QUIET, Peer, Site
 from tests.http.talking import ACCEPTED, Line, Talk
+from trickles_web.errors import ClientGone
 from trickles_web.http import websocket
 from trickles_web.http.intake import WINDOW
 from trickles_web.http.responses import Held, Need, Refuse
-from trickles_web.http.run import RUN_OVERHEAD, ClientGone, Run
+from trickles_web.http.run import RUN_OVERHEAD, Run
 from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
 from trickles_web.http.websocket import FED_BYTES, MOST_WAITING_BYTES
 from trickles_web.transport.wire import Kind

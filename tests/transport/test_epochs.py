@@ -149,7 +149,7 @@ def test_a_line_with_losses_is_tiled_across_epochs(seed: int) -> None:
     """
     rng = random.Random(seed)
     epoch = Epoch(0, 0, 0, 10, LARGEST_WINDOW)
-    pending = bursts(epoch, None, 0, 10)
+    pending = list(bursts(epoch, None, 0, 10))
     granted = set(range(10))
     losses: dict[Epoch, int] = {}
     successors: dict[Epoch, Epoch] = {}
@@ -260,7 +260,7 @@ def test_resizing_never_grows_the_window_in_bytes(epoch: Epoch, old: int, new: i
 def test_bursts_are_an_even_split(epoch: Epoch, offset: int, length: int, lossy: bool) -> None:
     successor = after_loss(epoch, epoch.base + offset // 2) if lossy else None
     low = epoch.base + offset
-    spans = bursts(epoch, successor, low, low + length)
+    spans = list(bursts(epoch, successor, low, low + length))
     assert [k for span in spans for k in range(span.start, span.stop)] == list(
         range(low, low + length)
     )

@@ -350,5 +350,5 @@ def test_the_application_part_is_what_was_last_sealed() -> None:
     peer = running()
     assert redeemed(peer.redeem(peer.claim(peer.held()[0]))).progress == b"progress"
     with pytest.raises(ContinuationError):
-        c = peer.held()[0].continuation
-        sealing.unseal(keyring("other"), c, peer.held()[0].blob, NOW)
+        held = peer.held()[0]
+        sealing.unseal(keyring("other").at(held.continuation.key_generation, NOW), held.blob)

@@ -391,7 +391,7 @@ def test_the_known_continuation_opens() -> None:
     blob = parse_vector((VECTORS / "continuation.hex").read_text(encoding="ascii"))
     c = sealing.parse(blob)
     assert c == CONTINUATION
-    assert sealing.unseal(keyring(), c, blob, NOW) == b"application part"
+    assert sealing.unseal(keyring().at(c.key_generation, NOW), blob) == b"application part"
     assert len(blob) == sealing.OVERHEAD + 24
     assert sealing.settled_padding(9) == 16
 
@@ -420,7 +420,7 @@ def test_arbitrary_bytes_are_no_continuation(blob: bytes) -> None:
     except ContinuationError:
         return
     with pytest.raises(ContinuationError):
-        sealing.unseal(keyring(), c, b"\1" + blob, NOW)
+        sealing.unseal(keyring().at(c.key_generation, NOW), b"\1" + blob)
 
 
 def test_there_is_a_vector_for_each_kind_and_no_stray_one() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,21 +19,27 @@ if TYPE_CHECKING:
 TICK_S = 5.0
 """How often clients that fell silent and files that nobody reads are looked for."""
 
-logger = logging.getLogger("trickles.error")
+SLOW_AFTER_S = 0.010
+"""Half of what clients wait at least before they ask again."""
 
 
 class Calls:
     """The application calls in progress: their tasks, and one timer while there are any."""
 
-    def __init__(self, most: int, tick: Callable[[], bool]) -> None:
+    def __init__(self, most: int, tick: Callable[[], bool], slow: Callable[[Run], None]) -> None:
         """most: how many there shall be; half of them for one client prefix.
 
-        tick: called every 5 s while it returns True, once a call has started.
+        tick: called every 5 s while it returns True, once a call has started. slow: called once for
+        each call that takes longer than 10 ms.
         """
         self.runs: set[Run] = set()
         self._most = most
         self._per_prefix = PerPrefix((most + 1) // 2)
         self._tick = tick
+        self._slow = slow
+        # Sorted without sorting, because the delay is a constant.
+        self._young: deque[tuple[float, Run]] = deque()
+        self._slow_timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = contextvars.Context()
         self._timer: asyncio.TimerHandle | None = None
@@ -46,12 +52,11 @@ class Calls:
         """Call back in the next turn of the event loop."""
         asyncio.get_running_loop().call_soon(callback)
 
-    def later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call back after this long."""
-        asyncio.get_running_loop().call_later(seconds, callback)
+    def start(self, run: Run, app: ASGIApp) -> None:
+        """Call the application in a task of its own: frameworks need `current_task()`.
 
-    def start(self, run: Run, app: ASGIApp, done: Callable[[Run], None]) -> None:
-        """Call the application in a task of its own: frameworks need `current_task()`."""
+        At its end the run tells `ended`.
+        """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             # Calls start within other calls too, whose context is none of theirs.
@@ -63,23 +68,33 @@ class Calls:
             task = asyncio.Task(coroutine, loop=self._loop, context=context, eager_start=True)
         else:
             task = asyncio.Task(coroutine, loop=self._loop, context=context)
+        if run not in self.runs:
+            return  # it has ended already
         run.task = task
+        self._young.append((self._loop.time() + SLOW_AFTER_S, run))
+        if self._slow_timer is None:
+            self._slow_timer = self._loop.call_later(SLOW_AFTER_S, self._look)
+        if self._timer is None:
+            self._timer = self._loop.call_later(TICK_S, self._again)
 
-        def ended(_: object = None) -> None:
-            self.runs.discard(run)
+    def ended(self, run: Run) -> None:
+        """The call has returned."""
+        if run in self.runs:
+            self.runs.remove(run)
             self._per_prefix.remove(run.prefix)
-            run.leave_body()  # a call cancelled before its first step has not done so
-            done(run)
-            error = None if task.cancelled() else task.exception()
-            if error is not None and not run.stopping:
-                logger.error("Exception while answering for an application\n", exc_info=error)
+            run.leave_body()
 
-        if task.done():
-            ended()
-        else:
-            task.add_done_callback(ended)
-            if self._timer is None:
-                self._timer = self._loop.call_later(TICK_S, self._again)
+    def _look(self) -> None:
+        """Which of the calls that have become old enough are still running?"""
+        assert self._loop is not None
+        now, young = self._loop.time(), self._young
+        self._slow_timer = None
+        while young and young[0][0] <= now:
+            run = young.popleft()[1]
+            if run in self.runs:
+                self._slow(run)
+        if young:
+            self._slow_timer = self._loop.call_at(young[0][0], self._look)
 
     def _again(self) -> None:
         self._timer = None
@@ -112,6 +127,10 @@ class Calls:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for run in tuple(self.runs):
+            self.ended(run)  # one that was cancelled before its first step has not said so
+        self._young.clear()
+        for timer in (self._timer, self._slow_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._slow_timer = None

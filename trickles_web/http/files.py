@@ -189,7 +189,9 @@ class FileResponse:
     """A file's bytes behind a response head: served from sealed progress alone, by any replica."""
 
     __slots__ = ("_files", "_now", "_p", "authorised_at", "progress")
-    open = running = failed = False
+    open = False
+    running = False
+    failed = False
     name = b""
 
     def __init__(

@@ -14,6 +14,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from trickles_web.errors import FramingError
+
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
     from trickles_web.http.request import Request
@@ -27,13 +29,20 @@ _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in
 _OWN = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date", b"server"))
 
 
-class FramingError(RuntimeError):
-    """The application's response cannot be written as HTTP."""
-
-
 @lru_cache(maxsize=8)
 def _date_line(seconds: int) -> bytes:
     return b"date: " + formatdate(seconds, usegmt=True).encode("ascii") + b"\r\n"
+
+
+@lru_cache(maxsize=1024)
+def _own(name: bytes) -> bytes:
+    """In lower case if it is one of those that framing has to do with, else b"". Raises
+    FramingError for what is no name.
+    """
+    if not _TOKEN(name):
+        raise FramingError(f"Invalid HTTP header name {name!r}.")
+    lower = name.lower()
+    return lower if lower in _OWN else b""
 
 
 class Framing:
@@ -75,13 +84,11 @@ class Framing:
         count = 0
         special: dict[bytes, bytes] = {}
         for name, value in headers:
-            if not _TOKEN(name):
-                raise FramingError(f"Invalid HTTP header name {bytes(name)!r}.")
             lines += (name, b": ", value, b"\r\n")
             count += 1
-            lower = name.lower()
-            if lower in _OWN:
-                self._note(special, lower, bytes(value))
+            own = _own(bytes(name))
+            if own:
+                self._note(special, own, bytes(value))
         block = b"".join(lines)
         # Every CR and LF in the block must be one of ours: cheaper than looking at each value.
         if block.count(b"\r") != count or block.count(b"\n") != count or b"\0" in block:

@@ -33,6 +33,10 @@ class Host(Protocol):
         """All bytes of the response exist, or it failed."""
         ...
 
+    def ended(self, run: Run) -> None:
+        """The call has returned."""
+        ...
+
     def started(self, run: Run, status: int) -> None:
         """The response's status is known: the access log's moment."""
         ...

@@ -14,6 +14,7 @@ from trickles_web.state.store import EMPTY, Part, Published
 if TYPE_CHECKING:
     from trickles_web.http.intake import Intake
     from trickles_web.http.progress import Progress
+    from trickles_web.http.run import Run
     from trickles_web.state.store import Key
     from trickles_web.transport.note import Note
     from trickles_web.transport.wire import Code
@@ -27,7 +28,12 @@ KEPT_BEHIND = 262_144
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Nothing to send yet: park the request until `on_ready`."""
+    """Nothing to send yet: park the request until `on_ready`.
+
+    `run`: the call that was begun for this very request, if that is what it waits for.
+    """
+
+    run: Run | None = None
 
 
 PENDING = Pending()
@@ -92,7 +98,8 @@ class Finished:
         "request_wanted",
         "start",
     )
-    open = running = False
+    open = False
+    running = False
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from trickles_web.errors import ClientGone
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.framing import error_page, framing_of
 from trickles_web.http.progress import Page, Progress
@@ -50,6 +51,7 @@ class Run(Growing):
         "gone",
         "heard",
         "hopeless",
+        "outcome",
         "parked",
         "prefix",
         "scope",
@@ -95,6 +97,8 @@ class Run(Growing):
         self.announced = False
         """Other processes know of it."""
         self.stopping = False
+        self.outcome: Finished | FileResponse | None = None
+        """What it was replaced by, once it was complete."""
         self.task: asyncio.Task[None] | None = None
 
     # What the protocol adds
@@ -221,6 +225,15 @@ class Run(Growing):
 
     async def call(self, app: ASGIApp) -> None:
         """Run the application to its end, whatever that is."""
+        try:
+            await self._call(app)
+        except Exception as error:
+            if not self.stopping:
+                logger.error("Exception while answering for an application\n", exc_info=error)
+        finally:
+            self._host.ended(self)
+
+    async def _call(self, app: ASGIApp) -> None:
         if self.intake is not None and self.intake.refusal is not None:
             self._refuse(self.intake.refusal)
             return
@@ -316,7 +329,3 @@ class Run(Growing):
         self._wake()
         if self.parked >= 0:
             self._host.ready(self)
-
-
-class ClientGone(ConnectionResetError):
-    """`send` of a WebSocket whose client has left (an OSError, as ASGI asks for)."""

@@ -52,9 +52,6 @@ KeptResponse = Run | Finished | FileResponse
 SMALLEST_BUFFER = 65_536
 """What a running response may hold even when the store is full: it must be able to go on."""
 
-SLOW_AFTER_S = 0.010
-"""Half of what clients wait at least before they ask again."""
-
 FIRST_FLIGHT = 8_192
 """Bytes: a safe response no larger, and done at once, is not worth telling others of."""
 
@@ -86,7 +83,7 @@ class Runner:
         self.config = config
         self.store = store
         self.files = Files(config.file_identity)
-        self.calls = Calls(config.max_running, self._tick)
+        self.calls = Calls(config.max_running, self._tick, self._slow)
         self.lifespan = Lifespan(app, config.lifespan)
         self.server = server
         self.now = clock
@@ -168,11 +165,9 @@ class Runner:
             run.go_on(again.offset, checkpoint.encode(), edition_of(self._token()))
         self.store.close_spool(key)
         self.store.keep(key, run, now, run.prefix)
-        self.calls.start(run, self.app, self._done)
-        if run in self.calls.runs:
-            self.calls.later(SLOW_AFTER_S, lambda: self._slow(run))
-        kept = self.store.response(key, now)
-        return self.serve(kept if kept is not None else run, r, now)
+        self.calls.start(run, self.app)
+        answer = self.serve(run if run.outcome is None else run.outcome, r, now)
+        return Pending(run) if answer is PENDING else answer
 
     @staticmethod
     def _kind_of(request: Request) -> type[Run]:
@@ -309,9 +304,9 @@ class Runner:
     def completed(self, run: Run, response: Finished | FileResponse) -> None:
         """Keep the response in place of the run, unless the store has lost that meanwhile."""
         now = self.now()
-        if self.store.response(run.key, now) is not run:
+        run.outcome = response
+        if not self.store.replace(run.key, run, response, now):
             return
-        self.store.keep(run.key, response, now, run.prefix)
         if run.part != EMPTY:
             self._append(run, 1)
         published = None
@@ -349,7 +344,7 @@ class Runner:
         """The call takes its time: the client should see what there is, and other processes should
         know of it before they start a second one.
         """
-        if run.gone or run not in self.calls.runs:
+        if run.gone:
             return
         run.is_slow()
         if self.store.owner and not run.p.unsafe:  # unsafe: has its claim
@@ -373,14 +368,14 @@ class Runner:
     def _token(self) -> bytes:
         return self._random(4)
 
-    def _done(self, run: Run) -> None:
+    def ended(self, run: Run) -> None:
         """The call has returned."""
-        now = self.now()
+        self.calls.ended(run)
         if run.p.unsafe:
-            self.store.ended(run.key, now)
+            self.store.ended(run.key, self.now())
         # A completed run has been replaced by its response. One that is still here never will be,
         # whatever went wrong, and the store does not evict what runs.
-        if self.store.response(run.key, now) is run:
+        if run.outcome is None and self.store.response(run.key, self.now()) is run:
             self.store.drop(run.key)
 
     def _tick(self) -> bool:

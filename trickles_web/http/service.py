@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from trickles_web.http.assembly import Assembly
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.files import FileResponse, sealed_for
-from trickles_web.http.finding import MOST_HOPS, Finding
+from trickles_web.http.finding import MOST_HOPS, Finding, told
 from trickles_web.http.progress import (
     MOST_RECEIVED,
     UNKNOWN,
@@ -128,6 +128,13 @@ class Service:
         elif not p.store:
             p.store = redeemed.store
         return self._receiving.receive(p, redeemed, now)
+
+    def go_on(self, redeemed: Redeemed, run: Run, now: int) -> Answer:
+        """The same for a request that waits for a call that was begun for it."""
+        kept = self.runner.kept(run.key, now)
+        if kept is None or (kept is not run and kept is not run.outcome):
+            return self.answer(redeemed, now)
+        return told(self.runner.serve(kept, redeemed, now), run, redeemed)
 
     def cancel(self, redeemed: Redeemed) -> Forward | None:
         """The client wants nothing more of this flow. What runs elsewhere ends elsewhere."""

@@ -31,9 +31,10 @@ from wsproto.events import (
 from wsproto.extensions import Extension
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from trickles_web.errors import ClientGone
 from trickles_web.http.deflate import Deflate
 from trickles_web.http.framing import Framing, default_headers, framing_of
-from trickles_web.http.run import ClientGone, Run
+from trickles_web.http.run import Run
 from trickles_web.http.scope import full_path
 
 if TYPE_CHECKING:

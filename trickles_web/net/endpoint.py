@@ -24,10 +24,11 @@ from collections.abc import Callable
 from trickles_web.errors import ResponseGone
 from trickles_web.http.progress import first_contact
 from trickles_web.http.responses import Forward, Held, Need, Pending, Refuse
+from trickles_web.http.run import Run
 from trickles_web.http.runner import Answer
 from trickles_web.http.service import Service
 from trickles_web.net.forwarding import Relay
-from trickles_web.net.parking import SHORTEST_WAIT_MS, Parked, Parking
+from trickles_web.net.parking import SHORTEST_WAIT_MS, WAIT_AFTER_S, Parked, Parking
 from trickles_web.net.udp import Peer, UdpSocket, host_and_port
 from trickles_web.transport.redeemed import Train
 from trickles_web.transport.server import Redeemed, Refusal, Server
@@ -37,6 +38,7 @@ logger = logging.getLogger("trickles.error")
 
 HELLO = VERSION << 4 | Kind.HELLO
 """First byte of a HELLO."""
+_NAMES = {int(kind): kind.name for kind in Kind}
 LOADED_AFTER = 3
 """Drains in a row that ended at their bound: from then on strangers get the short reply only."""
 SLICE = 256
@@ -147,7 +149,7 @@ class Endpoint:
     def _handle(self, redeemed: Redeemed, peer: Peer, now: int) -> None:
         kind = redeemed.kind
         redeemed.hops = peer.hops
-        self.handled[kind.name] += 1
+        self.handled[_NAMES[kind]] += 1
         if redeemed.origin:  # whatever the answer seals, it is to know for whom
             redeemed.progress = first_contact(redeemed.origin, redeemed.store)
         if kind is Kind.CANCEL:
@@ -161,7 +163,7 @@ class Endpoint:
         else:
             answer = self._service.answer(redeemed, now)
             if isinstance(answer, Pending):
-                self._park(redeemed, peer, now)
+                self._park(redeemed, peer, run=answer.run)
             else:
                 self._reply(answer, redeemed, peer, now)
             if kind is Kind.UPLOAD:
@@ -169,7 +171,7 @@ class Endpoint:
                 if entry is not None and entry.incomplete:
                     self.on_ready(redeemed.incarnation)  # maybe the request is whole now
             elif isinstance(answer, Held | Need) and redeemed.validated:
-                self._park(redeemed, peer, now, incomplete=not _is_awaited(answer))
+                self._park(redeemed, peer, incomplete=not _is_awaited(answer))
 
     def _reply(self, answer: Answer, redeemed: Redeemed, peer: Peer, now: int) -> None:
         if isinstance(answer, Held):
@@ -223,14 +225,18 @@ class Endpoint:
 
     # -- requests that wait ---------------------------------------------------------------------
 
-    def _park(self, redeemed: Redeemed, peer: Peer, now: int, *, incomplete: bool = False) -> None:
+    def _park(
+        self, redeemed: Redeemed, peer: Peer, *, incomplete: bool = False, run: Run | None = None
+    ) -> None:
         if redeemed.kind not in (Kind.REQUEST, Kind.HELLO):
             return
-        if self._parking.park(redeemed, peer, self._loop.time(), incomplete=incomplete):
-            self._schedule()
+        now = self._loop.time()
+        if self._parking.park(redeemed, peer, now, incomplete=incomplete, run=run):
+            if self._timer is None or self._timer_at > now + WAIT_AFTER_S:
+                self._schedule()
         elif not incomplete:
             self.handled["no room to park"] += 1
-            self._send(self._server.wait(redeemed, SHORTEST_WAIT_MS, now), peer)
+            self._send(self._server.wait(redeemed, SHORTEST_WAIT_MS, self._clock()), peer)
 
     def on_ready(self, incarnation: int) -> None:
         """The service may have an answer now. Many calls in one turn of the loop make one."""
@@ -254,7 +260,10 @@ class Endpoint:
 
     def _answer_parked(self, entry: Parked) -> None:
         now = self._clock()
-        answer = self._service.answer(entry.redeemed, now)
+        if entry.run is None:
+            answer = self._service.answer(entry.redeemed, now)
+        else:
+            answer = self._service.go_on(entry.redeemed, entry.run, now)
         if isinstance(answer, Pending):
             self._parking.completed(entry, self._loop.time())
             self._schedule()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from trickles_web.http.run import Run
 from trickles_web.net.udp import Peer
 from trickles_web.state.prefixes import PerPrefix, Prefix, prefix_of
 from trickles_web.transport.server import Redeemed
@@ -35,10 +36,14 @@ class Parked:
     repeats.
     """
 
-    __slots__ = ("incomplete", "peer", "prefix", "redeemed", "seen", "since", "size")
+    __slots__ = ("incomplete", "peer", "prefix", "redeemed", "run", "seen", "since", "size")
 
-    def __init__(self, redeemed: Redeemed, peer: Peer, prefix: Prefix, now: float) -> None:
+    def __init__(
+        self, redeemed: Redeemed, peer: Peer, prefix: Prefix, now: float, run: Run | None
+    ) -> None:
         self.redeemed = redeemed
+        self.run = run
+        """The call that was begun for it."""
         self.peer = peer
         self.prefix = prefix
         self.size = len(redeemed.datagram) + len(redeemed.request_bytes) + ENTRY_BYTES
@@ -80,9 +85,17 @@ class Parking:
     def get(self, incarnation: int) -> Parked | None:
         return self._entries.get(incarnation)
 
-    def park(self, redeemed: Redeemed, peer: Peer, now: float, *, incomplete: bool = False) -> bool:
+    def park(
+        self,
+        redeemed: Redeemed,
+        peer: Peer,
+        now: float,
+        *,
+        incomplete: bool = False,
+        run: Run | None = None,
+    ) -> bool:
         """Keeps the newest request of its incarnation; False when there is no room."""
-        entry = Parked(redeemed, peer, prefix_of(redeemed.address[0]), now)
+        entry = Parked(redeemed, peer, prefix_of(redeemed.address[0]), now, run)
         entry.incomplete = incomplete
         earlier = self.remove(redeemed.incarnation)
         if earlier is not None and earlier.incomplete == incomplete:

@@ -144,10 +144,30 @@ class MemoryStore(Generic[R]):
         if before is not None:  # only now, for a share that holds nothing goes
             self._account(before, 0)
         if not response.running:
+            self._make_room(key, now)
+        elif self.used > self.most_bytes:
+            self._shrink(key)
+
+    def _make_room(self, key: Key, now: int) -> None:
+        """The response to `key` is new among the finished ones."""
+        if len(self._finished) > self.most_responses:
             self._limit_responses(key)
-            self._expire(now)
+        self._expire(now)
         if self.used > self.most_bytes:
             self._shrink(key)
+
+    def replace(self, key: Key, running: R, finished: R, now: int) -> bool:
+        """Hold the response that came of a running one; False if that is not held any more."""
+        slot = self._running.get(key)
+        if slot is None or slot.response is not running:
+            return False
+        del self._running[key]
+        self._finished[key] = slot
+        slot.response, slot.touched = finished, now
+        self._shares.finished(slot.share, key)
+        self._account(slot, finished.size + ENTRY_OVERHEAD)
+        self._make_room(key, now)
+        return True
 
     def resized(self, key: Key, response: R) -> None:
         """Account for a change of `response.size`."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
+from functools import lru_cache
 
 Prefix = str | int | None
 """An IPv4 /24 or an IPv6 /56; None for loopback."""
 
 
+@lru_cache(maxsize=4096)
 def prefix_of(host: str) -> Prefix:
     """The prefix of an address, without a scope's name.
 

@@ -122,6 +122,10 @@ class Store(Protocol, Generic[R]):
         """
         ...
 
+    def replace(self, key: Key, running: R, finished: R, now: int) -> bool:
+        """Hold the response that came of a running one; False if that is not held any more."""
+        ...
+
     def resized(self, key: Key, response: R) -> None:
         """`response.size` has changed. Nothing happens if the store does not hold it any more."""
         ...

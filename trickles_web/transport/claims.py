@@ -3,7 +3,7 @@
 Two ways to redeem a continuation. A *claim* exchanges the arrival of the numbers [p, b) for new
 ones of the same generation; an *opening* begins a new generation, after the line ran dry, after
 silence, or with the next exchange. Both are pure: they read the replay filter and return what to
-test and what to mark when the answer is really sent (`Server.burst`).
+test again and what to mark when the answer is really sent (`Server.burst`).
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ def first_contact(
         attempt=attempt,
         paid=0,
         marks=(mark,),
+        absent=(mark,),
     )
 
 
@@ -109,14 +110,15 @@ def claims(
         raise RefusedError(Code.EXPIRED)
     if c.refreshed or m.attempt or m.lost >= LAST_NUMBER:
         raise RefusedError(Code.CLAIM)
-    if _closed(c.generation) in replay:
+    closed = _closed(c.generation)
+    if closed in replay:
         raise RefusedError(Code.CLOSED)
     own = filter_key(b"c", c.generation, c.stop - 1)
     if own in replay:
         raise RefusedError(Code.SPENT)
     epoch = c.epoch
     generation, keys = _epoch_keys(c, keyring, clock.now)
-    lost_marks = _check_loss(m, c, replay)
+    lost_marks, not_lost = _check_loss(m, c, replay)
     end = c.stop if m.lost < 0 else m.lost
     if not proves(keys, epoch.key, epoch.base, end, m.proof):
         raise RefusedError(Code.PROOF)
@@ -140,6 +142,7 @@ def claims(
             attempt=0,
             paid=stop,
             marks=(*lost_marks, *spent, filter_key(b"s", c.generation, start)),
+            absent=(closed, *not_lost, *spent),
             ends=ends or high > LAST_NUMBER,
         )
 
@@ -154,21 +157,26 @@ def claims(
     return tuple(reversed(answers))
 
 
-def _check_loss(m: Request, c: Continuation, replay: ReplayFilter) -> tuple[bytes, ...]:
-    """An epoch has one successor: a second loss, or none after one, is refused."""
+def _check_loss(
+    m: Request, c: Continuation, replay: ReplayFilter
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """An epoch has one successor: a second loss, or none after one, is refused.
+
+    Returns what to mark, and what must not be marked until then.
+    """
     any_loss = filter_key(b"l", c.epoch.key)
     if m.lost < 0:
         if any_loss in replay:
             raise RefusedError(Code.CLAIM)
-        return ()
+        return (), (any_loss,)
     if not valid_loss(c.epoch, m.lost, c.stop):
         raise RefusedError(Code.CLAIM)
     this_loss = filter_key(b"l", c.epoch.key, m.lost + 1)
     if this_loss in replay:
-        return ()
+        return (), ()
     if any_loss in replay:
         raise RefusedError(Code.CLAIM)
-    return any_loss, this_loss
+    return (any_loss, this_loss), (any_loss,)
 
 
 def _reach(start: int, c: Continuation, replay: ReplayFilter) -> tuple[bytes, ...]:
@@ -180,7 +188,7 @@ def _reach(start: int, c: Continuation, replay: ReplayFilter) -> tuple[bytes, ..
     if start > c.burst or start < c.epoch.start or c.burst - start > LONGEST_REACH:
         raise RefusedError(Code.CLAIM)
     keys = tuple(filter_key(b"c", c.generation, k) for k in range(start, c.burst))
-    if any(key in replay for key in keys):
+    if replay.has_any(keys):
         raise RefusedError(Code.SPENT)
     return keys
 
@@ -203,7 +211,7 @@ def _earlier(
     if e.stop != following and filter_key(b"s", c.generation, e.stop) not in replay:
         return None
     keys = tuple(filter_key(b"c", c.generation, k) for k in range(e.start, e.stop))
-    return None if any(key in replay for key in keys) else keys
+    return None if replay.has_any(keys) else keys
 
 
 def opening(
@@ -224,10 +232,14 @@ def opening(
     attempt, ordinal = m.attempt, c.ordinal + 1 & 0xFFFF_FFFF
     if attempt > MOST_ATTEMPTS or m.lost >= LAST_NUMBER:
         raise RefusedError(Code.CLAIM)
-    if _opened_from(c, ordinal) in replay:
+    absent = [_opened_from(c, ordinal)]
+    if absent[0] in replay:
         raise RefusedError(Code.CLOSED)
     proven = _proof_holds(m, c, keyring, clock)
-    closed = _closed(c.generation) in replay
+    closing = _closed(c.generation)
+    closed = closing in replay
+    if not closed:
+        absent.append(closing)
     if attempt:
         wait = (FIRST_RETRY_MS << attempt - 1) - clock.age
         if wait > 0:
@@ -242,17 +254,19 @@ def opening(
     spent = _opened(c, ordinal, attempt)
     if spent in replay:
         raise RefusedError(Code.SPENT)
-    marks = [spent, _closed(c.generation), _opened_from(c, c.ordinal)]
+    absent.append(spent)
+    marks = [spent, closing, _opened_from(c, c.ordinal)]
     if not clock.fresh:
         # The filter has forgotten what this flow spent: a small window, once per flow and horizon.
         old = filter_key(b"i", c.incarnation)
         if old in replay:
             raise RefusedError(Code.EXPIRED)
         marks.append(old)
+        absent.append(old)
     keys = keyring.at(c.key_generation, clock.now)  # so that all attempts know their siblings
     names = [keys.identity(b"g", c.generation, j, 0) for j in range(attempt + 1)]
     marks += [_closed(sibling) for sibling in names[:-1]]
-    epoch = resized(_first_epoch(m, c, attempt, proven, replay, clock), c.size, size)
+    epoch = resized(_first_epoch(m, c, attempt, proven, replay, clock, absent), c.size, size)
     epoch = epoch._replace(key=keys.identity(b"e", names[-1], epoch.cwnd0, epoch.ssthresh))
     answer = Answer(
         ordinal=ordinal,
@@ -267,6 +281,7 @@ def opening(
         attempt=attempt,
         paid=0,
         marks=tuple(marks),
+        absent=tuple(absent),
     )
     return (answer,)
 
@@ -286,8 +301,11 @@ def _first_epoch(
     proven: bool,
     replay: ReplayFilter,
     clock: Clock,
+    absent: list[bytes],
 ) -> Epoch:
-    """The congestion state that a generation opens with."""
+    """The congestion state that a generation opens with. Adds the keys whose absence it takes for
+    granted to `absent`.
+    """
     lost = None if m.lost < 0 else m.lost
     if attempt:
         if lost is not None and lost < c.epoch.base:
@@ -301,12 +319,12 @@ def _first_epoch(
         else:
             ssthresh = c.epoch.ssthresh
         return FIRST_EPOCH._replace(ssthresh=ssthresh)
-    if (lost is None or lost >= c.stop) and _bought_more(c, replay):
+    if (lost is None or lost >= c.stop) and _bought_more(c, replay, absent):
         return opened(c.epoch, c.stop + 1, c.stop, idle=clock.age > IDLE_MS)
     return opened(c.epoch, c.stop, lost, idle=clock.age > IDLE_MS)
 
 
-def _bought_more(c: Continuation, replay: ReplayFilter) -> bool:
+def _bought_more(c: Continuation, replay: ReplayFilter, absent: list[bytes]) -> bool:
     """Were claims served after the one that bought this burst?
 
     Then numbers beyond it were sent. If they were settled, a later burst would be presented: so
@@ -314,8 +332,11 @@ def _bought_more(c: Continuation, replay: ReplayFilter) -> bool:
     """
     if c.stop - c.paid > MOST_TESTS:
         return True
-    numbers = range(c.paid, c.stop)
-    return any(filter_key(b"c", c.generation, k) in replay for k in numbers)
+    keys = [filter_key(b"c", c.generation, k) for k in range(c.paid, c.stop)]
+    if replay.has_any(keys):
+        return True
+    absent += keys
+    return False
 
 
 def _proof_holds(m: Request, c: Continuation, keyring: Keyring, clock: Clock) -> bool:

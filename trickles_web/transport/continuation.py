@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from trickles_web.errors import ContinuationError
 from trickles_web.transport.epochs import LARGEST_WINDOW, LAST_NUMBER, Epoch
-from trickles_web.transport.keys import SEAL_OVERHEAD, Keyring
+from trickles_web.transport.keys import SEAL_OVERHEAD, Keyring, Keys
 
 FORMAT = 1
 HAS_END = 1
@@ -148,12 +148,11 @@ def seal(keyring: Keyring, c: Continuation, progress: bytes, pad_to: int) -> byt
     return readable + keyring.current(c.minted).seal(plain, readable)
 
 
-def unseal(keyring: Keyring, c: Continuation, blob: bytes, now: int) -> bytes:
-    """Authenticate `blob`, of which `c` is the parsed transport part; returns the application part.
+def unseal(keys: Keys, blob: bytes) -> bytes:
+    """Authenticate `blob`, sealed with these keys; returns the application part.
 
-    Raises ContinuationError: forged, expired.
+    Raises ContinuationError("forged").
     """
-    keys = keyring.at(c.key_generation, now)
     plain = keys.unseal(blob[READABLE_BYTES:], blob[:READABLE_BYTES])
     (length,) = _PLAIN.unpack_from(plain)
     return plain[_PLAIN.size : _PLAIN.size + length]

@@ -24,6 +24,7 @@ Integers only: two machines must never disagree by a rounding.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import isqrt
 from typing import NamedTuple
 
@@ -190,12 +191,11 @@ class Span(NamedTuple):
     stop: int
 
 
-def bursts(epoch: Epoch, successor: Epoch | None, low: int, high: int) -> list[Span]:
+def bursts(epoch: Epoch, successor: Epoch | None, low: int, high: int) -> Iterator[Span]:
     """Cut the numbers [low, high) into bursts; both ends call this, so both know the layout.
 
     Numbers from `successor.base` on belong to the successor. The split is even (no crumbs).
     """
-    spans: list[Span] = []
     while low < high:
         owner, stop = epoch, high
         if successor is not None:
@@ -206,10 +206,9 @@ def bursts(epoch: Epoch, successor: Epoch | None, low: int, high: int) -> list[S
         most = largest_burst(window(owner, low))
         parts = -(-(stop - low) // most)
         for i in range(parts, 0, -1):
-            size = -(-(stop - low) // i)
-            spans.append(Span(owner, low, low + size))
-            low += size
-    return spans
+            following = low - (low - stop) // i
+            yield Span(owner, low, following)
+            low = following
 
 
 def carries(span: Span, k: int) -> bool:

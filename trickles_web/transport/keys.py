@@ -31,13 +31,25 @@ SEAL_NONCE_BYTES = 12
 SEAL_TAG_BYTES = 16
 SEAL_OVERHEAD = SEAL_NONCE_BYTES + SEAL_TAG_BYTES
 
+MOST_TAGS = 4096
+"""Hosts whose tag is remembered: making one costs more than a datagram's header."""
+
 _IDENTITY = struct.Struct(">cQQQ")
 
 
 class Keys:
     """The keys of one generation."""
 
-    __slots__ = ("_address", "_blocks", "_identity", "_prefix", "_random", "_seal", "_sealed")
+    __slots__ = (
+        "_address",
+        "_blocks",
+        "_identity",
+        "_prefix",
+        "_random",
+        "_seal",
+        "_sealed",
+        "_tags",
+    )
 
     def __init__(
         self, secret: bytes, service: str, generation: int, random: Callable[[int], bytes]
@@ -54,6 +66,7 @@ class Keys:
         ).encryptor()
         self._identity = derive("identity", 32)
         self._address = derive("address", 32)
+        self._tags: dict[str, int] = {}
         self._random = random
         self._prefix = b""
         self._sealed = 0
@@ -84,8 +97,13 @@ class Keys:
 
     def address_tag(self, host: str) -> int:
         """A 64-bit keyed name of a host; the port is compared apart."""
-        digest = hashlib.blake2b(host.encode(), digest_size=8, key=self._address).digest()
-        return int.from_bytes(digest, "big")
+        tag = self._tags.get(host)
+        if tag is None:
+            if len(self._tags) >= MOST_TAGS:
+                self._tags.clear()
+            digest = hashlib.blake2b(host.encode(), digest_size=8, key=self._address).digest()
+            tag = self._tags[host] = int.from_bytes(digest, "big")
+        return tag
 
     def encrypt_blocks(self, blocks: bytes) -> bytes:
         """AES-128 of each 16-byte block."""
@@ -114,18 +132,17 @@ class Keyring:
         return now // self._rotation_ms
 
     def current(self, now: int) -> Keys:
-        return self._keys(now // self._rotation_ms)
+        generation = now // self._rotation_ms
+        return self._made.get(generation) or self._make(generation)
 
     def at(self, generation: int, now: int) -> Keys:
         """Keys of a generation; raises ContinuationError("expired") if it is not of now."""
         if abs(generation - now // self._rotation_ms) > 1:
             raise ContinuationError("expired")
-        return self._keys(generation)
+        return self._made.get(generation) or self._make(generation)
 
-    def _keys(self, generation: int) -> Keys:
-        keys = self._made.get(generation)
-        if keys is None:
-            keys = Keys(self._secret, self._service, generation, self._random)
-            self._made = {g: k for g, k in self._made.items() if abs(g - generation) <= 2}
-            self._made[generation] = keys
+    def _make(self, generation: int) -> Keys:
+        keys = Keys(self._secret, self._service, generation, self._random)
+        self._made = {g: k for g, k in self._made.items() if abs(g - generation) <= 2}
+        self._made[generation] = keys
         return keys

@@ -10,7 +10,7 @@ application part can shrink as the exchange goes on, one round trip later.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import note as notes
@@ -83,21 +83,25 @@ def write_answer(
     flow: bytes,
     padding: int,
     keyring: Keyring,
-    mint: Continuation,
+    mint: Callable[[Span, int], Continuation],
     probe: int,
 ) -> list[Train]:
-    """At most `count` packets of the answer; [] when there is nothing to send."""
+    """At most `count` packets of the answer; [] when there is nothing to send.
+
+    mint: the continuation of a burst, and what its carriers' application part and note are padded
+    to from now on.
+    """
     if count <= 0:
         return []
     wants = _readable(response, answer.wants)
-    spans = bursts(answer.epoch, answer.successor, answer.low, answer.low + count)
+    grant = (answer.epoch, answer.successor, answer.low, answer.low + count)
     progress = response.progress
     note = response.noted(response.available)
     while True:
         room = 0 if note is None else _room_for(note)
         settled = sealing.settled_padding(len(progress) + room)
         carried = sealing.OVERHEAD + max(padding, settled)
-        placed = place(capacities(spans, answer.size, carried), wants)
+        placed = place(capacities(bursts(*grant), answer.size, carried), wants)
         stop = max((offset + length for offset, length in placed), default=0)
         if note is None or note.firm <= stop:
             break
@@ -105,7 +109,6 @@ def write_answer(
         if earlier is None or earlier.firm >= note.firm:
             break
         note = earlier  # of the bytes that this answer brings
-    mint = mint._replace(padding=settled)
     if not placed:
         if response.end is None or response.end > answer.wants[0][0]:
             return []
@@ -113,19 +116,22 @@ def write_answer(
     dry = wants != answer.wants and stop == response.available
     ends = answer.ends or dry or len(placed) < answer.high - answer.low
     short = answer.low + len(placed) if ends else 0
-    noted = None if note is None else _sealed(note, keyring, mint)
+    noted: bytes | None = None
     trains: list[Train] = []
     at = 0
-    for span in spans:
-        if at == len(placed):
-            break
+    for span in bursts(*grant):
         packets = placed[at : at + span.stop - span.start]
         at += len(packets)
-        span = span._replace(stop=span.start + len(packets))
-        minted = mint._replace(epoch=span.epoch, burst=span.start, stop=span.stop)
-        blob = sealing.seal(keyring, minted, progress, carried - sealing.OVERHEAD - room)
-        writer = _BurstWriter(answer, span, mint, flow, short, blob, noted, response)
-        trains += writer.trains(packets, keyring, mint.minted)
+        if len(packets) < span.stop - span.start:
+            span = Span(span.epoch, span.start, span.start + len(packets))
+        c = mint(span, settled)
+        if note is not None and noted is None:
+            noted = _sealed(note, keyring, c)
+        blob = sealing.seal(keyring, c, progress, carried - sealing.OVERHEAD - room)
+        writer = _BurstWriter(answer, span, c, flow, short, blob, noted, response)
+        trains += writer.trains(packets, keyring, c.minted)
+        if at == len(placed):
+            break
     if probe:
         trains.append(writer.probe(probe))
     return trains
@@ -140,9 +146,9 @@ def _room_for(note: Note) -> int:
     return NOTE_LENGTH.size + (0 if _is_none_yet(note) else notes.OVERHEAD + len(note.progress))
 
 
-def _sealed(note: Note, keyring: Keyring, mint: Continuation) -> bytes:
-    """What a carrier has of it behind its continuation."""
-    blob = b"" if _is_none_yet(note) else notes.seal(keyring, note, mint.incarnation, mint.minted)
+def _sealed(note: Note, keyring: Keyring, c: Continuation) -> bytes:
+    """What a carrier has of it behind its continuation `c`."""
+    blob = b"" if _is_none_yet(note) else notes.seal(keyring, note, c.incarnation, c.minted)
     return NOTE_LENGTH.pack(len(blob)) + blob
 
 
@@ -155,7 +161,7 @@ class _BurstWriter:
         self,
         answer: Answer,
         span: Span,
-        mint: Continuation,
+        c: Continuation,
         flow: bytes,
         short: int,
         blob: bytes,
@@ -167,9 +173,9 @@ class _BurstWriter:
         self._length = len(blob)
         self._carried = blob + (noted or b"")
         self._response = response
-        self._prefix = self._header(mint, flow, short, 0 if noted is None else FLAG_NOTED)
+        self._prefix = self._header(c, flow, short, 0 if noted is None else FLAG_NOTED)
 
-    def _header(self, mint: Continuation, flow: bytes, short: int, flags: int) -> bytes:
+    def _header(self, c: Continuation, flow: bytes, short: int, flags: int) -> bytes:
         answer, span = self._answer, self._span
         e = span.epoch
         return wire.data_prefix(
@@ -182,8 +188,8 @@ class _BurstWriter:
             e.ssthresh,
             answer.attempt,
             flags,
-            mint.replica & 0xFFFF,
-            mint.edition,
+            c.replica & 0xFFFF,
+            c.edition,
             span.start,
             span.stop - span.start,
             min(short - span.start, 0xFFFF) if short else 0,

@@ -21,7 +21,6 @@ from trickles_web.transport.epochs import (
     LAST_NUMBER,
     LONGEST_REACH,
     Epoch,
-    Span,
     after_loss,
     bursts,
     grant,
@@ -322,7 +321,7 @@ class Line:
         self, held: Held, view: View, successor: Epoch | None, start: int, stop: int, now: float
     ) -> Claim | None:
         low, high = grant(view.epoch, successor, start), grant(view.epoch, successor, stop)
-        spans: list[Span] = bursts(view.epoch, successor, low, high)
+        spans = bursts(view.epoch, successor, low, high)
         wants, full = self._wanted.take(
             capacities(spans, self.size, sealing.OVERHEAD + held.continuation.padding)
         )

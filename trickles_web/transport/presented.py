@@ -27,8 +27,9 @@ def knows(
         c = sealing.parse(token)
         if not -config.clock_skew_ms <= now - c.minted <= config.token_horizon_ms:
             return False
-        sealing.unseal(keyring, c, token, now)
-        tag = keyring.at(c.key_generation, now).address_tag(address[0])
+        keys = keyring.at(c.key_generation, now)
+        sealing.unseal(keys, token)
+        tag = keys.address_tag(address[0])
     except ContinuationError:
         return False
     return tag == c.host_tag
@@ -51,10 +52,10 @@ def present(
         raise RefusedError(Code.FUTURE)
     if age > config.opening_horizon_ms:
         raise RefusedError(Code.EXPIRED)
-    progress = sealing.unseal(keyring, c, blob, now)
+    sealed_under = keyring.at(c.key_generation, now)
+    progress = sealing.unseal(sealed_under, blob)
     keys = keyring.current(now)
     tag = keys.address_tag(address[0])
-    sealed_under = keyring.at(c.key_generation, now)
     known = c.host_tag == (tag if sealed_under is keys else sealed_under.address_tag(address[0]))
     fresh = age <= config.replay_horizon_ms
     if not (known and fresh):

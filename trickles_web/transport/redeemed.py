@@ -102,6 +102,9 @@ class Answer:
     """The end of the claim that buys it; 0 for an opening."""
     marks: tuple[bytes, ...]
     """Filter keys that are set when it is sent."""
+    absent: tuple[bytes, ...]
+    """Filter keys that were not set when it was judged: while they are not, it is worth the same.
+    """
     ends: bool = False
     """The line ends with this answer, even if the grant is used up."""
 

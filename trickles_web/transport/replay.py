@@ -17,7 +17,7 @@ window for one round trip, and its packets are then counted by whichever line it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rbloom import Bloom
 
@@ -77,6 +77,11 @@ class ReplayFilter:
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._new or key in self._old
+
+    def has_any(self, keys: Iterable[bytes]) -> bool:
+        """Is any of these keys in the filter?"""
+        new, old = self._new, self._old
+        return any(key in new or key in old for key in keys)
 
     def add(self, key: bytes) -> None:
         self._new.add(key)

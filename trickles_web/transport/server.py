@@ -24,6 +24,7 @@ from trickles_web.transport import note as notes
 from trickles_web.transport import wire
 from trickles_web.transport.claims import Clock, claims, filter_key, first_contact, opening
 from trickles_web.transport.continuation import CLOSES, COMPLETE, OPEN, REFRESHED, Continuation
+from trickles_web.transport.epochs import Span
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.layout import write_answer
 from trickles_web.transport.presented import AMPLIFICATION, knows, present
@@ -190,21 +191,22 @@ class Server:
         return opening(m, c, size, self._keyring, self._replay, self.replica, clock)
 
     def _still(self, redeemed: Redeemed, now: int) -> tuple[Answer, ...]:
-        """The answers, judged again if anything was spent since the request was redeemed."""
-        if redeemed.marks == self._replay.marks:
-            return redeemed.answers
+        """The answers, judged again if what they depend on was spent since they were judged."""
+        replay, answers = self._replay, redeemed.answers
+        if redeemed.marks == replay.marks:
+            return answers
         c = redeemed.continuation
         try:
             if now - redeemed.at > self.config.replay_horizon_ms:
                 raise RefusedError(Code.EXPIRED)
-            if c is not None:
-                return self._answers(wire.decode_request(redeemed.datagram), redeemed, c)
-            if any(mark in self._replay for mark in redeemed.answers[0].marks):
+            if not any(replay.has_any(answer.absent) for answer in answers):
+                return answers
+            if c is None:
                 raise RefusedError(Code.SPENT)
+            return self._answers(wire.decode_request(redeemed.datagram), redeemed, c)
         except RefusedError as error:
             self.counters[error.code.name.lower()] += 1
             return ()
-        return redeemed.answers
 
     def _upload(self, datagram: bytes, address: Address, now: int) -> Redeemed:
         m = wire.decode_upload(datagram)
@@ -254,6 +256,10 @@ class Server:
         self, redeemed: Redeemed, answer: Answer, response: Response, count: int, now: int
     ) -> list[Train]:
         probe = self._probe(redeemed, answer)
+
+        def mint(span: Span, padding: int) -> Continuation:
+            return self._mint(redeemed, response, answer, span, padding, now)
+
         try:
             written = write_answer(
                 answer,
@@ -262,7 +268,7 @@ class Server:
                 flow=redeemed.flow,
                 padding=redeemed.padding,
                 keyring=self._keyring,
-                mint=self._mint(redeemed, response, answer, now),
+                mint=mint,
                 probe=probe,
             )
         except ResponseGone:
@@ -274,9 +280,15 @@ class Server:
         return written
 
     def _mint(
-        self, redeemed: Redeemed, response: Response, answer: Answer, now: int
+        self,
+        redeemed: Redeemed,
+        response: Response,
+        answer: Answer,
+        span: Span,
+        padding: int,
+        now: int,
     ) -> Continuation:
-        """The continuation of this answer's bursts; the burst and its epoch are filled in later."""
+        """The continuation of one burst of this answer."""
         return Continuation(
             (OPEN if response.open else COMPLETE) | (CLOSES if response.closes else 0),
             self._keyring.generation(now),
@@ -284,12 +296,12 @@ class Server:
             redeemed.incarnation,
             answer.ordinal,
             answer.generation,
-            answer.epoch,
+            span.epoch,
             answer.size,
-            0,
+            padding,
             answer.nonce_generation,
-            0,
-            0,
+            span.start,
+            span.stop,
             answer.paid,
             now,
             response.authorised_at,
