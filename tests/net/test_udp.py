@@ -309,6 +309,60 @@ def test_errors_of_the_network_stay_below() -> None:
     run(main())
 
 
+def test_answers_to_one_peer_leave_in_order_whatever_is_paced() -> None:
+    """The second was sent at once while slices of the first waited: numbers arrived as if lost."""
+
+    def answer(first: int, count: int) -> list[Train]:
+        pieces = []
+        for start in range(first, first + count, 46):
+            numbers = range(start, min(start + 46, first + count))
+            whole = b"".join(k.to_bytes(4, "big") + bytes(96) for k in numbers)
+            pieces.append(Train(100, len(numbers), [whole]))
+        return pieces
+
+    async def main() -> None:
+        async with opened() as (udp, _, _):
+            with receiver() as client, receiver() as other:
+                peer, stranger = (Peer(sock.getsockname(), []) for sock in (client, other))
+                udp.send_trains(answer(0, 300), peer)
+                udp.send_trains(answer(300, 2), peer)
+                udp.send_trains(answer(0, 2), stranger)
+                udp.send_trains(answer(302, 500), peer)
+                got: list[bytes] = []
+                await until(lambda: select_readable(other))  # who has nothing queued does not wait
+                assert len(received(other)) == 2
+                while len(got) < 802:
+                    await until(lambda: select_readable(client))
+                    got += received(client)
+                assert [int.from_bytes(datagram[:4], "big") for datagram in got] == list(range(802))
+                await until(lambda: not udp._paced)
+                assert udp._paced_bytes == 0
+
+    run(main())
+
+
+def test_beyond_the_bound_what_waits_leaves_at_once_and_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PACED_BYTES", 10_000)
+
+    async def main() -> None:
+        async with opened() as (udp, _, _):
+            with receiver() as client:
+                peer = Peer(client.getsockname(), [])
+                for first in (0, 90):
+                    numbers = range(first, first + 90)
+                    whole = b"".join(k.to_bytes(4, "big") + bytes(96) for k in numbers)
+                    halves = [Train(100, 45, [whole[i : i + 4500]]) for i in (0, 4500)]
+                    udp.send_trains(halves, peer)
+                got = received(client)
+                assert [int.from_bytes(datagram[:4], "big") for datagram in got] == list(range(180))
+                assert not udp._paced
+                assert udp._paced_bytes == 0
+
+    run(main())
+
+
 def test_a_full_socket_buffer_postpones_and_loses_only_beyond_the_bound() -> None:
     """Unix datagrams have what UDP on loopback lacks: a full receiver blocks its senders."""
 

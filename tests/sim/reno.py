@@ -6,6 +6,7 @@ it, so a loss is told after three later arrivals, whatever was sent again (RFC 5
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
 
 from tests.sim.network import OVERHEAD, Clock, Link
@@ -13,6 +14,8 @@ from tests.sim.network import OVERHEAD, Clock, Link
 SEGMENT = 1448
 """Payload bytes of an IPv4 packet of 1,500 bytes, with timestamps."""
 DUPLICATES = 3
+DELAYED = 0.04
+"""Seconds for which a single packet's acknowledgement waits for another."""
 LEAST_TIMEOUT = 0.2
 _PACKET = bytes(1500 - OVERHEAD)
 _ACK = bytes(52 - OVERHEAD)
@@ -30,7 +33,9 @@ class Reno:
         self._clock, self._down, self._up = clock, down, up
         self._flying: dict[int, float] = {}
         """When each number was sent, in order."""
-        self._next = 0
+        self._next = self._expected = 0
+        self._pending: list[int] = []
+        """Arrived, and not acknowledged yet."""
         self._recovered = 0
         """Losses below this number belong to a flight that was halved already."""
         self._heard = 0.0
@@ -46,14 +51,30 @@ class Reno:
             number = self._next
             self._next += 1
             self._flying[number] = self._clock.now
-            self._down.send(_PACKET, lambda _, number=number: self._arrive(number))
+            self._down.send(_PACKET, partial(self._arrive, number))
 
-    def _arrive(self, number: int) -> None:
+    def _arrive(self, number: int, _: bytes) -> None:
+        """At the receiver: every second packet is acknowledged at once, and any behind a gap."""
         self.delivered += SEGMENT
-        self._up.send(_ACK, lambda _: self._acknowledged(number))
+        behind_gap = number != self._expected
+        self._expected = number + 1
+        self._pending.append(number)
+        if behind_gap or len(self._pending) == 2:
+            self._acknowledge()
+        else:
+            self._clock.after(DELAYED, lambda: self._acknowledge() if self._pending else None)
 
-    def _acknowledged(self, number: int) -> None:
+    def _acknowledge(self) -> None:
+        numbers, self._pending = self._pending, []
+        self._up.send(_ACK, lambda _: self._acknowledged(numbers))
+
+    def _acknowledged(self, numbers: list[int]) -> None:
         self._heard = self._clock.now
+        for number in numbers:
+            self._settle(number)
+        self._fill()
+
+    def _settle(self, number: int) -> None:
         sent = self._flying.pop(number, None)
         if sent is not None:
             self._timeout = max(LEAST_TIMEOUT, 2 * (self._clock.now - sent))
@@ -65,7 +86,6 @@ class Reno:
                 self.window = self.ssthresh = max(2, self.window // 2)
                 self._count = 0
                 self._recovered = self._next
-        self._fill()
 
     def _grow(self) -> None:
         self._count += 1

@@ -59,11 +59,11 @@ GOLDEN: dict[tuple[float, int], tuple[float, float]] = {
     # The bandwidth-delay product is 160 packets: with a queue of 40 a halved window leaves the
     # link idle for a while, as Reno's does.
     (0.0, 40): (0.84, 0.0),
-    (0.0, 160): (0.97, 0.0),
-    (0.001, 40): (0.25, 1.03),
-    (0.001, 160): (0.25, 1.03),
-    (0.01, 40): (0.08, 1.02),
-    (0.01, 160): (0.08, 1.02),
+    (0.0, 160): (1.0, 0.0),
+    (0.001, 40): (0.25, 1.02),
+    (0.001, 160): (0.24, 1.0),
+    (0.01, 40): (0.07, 0.95),
+    (0.01, 160): (0.07, 0.95),
     (0.02, 40): (0.05, 0.94),
     (0.02, 160): (0.05, 0.94),
     (0.05, 40): (0.03, 0.93),
@@ -88,6 +88,22 @@ def test_golden_table(loss: float, queue: int) -> None:
         assert 0.85 <= law <= 1.15
     elif queue >= RATE * RTT:
         assert used >= 0.93
+
+
+def test_a_full_queue_halves_the_window_once() -> None:
+    """What leaves with the last numbers of the full window may overflow the queue once more."""
+    packets = 170  # one bandwidth-delay product in flight, and one queued
+    path = Path(queue=packets * 1480.0)
+    world = World(0, Config(path=path, sealed_bytes=106))
+    client = world.add([(2_000_000_000, 0, 0)])
+    world.run(2.0)  # behind the overshoot of slow start
+    line = client.flow._download.line
+    assert line is not None
+    before = len(line.views)
+    world.run(12.0)
+    windows = [view.epoch.cwnd0 for view in line.views[before:]]
+    assert windows, "the queue never overflowed"
+    assert min(windows) > packets * 0.9, "a quarter of the full window, not half"
 
 
 if __name__ == "__main__":

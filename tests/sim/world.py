@@ -100,7 +100,7 @@ class Config:
     """Mean seconds between wipes of a replica's soft state, in exchanges' time; 0: never."""
     kill_every: float = 0.0
     dead_for: float = 0.3
-    progress_bytes: int = 0
+    sealed_bytes: int = 0
     """Of the application part, at least: that of a file under trickles-serve has about 106."""
     transport: TransportConfig = field(
         default_factory=lambda: TransportConfig(replay_capacity=1 << 14)
@@ -180,7 +180,7 @@ class Replica:
                 self.serve(parked)
             return
         available, next_at = self.available(progress)
-        response = Answerable(progress, available, self.world.config.progress_bytes)
+        response = Answerable(progress, available, self.world.config.sealed_bytes)
         trains = server.burst(redeemed, response, now)
         for train in trains:
             for datagram in train.datagrams():
