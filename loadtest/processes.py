@@ -109,10 +109,12 @@ class Stage:
         fds: tuple[int, ...] = (),
         netns: str = "",
         piped: bool = False,
+        before: tuple[str, ...] = (),
     ) -> Process:
         """Start a command; several processes may log under one name, one after the other.
 
-        piped: what it writes to its standard output is for `output`, not for the log.
+        piped: what it writes to its standard output is for `output`, not for the log. before: words
+        before the command, such as taskset's.
         """
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRICKLES_")}
         # One state directory: all servers share the secret. No tokens: every run begins alike.
@@ -126,7 +128,7 @@ class Stage:
         with log.open("ab") as output:
             start = output.tell()
             popen = subprocess.Popen(
-                [*(["ip", "netns", "exec", netns] if netns else []), *command],
+                [*(["ip", "netns", "exec", netns] if netns else []), *before, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if piped else output,
                 stderr=output,
@@ -147,9 +149,10 @@ class Stage:
         fds: tuple[int, ...] = (),
         netns: str = "",
         piped: bool = False,
+        before: tuple[str, ...] = (),
     ) -> Process:
         words = (sys.executable, "-m", module, *arguments)
-        return self.start(name, *words, fds=fds, netns=netns, piped=piped)
+        return self.start(name, *words, fds=fds, netns=netns, piped=piped, before=before)
 
     def gateway(self, port: int) -> int:
         """Start a gateway to the server on this UDP port; the TCP port where it listens."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import platform
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from loadtest.targets import TARGETS, Verdict, judge
+
 Row = dict[str, Any]
+
+VERSIONS_OF = ("uvicorn", "granian", "hypercorn", "aioquic", "uvloop", "httptools", "h11")
 
 
 @dataclass(slots=True)
@@ -21,6 +28,24 @@ class Options:
     seed: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is drawn of a scenario.
+
+    series: values by name; those of one name stand for `places`, in order. `lines` need places
+    that are numbers, and have logarithmic axes; `bars` take any.
+    """
+
+    title: str
+    kind: str
+    places: tuple[str | float, ...]
+    series: dict[str, tuple[float, ...]]
+    place: str = ""
+    """What the places are,"""
+    value: str = ""
+    """and what the values: the texts beside the axes."""
+
+
 @dataclass(slots=True)
 class Report:
     """Result of one scenario; `figures` stand below the table, one a line."""
@@ -29,19 +54,28 @@ class Report:
     figures: Row = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     """Targets missed, one sentence each; empty when all were met."""
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    """By the name of the target, see `loadtest.targets`."""
+    pictures: list[Picture] = field(default_factory=list)
 
     def check(self, met: bool, target: str) -> None:
         if not met:
             self.failures.append(target)
 
+    def judge(self, name: str, values: Sequence[float]) -> None:
+        """Of the target of this name: one value a round, of which the median counts."""
+        verdict = self.verdicts[name] = judge(name, values)
+        target = TARGETS[name]
+        self.check(verdict.met, f"{target.what}: {target.wanted}, not {verdict.median:.3g}")
+
     def add(self, row: Row) -> None:
         """Told at once as well: some rows take minutes."""
         self.rows.append(row)
-        print(", ".join(f"{name} {_show(value)}" for name, value in row.items()), file=sys.stderr)
+        print(", ".join(f"{name} {show(value)}" for name, value in row.items()), file=sys.stderr)
 
     def text(self) -> str:
         lines = table(self.rows)
-        lines += [f"{name}: {_show(value)}" for name, value in self.figures.items()]
+        lines += [f"{name}: {show(value)}" for name, value in self.figures.items()]
         lines += [f"MISSED: {failure}" for failure in self.failures] or ["all targets met"]
         return "\n".join(lines)
 
@@ -50,16 +84,39 @@ class Report:
             "scenario": scenario,
             "quick": options.quick,
             "seed": options.seed,
-            "machine": {
-                "cpus": os.cpu_count(),
-                "kernel": platform.release(),
-                "python": platform.python_version(),
-            },
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
+            "machine": machine(),
             "rows": self.rows,
             "figures": self.figures,
             "failures": self.failures,
+            "verdicts": {name: asdict(verdict) for name, verdict in self.verdicts.items()},
+            "pictures": [asdict(picture) for picture in self.pictures],
         }
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def machine() -> Row:
+    """What the figures depend on: cores, and versions of what ran on them."""
+    found: Row = {
+        "cpus": os.cpu_count(),
+        "processor": _processor(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+    for name in VERSIONS_OF:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()
 
 
 def table(rows: list[Row]) -> list[str]:
@@ -67,7 +124,7 @@ def table(rows: list[Row]) -> list[str]:
     if not rows:
         return []
     names = list(rows[0])
-    cells = [[_show(row[name]) for name in names] for row in rows]
+    cells = [[show(row[name]) for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     left = [isinstance(rows[0][name], str) for name in names]
 
@@ -81,11 +138,12 @@ def table(rows: list[Row]) -> list[str]:
     return [line(names), line(["-" * width for width in widths]), *map(line, cells)]
 
 
-def _show(value: object) -> str:
+def show(value: object) -> str:
+    """A cell of a table."""
     if isinstance(value, bool):
         return "yes" if value else "NO"
     if isinstance(value, float):
-        return f"{value:.2f}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}"
     if isinstance(value, int):
         return f"{value:,}"
     return str(value)

@@ -13,6 +13,7 @@ import loadtest.__main__ as command
 from loadtest import downloads, events, large, upload
 from loadtest.processes import Stage
 from loadtest.report import Options, Report, table
+from loadtest.scenarios import SCENARIOS
 from tests.live.test_requests import needs_curl
 
 
@@ -21,7 +22,7 @@ def test_every_scenario_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> No
         command.main(["--help"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
-    for name in command.SCENARIOS:
+    for name in SCENARIOS:
         assert re.search(rf"^  {name} ", printed, re.MULTILINE)
         assert (Path(command.__file__).with_name(f"{name}.py")).is_file()
 

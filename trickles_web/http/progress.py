@@ -91,54 +91,118 @@ class Page(NamedTuple):
     """It says that the outcome of the request is unknown."""
 
 
-@dataclass(slots=True)
+# `__init__` is written out where it is called for each datagram: the one that `dataclass` makes is
+# interpreted, even in a compiled module.
+@dataclass(slots=True, init=False)
 class Progress:
     """Offsets are of the flow's streams. Fields below the gap are meant for RESPONDING only."""
 
-    exchange: int = 0
-    request_start: int = 0
-    response_start: int = 0
-    phase: Phase = Phase.RECEIVING
-    unsafe: bool = False
-    held: int = 0
+    exchange: int
+    request_start: int
+    response_start: int
+    phase: Phase
+    unsafe: bool
+    held: int
     """Receiving: some server has said that it holds the request's bytes below this offset."""
-    store: int = 0
+    store: int
     """Receiving: id of the store that this exchange began at; an unsafe request runs there only."""
-    doubtful: bool = False
+    doubtful: bool
     """Receiving: the request may have been here long ago, when the continuation was young."""
-    continued: bool = False
+    continued: bool
     """Receiving: the client was told to go on (100 Continue)."""
-    origin: bytes = b""
+    origin: bytes
     """Who speaks through a gateway, see `transport.origin`; b"": whoever sent it."""
-    owner: int = 0
+    owner: int
     """The process that spools the request, runs the application, or has the response; 0: none."""
 
-    request_end: int = 0
-    response_end: int = UNKNOWN
-    reruns: int = 0
-    streamed: bool = False
+    request_end: int
+    response_end: int
+    reruns: int
+    streamed: bool
     """The request was, or is, taken while it is answered. Its digest is that of its head only, and
     what the owner has of it is never asked for again: no other process can run it."""
-    head_only: bool = False
+    head_only: bool
     """The method is HEAD: whatever is answered has no body."""
-    kind: Body = Body.PENDING
-    closes: bool = False
-    request_digest: bytes = b""
+    kind: Body
+    closes: bool
+    request_digest: bytes
     """8 bytes over the request."""
-    date: int = 0
+    date: int
     """Unix seconds of the response's Date: a regenerated head is byte-identical."""
-    edition: int = 0
-    reproducible: bool = False
+    edition: int
+    reproducible: bool
     """The digest of the whole response is known: its first 4 bytes are the edition."""
-    response_check: bytes = b"\0\0\0\0"
+    response_check: bytes
     """The other 4."""
-    page: Page | None = None
-    validator: bytes = b"\0" * 8
-    head_length: int = 0
-    offset: int = 0
+    page: Page | None
+    validator: bytes
+    head_length: int
+    offset: int
     """Of the file's first byte that is served."""
-    path: bytes = b""
-    head: bytes = b""
+    path: bytes
+    head: bytes
+
+    def __init__(
+        self,
+        exchange: int = 0,
+        request_start: int = 0,
+        response_start: int = 0,
+        phase: Phase = Phase.RECEIVING,
+        unsafe: bool = False,
+        held: int = 0,
+        store: int = 0,
+        doubtful: bool = False,
+        continued: bool = False,
+        origin: bytes = b"",
+        owner: int = 0,
+        request_end: int = 0,
+        response_end: int = UNKNOWN,
+        reruns: int = 0,
+        streamed: bool = False,
+        head_only: bool = False,
+        kind: Body = Body.PENDING,
+        closes: bool = False,
+        request_digest: bytes = b"",
+        date: int = 0,
+        edition: int = 0,
+        reproducible: bool = False,
+        response_check: bytes = b"\0\0\0\0",
+        page: Page | None = None,
+        validator: bytes = b"\0" * 8,
+        head_length: int = 0,
+        offset: int = 0,
+        path: bytes = b"",
+        head: bytes = b"",
+    ) -> None:
+        self.exchange = exchange
+        self.request_start = request_start
+        self.response_start = response_start
+        self.phase = phase
+        self.unsafe = unsafe
+        self.held = held
+        self.store = store
+        self.doubtful = doubtful
+        self.continued = continued
+        self.origin = origin
+        self.owner = owner
+        self.request_end = request_end
+        self.response_end = response_end
+        self.reruns = reruns
+        self.streamed = streamed
+        self.head_only = head_only
+        self.kind = kind
+        self.closes = closes
+        self.request_digest = request_digest
+        self.date = date
+        self.edition = edition
+        self.reproducible = reproducible
+        self.response_check = response_check
+        self.page = page
+        self.validator = validator
+        self.head_length = head_length
+        self.offset = offset
+        self.path = path
+        self.head = head
 
     @property
     def whole_digest(self) -> bytes:

@@ -10,6 +10,7 @@ from trickles_web.errors import ResponseGone
 from trickles_web.http.checkpoints import Checkpoints
 from trickles_web.http.progress import UNKNOWN, Body, called, digest, edition_of, encode
 from trickles_web.state.store import EMPTY, Part, Published
+from trickles_web.transport.wire import Code
 
 if TYPE_CHECKING:
     from trickles_web.http.intake import Intake
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from trickles_web.http.run import Run
     from trickles_web.state.store import Key
     from trickles_web.transport.note import Note
-    from trickles_web.transport.wire import Code
 
 KEPT_WHOLE = 65_536
 """Bytes: a response no larger is kept whole; of larger ones, what the client has is forgotten."""

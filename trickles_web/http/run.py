@@ -47,6 +47,7 @@ class Run(Growing):
         "_told_limit",
         "allowed",
         "announced",
+        "begun",
         "expected",
         "gone",
         "heard",
@@ -96,6 +97,8 @@ class Run(Growing):
         """It cannot come out alike any more."""
         self.announced = False
         """Other processes know of it."""
+        self.begun = False
+        """It had its first turn: until then it is the loop that is slow, not the application."""
         self.stopping = False
         self.outcome: Finished | FileResponse | None = None
         """What it was replaced by, once it was complete."""
@@ -225,6 +228,7 @@ class Run(Growing):
 
     async def call(self, app: ASGIApp) -> None:
         """Run the application to its end, whatever that is."""
+        self.begun = True
         try:
             await self._call(app)
         except Exception as error:

@@ -114,11 +114,11 @@ class WebSocketRun(Run):
 
     # The application's call
 
-    async def call(self, app: asgi.ASGIApp) -> None:
+    async def _call(self, app: asgi.ASGIApp) -> None:
         """Check the handshake, run the application, and wait until both sides have closed."""
         if not self._begin():
             return
-        await super().call(app)
+        await super()._call(app)
         if not (self.complete or self.gone):
             await self._over.wait()
 

@@ -8,6 +8,7 @@
                                                                 Forward     given to its owner
                                 Refuse      REFUSED
     on_ready(incarnation), UPLOAD            the parked request is asked about again
+                                             (at once, or in the next turn of the loop)
 
 There is no connection here: a datagram brings all that is needed to answer it, and what is parked
 may be forgotten at any time. No exception of one datagram reaches the loop, or the next datagram.
@@ -169,7 +170,7 @@ class Endpoint:
             if kind is Kind.UPLOAD:
                 entry = self._parking.get(redeemed.incarnation)
                 if entry is not None and entry.incomplete:
-                    self.on_ready(redeemed.incarnation)  # maybe the request is whole now
+                    self._look_again(redeemed.incarnation)  # maybe the request is whole now
             elif isinstance(answer, Held | Need) and redeemed.validated:
                 self._park(redeemed, peer, incomplete=not _is_awaited(answer))
 
@@ -239,7 +240,17 @@ class Endpoint:
             self._send(self._server.wait(redeemed, SHORTEST_WAIT_MS, self._clock()), peer)
 
     def on_ready(self, incarnation: int) -> None:
-        """The service may have an answer now. Many calls in one turn of the loop make one."""
+        """The service may have an answer now."""
+        entry = self._parking.get(incarnation)
+        if entry is not None and not self._closed:
+            try:
+                self._answer_parked(entry)
+            except Exception as error:
+                self._parking.remove(incarnation)
+                self._failed(error)
+
+    def _look_again(self, incarnation: int) -> None:
+        """The same in the next turn of the loop: many datagrams of one request make one look."""
         if not self._ready and not self._closed:
             self._loop.call_soon(self._answer_ready)
         self._ready[incarnation] = None
@@ -248,15 +259,9 @@ class Endpoint:
         ready, self._ready = self._ready, {}
         for position, incarnation in enumerate(ready):
             if position >= SLICE:
+                self._look_again(incarnation)
+            else:
                 self.on_ready(incarnation)
-                continue
-            entry = self._parking.get(incarnation)
-            if entry is not None and not self._closed:
-                try:
-                    self._answer_parked(entry)
-                except Exception as error:
-                    self._parking.remove(incarnation)
-                    self._failed(error)
 
     def _answer_parked(self, entry: Parked) -> None:
         now = self._clock()

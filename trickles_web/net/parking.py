@@ -136,7 +136,11 @@ class Parking:
         due: list[Parked] = []
         while self._waits and self._waits[0].at <= now and len(due) < most:
             entry = self._waits.popleft().entry
-            if self._is_here(entry):
+            if not self._is_here(entry):
+                continue
+            if entry.run is not None and not entry.run.begun:
+                self._waits.append(Due(now + WAIT_AFTER_S, entry))
+            else:
                 due.append(entry)
         while (oldest := self._oldest()) is not None and oldest.seen + FORGET_AFTER_S <= now:
             self.remove(oldest.redeemed.incarnation)

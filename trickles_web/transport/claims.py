@@ -9,7 +9,6 @@ test again and what to mark when the answer is really sent (`Server.burst`).
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from trickles_web.config import BASE_DATAGRAM
 from trickles_web.transport.continuation import Continuation
@@ -55,14 +54,6 @@ def filter_key(purpose: bytes, name: int, number: int = 0) -> bytes:
     return _KEY.pack(purpose, name, number)
 
 
-class Clock(NamedTuple):
-    """When a continuation is redeemed: wall-clock ms, its age in ms, and whether that is young."""
-
-    now: int
-    age: int
-    fresh: bool
-
-
 def _epoch_keys(c: Continuation, keyring: Keyring, now: int) -> tuple[int, Keys]:
     """The generation and keys under which the epoch's nonces were made."""
     current = keyring.generation(now)
@@ -103,10 +94,16 @@ def first_contact(
 
 
 def claims(
-    m: Request, c: Continuation, keyring: Keyring, replay: ReplayFilter, replica: int, clock: Clock
+    m: Request,
+    c: Continuation,
+    keyring: Keyring,
+    replay: ReplayFilter,
+    replica: int,
+    now: int,
+    fresh: bool,
 ) -> tuple[Answer, ...]:
     """The answers to a claim and to the earlier claims it repeats; raises RefusedError."""
-    if not clock.fresh:
+    if not fresh:
         raise RefusedError(Code.EXPIRED)
     if c.refreshed or m.attempt or m.lost >= LAST_NUMBER:
         raise RefusedError(Code.CLAIM)
@@ -117,7 +114,7 @@ def claims(
     if own in replay:
         raise RefusedError(Code.SPENT)
     epoch = c.epoch
-    generation, keys = _epoch_keys(c, keyring, clock.now)
+    generation, keys = _epoch_keys(c, keyring, now)
     lost_marks, not_lost = _check_loss(m, c, replay)
     end = c.stop if m.lost < 0 else m.lost
     if not proves(keys, epoch.key, epoch.base, end, m.proof):
@@ -125,7 +122,7 @@ def claims(
     reached = _reach(m.start, c, replay)
     successor = None if m.lost < 0 else _successor(epoch, m.lost, keys)
     # The nonces' key is about to expire, or the numbers: end the line, and the next one is renewed.
-    ends = generation != keyring.generation(clock.now)
+    ends = generation != keyring.generation(now)
 
     def answer(start: int, stop: int, claim: Request | Earlier, spent: tuple[bytes, ...]) -> Answer:
         high = grant(epoch, successor, stop)
@@ -221,7 +218,8 @@ def opening(
     keyring: Keyring,
     replay: ReplayFilter,
     replica: int,
-    clock: Clock,
+    now: int,
+    fresh: bool,
 ) -> tuple[Answer, ...]:
     """The answer to an opening; raises RefusedError.
 
@@ -235,13 +233,13 @@ def opening(
     absent = [_opened_from(c, ordinal)]
     if absent[0] in replay:
         raise RefusedError(Code.CLOSED)
-    proven = _proof_holds(m, c, keyring, clock)
+    proven = _proof_holds(m, c, keyring, now)
     closing = _closed(c.generation)
     closed = closing in replay
     if not closed:
         absent.append(closing)
     if attempt:
-        wait = (FIRST_RETRY_MS << attempt - 1) - clock.age
+        wait = (FIRST_RETRY_MS << attempt - 1) - (now - c.minted)
         if wait > 0:
             raise RefusedError(Code.TOO_SOON, wait)
         if c.replica == replica and proven and not closed:
@@ -249,24 +247,24 @@ def opening(
             attempt *= _opened(c, ordinal, 0) in replay
     elif closed:
         raise RefusedError(Code.CLOSED)
-    elif not proven and clock.fresh and not c.refreshed:
+    elif not proven and fresh and not c.refreshed:
         raise RefusedError(Code.PROOF)
     spent = _opened(c, ordinal, attempt)
     if spent in replay:
         raise RefusedError(Code.SPENT)
     absent.append(spent)
     marks = [spent, closing, _opened_from(c, c.ordinal)]
-    if not clock.fresh:
+    if not fresh:
         # The filter has forgotten what this flow spent: a small window, once per flow and horizon.
         old = filter_key(b"i", c.incarnation)
         if old in replay:
             raise RefusedError(Code.EXPIRED)
         marks.append(old)
         absent.append(old)
-    keys = keyring.at(c.key_generation, clock.now)  # so that all attempts know their siblings
+    keys = keyring.at(c.key_generation, now)  # so that all attempts know their siblings
     names = [keys.identity(b"g", c.generation, j, 0) for j in range(attempt + 1)]
     marks += [_closed(sibling) for sibling in names[:-1]]
-    epoch = resized(_first_epoch(m, c, attempt, proven, replay, clock, absent), c.size, size)
+    epoch = resized(_first_epoch(m, c, attempt, proven, replay, now, fresh, absent), c.size, size)
     epoch = epoch._replace(key=keys.identity(b"e", names[-1], epoch.cwnd0, epoch.ssthresh))
     answer = Answer(
         ordinal=ordinal,
@@ -277,7 +275,7 @@ def opening(
         high=epoch.cwnd0,
         wants=m.wants,
         size=size,
-        nonce_generation=keyring.generation(clock.now) & 0xFF,
+        nonce_generation=keyring.generation(now) & 0xFF,
         attempt=attempt,
         paid=0,
         marks=tuple(marks),
@@ -300,7 +298,8 @@ def _first_epoch(
     attempt: int,
     proven: bool,
     replay: ReplayFilter,
-    clock: Clock,
+    now: int,
+    fresh: bool,
     absent: list[bytes],
 ) -> Epoch:
     """The congestion state that a generation opens with. Adds the keys whose absence it takes for
@@ -311,7 +310,7 @@ def _first_epoch(
         if lost is not None and lost < c.epoch.base:
             raise RefusedError(Code.CLAIM)
         return opened_after_timeout(c.epoch, c.stop, lost)
-    if c.refreshed or not clock.fresh:
+    if c.refreshed or not fresh:
         if not proven:
             ssthresh = halved(window(c.epoch, c.stop))
         elif lost is not None and lost < c.stop:
@@ -320,8 +319,8 @@ def _first_epoch(
             ssthresh = c.epoch.ssthresh
         return FIRST_EPOCH._replace(ssthresh=ssthresh)
     if (lost is None or lost >= c.stop) and _bought_more(c, replay, absent):
-        return opened(c.epoch, c.stop + 1, c.stop, idle=clock.age > IDLE_MS)
-    return opened(c.epoch, c.stop, lost, idle=clock.age > IDLE_MS)
+        return opened(c.epoch, c.stop + 1, c.stop, idle=now - c.minted > IDLE_MS)
+    return opened(c.epoch, c.stop, lost, idle=now - c.minted > IDLE_MS)
 
 
 def _bought_more(c: Continuation, replay: ReplayFilter, absent: list[bytes]) -> bool:
@@ -339,8 +338,8 @@ def _bought_more(c: Continuation, replay: ReplayFilter, absent: list[bytes]) -> 
     return False
 
 
-def _proof_holds(m: Request, c: Continuation, keyring: Keyring, clock: Clock) -> bool:
-    _, keys = _epoch_keys(c, keyring, clock.now)
+def _proof_holds(m: Request, c: Continuation, keyring: Keyring, now: int) -> bool:
+    _, keys = _epoch_keys(c, keyring, now)
     if m.lost < 0:
         end = c.stop
     else:

@@ -71,7 +71,9 @@ class Response(Protocol):
         """Exactly these bytes; raises ResponseGone."""
 
 
-@dataclass(slots=True)
+# `__init__` is written out where it is called for each datagram: the one that `dataclass` makes is
+# interpreted, even in a compiled module.
+@dataclass(slots=True, init=False)
 class Train:
     """`count` datagrams laid end to end, `segment` bytes each, but the last may be shorter."""
 
@@ -79,12 +81,22 @@ class Train:
     count: int
     buffers: list[bytes | memoryview]
 
+    def __init__(
+        self,
+        segment: int,
+        count: int,
+        buffers: list[bytes | memoryview],
+    ) -> None:
+        self.segment = segment
+        self.count = count
+        self.buffers = buffers
+
     def datagrams(self) -> list[bytes]:
         whole = b"".join(self.buffers)
         return [whole[i : i + self.segment] for i in range(0, len(whole), self.segment)]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Answer:
     """What one claim or opening is worth: the packet numbers [low, high), not yet sent."""
 
@@ -105,11 +117,43 @@ class Answer:
     absent: tuple[bytes, ...]
     """Filter keys that were not set when it was judged: while they are not, it is worth the same.
     """
-    ends: bool = False
+    ends: bool
     """The line ends with this answer, even if the grant is used up."""
 
+    def __init__(
+        self,
+        ordinal: int,
+        generation: int,
+        epoch: Epoch,
+        successor: Epoch | None,
+        low: int,
+        high: int,
+        wants: Wants,
+        size: int,
+        nonce_generation: int,
+        attempt: int,
+        paid: int,
+        marks: tuple[bytes, ...],
+        absent: tuple[bytes, ...],
+        ends: bool = False,
+    ) -> None:
+        self.ordinal = ordinal
+        self.generation = generation
+        self.epoch = epoch
+        self.successor = successor
+        self.low = low
+        self.high = high
+        self.wants = wants
+        self.size = size
+        self.nonce_generation = nonce_generation
+        self.attempt = attempt
+        self.paid = paid
+        self.marks = marks
+        self.absent = absent
+        self.ends = ends
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class Redeemed:
     """One valid client datagram. Nothing is spent yet."""
 
@@ -121,55 +165,127 @@ class Redeemed:
     address: Address
     progress: bytes
     """The application part, as last sealed; b"" at first contact."""
-    origin: bytes = b""
+    origin: bytes
     """For whom the sender has said that it speaks, see `transport.origin`: said in a HELLO; from
     then on what is above the transport knows it."""
-    request_offset: int = 0
-    request_bytes: bytes = b""
-    request_digest: bytes | None = None
+    request_offset: int
+    request_bytes: bytes
+    request_digest: bytes | None
     """BLAKE2b-64 of the request stream from the exchange's start to the end of `request_bytes`."""
-    wants: Wants = ()
-    received: int = 0
+    wants: Wants
+    received: int
     """The client holds every response byte below this offset."""
-    edition: int = 0
+    edition: int
     """The edition of which the client holds bytes; 0: none."""
-    handed_on: bool = False
+    handed_on: bool
     """Some byte of this exchange's response was handed to the reader."""
-    repeated: bool = False
+    repeated: bool
     """These request bytes were sent before, under a continuation that was young then."""
-    noted: bool = False
+    noted: bool
     """The client says which note it has:"""
-    note: Note | None = None
+    note: Note | None
     """this one, or none."""
-    validated: bool = False
+    validated: bool
     """The address is proven: requests may be spooled and, if `fresh`, be unsafe."""
-    may_run: bool = False
+    may_run: bool
     """Application code may run for it."""
-    fresh: bool = False
+    fresh: bool
     """The continuation is within the replay horizon."""
-    store: int = 0
-    authorised_at: int = 0
-    hops: int = 0
+    store: int
+    authorised_at: int
+    hops: int
     """From process to process, on its way here."""
-    told: bool = False
+    told: bool
     """What its request bytes came to was acknowledged; an answer is still due."""
 
     # What follows is the transport's own.
-    datagram: bytes = b""
-    at: int = 0
+    datagram: bytes
+    at: int
     """When it was redeemed, wall-clock ms,"""
-    marks: int = 0
+    marks: int
     """and how many keys the replay filter had been given by then."""
-    continuation: Continuation | None = None
-    answers: tuple[Answer, ...] = ()
-    allowance: int = UNLIMITED
+    continuation: Continuation | None
+    answers: tuple[Answer, ...]
+    allowance: int
     """Bytes that may still be sent to this address for this datagram."""
-    padding: int = 0
+    padding: int
     """The application part is padded to this, so that the client can foresee the layout."""
-    host_tag: int = 0
-    attempt: int = 0
-    asked_size: int = 0
-    number: int = 0
+    host_tag: int
+    attempt: int
+    asked_size: int
+    number: int
+
+    def __init__(
+        self,
+        kind: Kind,
+        flow: bytes,
+        incarnation: int,
+        address: Address,
+        progress: bytes,
+        origin: bytes = b"",
+        request_offset: int = 0,
+        request_bytes: bytes = b"",
+        request_digest: bytes | None = None,
+        wants: Wants = (),
+        received: int = 0,
+        edition: int = 0,
+        handed_on: bool = False,
+        repeated: bool = False,
+        noted: bool = False,
+        note: Note | None = None,
+        validated: bool = False,
+        may_run: bool = False,
+        fresh: bool = False,
+        store: int = 0,
+        authorised_at: int = 0,
+        hops: int = 0,
+        told: bool = False,
+        datagram: bytes = b"",
+        at: int = 0,
+        marks: int = 0,
+        continuation: Continuation | None = None,
+        answers: tuple[Answer, ...] = (),
+        allowance: int = UNLIMITED,
+        padding: int = 0,
+        host_tag: int = 0,
+        attempt: int = 0,
+        asked_size: int = 0,
+        number: int = 0,
+    ) -> None:
+        self.kind = kind
+        self.flow = flow
+        self.incarnation = incarnation
+        self.address = address
+        self.progress = progress
+        self.origin = origin
+        self.request_offset = request_offset
+        self.request_bytes = request_bytes
+        self.request_digest = request_digest
+        self.wants = wants
+        self.received = received
+        self.edition = edition
+        self.handed_on = handed_on
+        self.repeated = repeated
+        self.noted = noted
+        self.note = note
+        self.validated = validated
+        self.may_run = may_run
+        self.fresh = fresh
+        self.store = store
+        self.authorised_at = authorised_at
+        self.hops = hops
+        self.told = told
+        self.datagram = datagram
+        self.at = at
+        self.marks = marks
+        self.continuation = continuation
+        self.answers = answers
+        self.allowance = allowance
+        self.padding = padding
+        self.host_tag = host_tag
+        self.attempt = attempt
+        self.asked_size = asked_size
+        self.number = number
 
     @property
     def starved(self) -> bool:

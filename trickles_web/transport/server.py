@@ -22,7 +22,7 @@ from trickles_web.errors import ContinuationError, ResponseGone, WireError
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import note as notes
 from trickles_web.transport import wire
-from trickles_web.transport.claims import Clock, claims, filter_key, first_contact, opening
+from trickles_web.transport.claims import claims, filter_key, first_contact, opening
 from trickles_web.transport.continuation import CLOSES, COMPLETE, OPEN, REFRESHED, Continuation
 from trickles_web.transport.epochs import Span
 from trickles_web.transport.keys import Keyring
@@ -181,14 +181,13 @@ class Server:
         """What the request is worth by what the replay filter knows now."""
         now = redeemed.at
         fresh = redeemed.fresh and c.minted >= self._replay.remembers_from
-        clock = Clock(now, now - c.minted, fresh)
         redeemed.marks = self._replay.marks
         if not m.opens:
-            return claims(m, c, self._keyring, self._replay, self.replica, clock)
+            return claims(m, c, self._keyring, self._replay, self.replica, now, fresh)
         size = c.size
         if m.size >= BASE_DATAGRAM:
             size = min(m.size, self.config.largest_datagram(redeemed.address[0]))
-        return opening(m, c, size, self._keyring, self._replay, self.replica, clock)
+        return opening(m, c, size, self._keyring, self._replay, self.replica, now, fresh)
 
     def _still(self, redeemed: Redeemed, now: int) -> tuple[Answer, ...]:
         """The answers, judged again if what they depend on was spent since they were judged."""

@@ -1,0 +1,26 @@
+"""The scenarios there are: modules of this package with `run(options) -> Report`."""
+
+from __future__ import annotations
+
+SCENARIOS = {
+    "requests": "small GETs on open flows, beside uvicorn, granian and hypercorn",
+    "connections": "a new flow or connection for every request, beside the same",
+    "latency": "how long one client waits for an answer, in C and in Python",
+    "bodies": "a page of 1 MB, a file of 100 MB: megabytes for a CPU second of the server",
+    "static": "files by --static, beside Starlette on uvicorn, and nginx",
+    "uploads": "10 MB up: megabytes for a CPU second of the server",
+    "growth": "what a request costs with 1 to 10,000 open flows, and with 100 B to 10 MB",
+    "kill": "downloads while the only server is SIGKILLed and restarted",
+    "spray": "downloads from 3 servers, each packet to any of them, one killed every second",
+    "once": "POSTs to 3 workers, 3% loss, SIGKILLs: each executed at most once (root)",
+    "large": "1 GB up and 1 GB down, while the worker at it is SIGKILLed; memory of all",
+    "upload": "the first half of it: 1 GB up, without and with a kill",
+    "events": "server-sent events, their sender SIGKILLed every 2 s: none lost, none twice",
+    "memory": "resident memory of a server between its 20,000th and 120,000th open idle flow",
+    "hostile": "random, mutated and replayed datagrams at a server with a real client",
+    "rtt": "round trips to the first response byte of a new flow, beside TCP (root)",
+    "bulk": "goodput beside TCP Reno at 100 Mbit/s, 20 ms, for four loss rates (root)",
+}
+
+MEASURED = ("requests", "connections", "latency", "bodies", "static", "uploads", "growth", "rtt")
+"""Those that RESULTS.md needs: what `python -m loadtest all` runs."""
