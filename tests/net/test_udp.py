@@ -7,11 +7,13 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trickles_web.errors import BindError
+from trickles_web.net import sockets
 from trickles_web.net import udp as module
 from trickles_web.net.sockets import bind_udp, inherited_udp
 from trickles_web.net.udp import Peer, UdpSocket, host_and_port
@@ -406,6 +408,19 @@ def test_large_datagrams_are_never_fragmented() -> None:
             assert udp._socket.getsockopt(socket.IPPROTO_IP, 10) == 3
 
     run(main())
+
+
+def test_a_small_receive_buffer_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    with bind_udp("127.0.0.1", 0) as sock:
+        # No kernel gives so much: the number is kept in 31 bits, and doubled.
+        monkeypatch.setattr(sockets, "BUFFER_BYTES", (1 << 31) - 1)
+        advice = sockets.tune(sock)
+        assert "sysctl -w net.core.rmem_max=2147483647" in advice
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2 <= max(limit, 1 << 30)
+    with bind_udp("127.0.0.1", 0) as sock:
+        monkeypatch.setattr(sockets, "BUFFER_BYTES", min(limit, 100_000))
+        assert sockets.tune(sock) == ""
 
 
 def test_a_busy_port_says_what_to_do() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import pytest
 
 from tests.sim.network import Clock, Link, Path
@@ -42,19 +44,27 @@ def test_goodput_is_within_15_percent_of_reno(loss: float, seconds: float) -> No
     assert (0.95 if not loss else 0.85) <= ratio <= 1.15
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("others", [1, 2, 4, 8])
-def test_a_bottleneck_is_shared_fairly_with_reno(others: int) -> None:
-    """A queue of one bandwidth-delay product, 40 Mbit/s and 20 ms."""
-    path = Path(rate=5_000_000.0, queue=100_000.0)
-    world = World(1, Config(path=path, sealed_bytes=SEALED_BYTES))
+def share(others: int, seed: int) -> float:
+    """Of a flow among so many of Reno, to the fair share; a queue of one bandwidth-delay product.
+
+    Each packet is late by up to its own length, or drop-tail would favour whoever is in phase with
+    it (Floyd and Jacobson, 1992).
+    """
+    path = Path(rate=5_000_000.0, queue=100_000.0, reorder=1.0, jitter=0.0003)
+    world = World(seed, Config(path=path, sealed_bytes=SEALED_BYTES))
     renos = [Reno(world.clock, world.down_link, world.up_link) for _ in range(others)]
-    for i, reno in enumerate(renos):
-        world.clock.after(0.07 * i, reno.start)
+    for reno in renos:
+        world.clock.after(world.clock.random.random(), reno.start)
     world.add([(2_000_000_000, 0, 0)], at=0.05)
     world.run(WARM_UP)
     before = world.delivered, sum(reno.delivered for reno in renos)
-    world.run(WARM_UP + 40)
+    world.run(WARM_UP + 30)
     mine = world.delivered - before[0]
     theirs = sum(reno.delivered for reno in renos) - before[1]
-    assert 0.8 <= mine * (others + 1) / (mine + theirs) <= 1.25
+    return mine * (others + 1) / (mine + theirs)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("others", [1, 4, 8])
+def test_a_bottleneck_is_shared_fairly_with_reno(others: int) -> None:
+    assert 0.8 <= statistics.median(share(others, seed) for seed in (1, 2, 3)) <= 1.25

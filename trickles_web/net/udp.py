@@ -122,7 +122,8 @@ class UdpSocket:
         self._paced_bytes = 0
         self._paced_at = 0.0
         self._pacer: asyncio.TimerHandle | None = None
-        tune(sock)
+        self.advice = tune(sock)
+        """What to tell the user of the socket's buffer; "" if nothing."""
 
     @property
     def address(self) -> tuple[str, int]:
