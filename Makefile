@@ -11,14 +11,15 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check format clean
+.PHONY: help serve test check format compiled clean
 
 help:
-	@echo 'make serve   serve $(APP) over Trickles on UDP port 8000, for curl and browsers on http://$(GATEWAY)/'
-	@echo 'make test    run the tests'
-	@echo 'make check   format, lint and types: ruff, mypy --strict'
-	@echo 'make format  let ruff format the code and mend what it can'
-	@echo 'make clean   remove .venv and all caches'
+	@echo 'make serve     serve $(APP) over Trickles on UDP port 8000, for curl and browsers on http://$(GATEWAY)/'
+	@echo 'make test      run the tests'
+	@echo 'make check     format, lint and types: ruff, mypy --strict'
+	@echo 'make compiled  the hot modules as C extensions: about twice as fast (a C compiler is needed)'
+	@echo 'make format    let ruff format the code and mend what it can'
+	@echo 'make clean     remove .venv and all caches'
 
 serve: $(VENV)/.installed-apps
 	@exec $(BIN)/trickles-serve $(APP) --gateway $(GATEWAY)
@@ -36,7 +37,12 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Back to pure Python: make clean.
+compiled: $(VENV)/.installed-apps
+	TRICKLES_COMPILE=1 $(PIP_INSTALL) --no-deps --force-reinstall --editable .
+
 clean:
+	find . -name '*.so' -path './trickles_web*' -delete
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from trickles_web.config import HttpConfig
-from trickles_web.http.progress import digest
+from trickles_web.http.names import digest
 from trickles_web.http.responses import Forward, Held, Need, Pending, Refuse
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp

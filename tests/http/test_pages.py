@@ -14,7 +14,8 @@ import pytest
 from tests.http.apps import Effects, get, hello
 from tests.http.peer import QUIET, Peer, RefusedByServer, Site, body_of
 from trickles_web.config import HttpConfig
-from trickles_web.http.progress import Progress, called, digest
+from trickles_web.http.names import digest
+from trickles_web.http.progress import Progress, called
 from trickles_web.http.responses import Finished, Held
 from trickles_web.transport.wire import Code, Kind
 

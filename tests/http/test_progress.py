@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trickles_web.http.names import digest, edition_of
 from trickles_web.http.progress import (
     MOST_PROGRESS,
     Body,
@@ -14,8 +15,6 @@ from trickles_web.http.progress import (
     Progress,
     ProgressError,
     decode,
-    digest,
-    edition_of,
     encode,
 )
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trickles_web.config import HttpConfig
+from trickles_web.http.names import digest
 from trickles_web.http.parsers import speaks_websocket
-from trickles_web.http.progress import digest
 from trickles_web.http.reader import MOST_COMPARED, Reader, read_whole
 from trickles_web.http.request import Malformed, Request
 from trickles_web.state.backing import Backing, Disk

@@ -71,7 +71,7 @@ class _Socket(UdpSocket):
         self.deliver = lambda datagram, peer: None
 
     def send(self, datagram: bytes, peer: Peer) -> None:
-        self._cluster.down(datagram, host_and_port(peer))
+        self._cluster.down(datagram, host_and_port(peer.sockaddr))
 
     def send_trains(self, trains: list[Train], peer: Peer) -> None:
         for train in trains:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from trickles_web.errors import ResponseGone
 from trickles_web.http.digests import MOST_AT_ONCE, Digests, Version, open_regular, version_of
-from trickles_web.http.progress import Body, Phase, Progress, digest, edition_of, encode
+from trickles_web.http.names import digest, edition_of
+from trickles_web.http.progress import Body, Phase, Progress, encode
 from trickles_web.state.store import Part, Published
 from trickles_web.transport.note import Note
 

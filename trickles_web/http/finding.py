@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trickles_web.http.progress import digest
+from trickles_web.http.names import digest
 from trickles_web.http.responses import PENDING, Forward, Held, Pending, Refuse
 from trickles_web.http.run import Run
 from trickles_web.state import Conflict

@@ -17,7 +17,6 @@ Only servers of the service can make these bytes (they are sealed), yet decoding
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -228,16 +227,6 @@ def called(p: Progress, request_end: int, request_digest: bytes, date: int) -> P
         date=date,
         origin=p.origin,
     )
-
-
-def digest(data: bytes | bytearray | memoryview) -> bytes:
-    """8 bytes that name a request or a response: BLAKE2b, unkeyed, as the client computes it."""
-    return hashlib.blake2b(data, digest_size=8).digest()
-
-
-def edition_of(name: bytes) -> int:
-    """The 32-bit edition of a response whose digest is `name`; never 0, which means "none"."""
-    return int.from_bytes(name[:4], "big") or 1
 
 
 def encode(p: Progress) -> bytes:

@@ -9,7 +9,6 @@ decoder of their own, whose cost is bounded for each call, whatever the chunks.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable
 from functools import cache
@@ -19,6 +18,7 @@ from trickles_web.http import heads
 from trickles_web.http.chunks import ChunkError, Chunks
 from trickles_web.http.heads import CHUNKED, ENDLESS, LINE_ROOM, MOST_HEADERS, RequestError
 from trickles_web.http.intake import WINDOW, Intake
+from trickles_web.http.names import hasher
 from trickles_web.http.parsers import Head, parser, speaks_websocket
 from trickles_web.http.request import Malformed, Request
 from trickles_web.state.backing import Backing, Disk, DiskError
@@ -76,7 +76,7 @@ class Reader:
         self._body_at = 0
         self._body_length = 0
         self._chunks: Chunks | None = None
-        self._hash = hashlib.blake2b(digest_size=8)
+        self._hash = hasher()
         self._at = 0
         """How much of the data is read, and is in the digest."""
         self._seen = 0
@@ -148,7 +148,7 @@ class Reader:
             return name == self.name
         if stop != self._upto:
             known = stop >= self._at
-            self._compared = self._hash.copy() if known else hashlib.blake2b(digest_size=8)
+            self._compared = self._hash.copy() if known else hasher()
             self._at_compared, self._upto = self._at if known else 0, stop
         upto = min(stop, self._at_compared + MOST_COMPARED)
         try:
@@ -262,7 +262,9 @@ class Reader:
         if not target.startswith((b"/", b"*")):
             target, authority = heads.resolve(head.method, target)
             headers = _with_host(headers, authority)
-        options = [o.strip() for o in found.get(b"connection", b"").lower().split(b",")]
+        options: list[bytes] = []
+        if b"connection" in found:
+            options = [o.strip() for o in found[b"connection"].lower().split(b",")]
         closes = old or b"close" in options
         never_rerun = self._config.never_rerun
         request = Request(head.method, target, head.version, headers, closes, never_rerun)

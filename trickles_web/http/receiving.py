@@ -79,7 +79,7 @@ class Receiving:
         kept = self._runner.kept(key, now) if here else self._finding.find(key, p.owner, r, now)
         if isinstance(kept, Pending) and r.kind is Kind.UPLOAD:
             return None  # it would not wait, and gathering may begin anywhere
-        if kept is None or isinstance(kept, Forward | Pending):
+        if kept is None or isinstance(kept, (Forward, Pending)):
             return kept
         if kept.start == p.response_start:
             return self._finding.repeat(kept, r, now)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from trickles_web.errors import ResponseGone
 from trickles_web.http.checkpoints import Checkpoints
-from trickles_web.http.progress import UNKNOWN, Body, called, digest, edition_of, encode
+from trickles_web.http.names import digest, edition_of
+from trickles_web.http.progress import UNKNOWN, Body, called, encode
 from trickles_web.state.store import EMPTY, Part, Published
 from trickles_web.transport.wire import Code
 
@@ -26,14 +27,16 @@ KEPT_BEHIND = 262_144
 """Bytes kept below what the client has: late and repeated datagrams still ask for them."""
 
 
-@dataclass(frozen=True, slots=True)
 class Pending:
     """Nothing to send yet: park the request until `on_ready`.
 
     `run`: the call that was begun for this very request, if that is what it waits for.
     """
 
-    run: Run | None = None
+    __slots__ = ("run",)
+
+    def __init__(self, run: Run | None = None) -> None:
+        self.run = run
 
 
 PENDING = Pending()

@@ -15,16 +15,8 @@ from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.files import FileResponse, Files
 from trickles_web.http.framing import error_page
 from trickles_web.http.lifespan import Lifespan
-from trickles_web.http.progress import (
-    Body,
-    Page,
-    Progress,
-    ProgressError,
-    decode,
-    digest,
-    edition_of,
-    encode,
-)
+from trickles_web.http.names import digest, edition_of
+from trickles_web.http.progress import Body, Page, Progress, ProgressError, decode, encode
 from trickles_web.http.responses import (
     PENDING,
     Finished,

@@ -168,7 +168,7 @@ class Service:
             return None  # there is none, or these are bytes of the open request
         if end == UNKNOWN:
             kept = self._finding.find((r.incarnation, p.exchange), p.owner, r, now)
-            if isinstance(kept, Forward | Pending):
+            if isinstance(kept, (Forward, Pending)):
                 return kept
             if kept is None:
                 # Nobody knows, so the client's word counts; but only if it can be true.
@@ -206,7 +206,7 @@ class Service:
                 return self.runner.serve(self._file(p, r, r.authorised_at, now), r, now)
             return self._authorise(key, p, r, now)
         kept = self._finding.find(key, p.owner, r, now)
-        if isinstance(kept, Forward | Pending):
+        if isinstance(kept, (Forward, Pending)):
             return kept
         if kept is not None and not is_surpassed(kept, p, r):
             return contradiction(kept, p, r) or self._finding.repeat(kept, r, now)
@@ -231,7 +231,7 @@ class Service:
     def _authorise(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
         """The app is asked again whether this file may be had, and must name the same one."""
         kept = self._finding.find(key, 0, r, now)
-        if isinstance(kept, Forward | Pending):
+        if isinstance(kept, (Forward, Pending)):
             return kept
         if isinstance(kept, FileResponse) and not self._is_authorised(kept.authorised_at, now):
             self.store.drop(key)
@@ -248,7 +248,7 @@ class Service:
     def _upload_again(self, key: Key, p: Progress, r: Redeemed, now: int) -> Answer:
         """Request bytes that were asked for again, or are late repeats."""
         kept = self._finding.find(key, p.owner, r, now)
-        if isinstance(kept, Forward | Pending):
+        if isinstance(kept, (Forward, Pending)):
             return kept
         if kept is not None:
             return self._finding.repeat(kept, r, now)

@@ -139,7 +139,7 @@ class Endpoint:
     def _serve(self, datagram: bytes, peer: Peer) -> None:
         try:
             now = self._clock()
-            redeemed = self._server.redeem(datagram, host_and_port(peer), now)
+            redeemed = self._server.redeem(datagram, host_and_port(peer.sockaddr), now)
             if isinstance(redeemed, Refusal):
                 self._send(redeemed.reply, peer)
             else:
@@ -171,7 +171,7 @@ class Endpoint:
                 entry = self._parking.get(redeemed.incarnation)
                 if entry is not None and entry.incomplete:
                     self._look_again(redeemed.incarnation)  # maybe the request is whole now
-            elif isinstance(answer, Held | Need) and redeemed.validated:
+            elif isinstance(answer, (Held, Need)) and redeemed.validated:
                 self._park(redeemed, peer, incomplete=not _is_awaited(answer))
 
     def _reply(self, answer: Answer, redeemed: Redeemed, peer: Peer, now: int) -> None:
@@ -276,7 +276,7 @@ class Endpoint:
             self._parking.completed(entry, self._loop.time())
             self._reply(answer, entry.redeemed, entry.peer, now)
             self._schedule()
-        elif not (isinstance(answer, Held | Need) and entry.incomplete):
+        elif not (isinstance(answer, (Held, Need)) and entry.incomplete):
             self._parking.remove(entry.redeemed.incarnation)
             self._reply(answer, entry.redeemed, entry.peer, now)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -57,7 +58,7 @@ class Server:
         self.endpoint: Endpoint | None = None
         self._on_started = on_started
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._should_exit = self._force_exit = False
+        self._should_exit = self._force_exit = self._owns_process = False
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
 
@@ -92,6 +93,7 @@ class Server:
 
     def run(self) -> int:
         """Serves until told to end; the exit code. Raises UsageError."""
+        self._owns_process = True
         with asyncio.Runner(loop_factory=loop_factory(self.config.loop)) as runner:
             runner.run(self.serve())
         return self.exit_code
@@ -155,6 +157,10 @@ class Server:
         udp = UdpSocket(sock, loop, segmentation=self.config.segmentation)
         self.address = udp.address
         endpoint = self.endpoint = Endpoint(transport, service, udp, loop, forwarding=relay)
+        if self._owns_process:
+            # What is there by now stays: collections need not look at it again, each time.
+            gc.collect()
+            gc.freeze()
         endpoint.start()
         self.started = True
         self._announce(udp.advice)

@@ -21,6 +21,7 @@ import struct
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from trickles_web.net.sockets import set_option, tune
@@ -73,9 +74,10 @@ class Peer(NamedTuple):
     """From process to process, since the datagram was received."""
 
 
-def host_and_port(peer: Peer) -> tuple[str, int]:
-    """The peer's address as the upper layers know it; an IPv4-mapped one in its IPv4 form."""
-    host, port = peer[0][:2]
+@lru_cache(maxsize=4096)
+def host_and_port(sockaddr: Sockaddr) -> tuple[str, int]:
+    """An address as the upper layers know it; an IPv4-mapped one in its IPv4 form."""
+    host, port = sockaddr[:2]
     return (host[7:] if host.startswith("::ffff:") and "." in host else host), port
 
 

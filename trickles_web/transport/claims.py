@@ -264,15 +264,15 @@ def opening(
     keys = keyring.at(c.key_generation, now)  # so that all attempts know their siblings
     names = [keys.identity(b"g", c.generation, j, 0) for j in range(attempt + 1)]
     marks += [_closed(sibling) for sibling in names[:-1]]
-    epoch = resized(_first_epoch(m, c, attempt, proven, replay, now, fresh, absent), c.size, size)
-    epoch = epoch._replace(key=keys.identity(b"e", names[-1], epoch.cwnd0, epoch.ssthresh))
+    e = resized(_first_epoch(m, c, attempt, proven, replay, now, fresh, absent), c.size, size)
+    key = keys.identity(b"e", names[-1], e.cwnd0, e.ssthresh)
     answer = Answer(
         ordinal=ordinal,
         generation=names[-1],
-        epoch=epoch,
+        epoch=Epoch(key, e.start, e.base, e.cwnd0, e.ssthresh),
         successor=None,
         low=0,
-        high=epoch.cwnd0,
+        high=e.cwnd0,
         wants=m.wants,
         size=size,
         nonce_generation=keyring.generation(now) & 0xFF,

@@ -116,28 +116,62 @@ def _readable(c: Continuation) -> bytes:
 def parse(blob: bytes) -> Continuation:
     """Read the transport part. Nothing is authenticated: a client may, a server must `unseal`."""
     try:
-        f = _READABLE.unpack_from(blob)
+        (
+            version,
+            flags,
+            key_generation,
+            replica,
+            incarnation,
+            ordinal,
+            generation,
+            key,
+            start,
+            base,
+            cwnd0,
+            ssthresh,
+            size,
+            padding,
+            nonce_generation,
+            burst,
+            length,
+            paid,
+            minted,
+            authorised_at,
+            host_tag,
+            port,
+            store,
+            request_wanted,
+            response_end,
+            edition,
+        ) = _READABLE.unpack_from(blob)
     except struct.error:
         raise ContinuationError("truncated") from None
-    if f[0] != FORMAT or len(blob) > OVERHEAD + MOST_PROGRESS:
+    if version != FORMAT or len(blob) > OVERHEAD + MOST_PROGRESS:
         raise ContinuationError("forged")
-    if f[15] + f[16] > LAST_NUMBER or f[9] > LAST_NUMBER + LARGEST_WINDOW or not f[10]:
+    if burst + length > LAST_NUMBER or base > LAST_NUMBER + LARGEST_WINDOW or not cwnd0:
         raise ContinuationError("forged")  # no numbers of ours
-    flags = f[1]
-    before: tuple[int, int, int, int, int] = f[2:7]
-    after: tuple[int, int, int, int, int, int, int] = f[17:24]
     return Continuation(
         flags & ~HAS_END,
-        *before,
-        Epoch(*f[7:12]),
-        f[12],
-        f[13],
-        f[14],
-        f[15],
-        f[15] + f[16],
-        *after,
-        f[24] if flags & HAS_END else -1,
-        f[25],
+        key_generation,
+        replica,
+        incarnation,
+        ordinal,
+        generation,
+        Epoch(key, start, base, cwnd0, ssthresh),
+        size,
+        padding,
+        nonce_generation,
+        burst,
+        burst + length,
+        paid,
+        minted,
+        authorised_at,
+        host_tag,
+        port,
+        store,
+        request_wanted,
+        response_end if flags & HAS_END else -1,
+        edition,
     )
 
 

@@ -64,7 +64,8 @@ class Keys:
             algorithms.AES128(derive("nonce", 16)),
             modes.ECB(),
         ).encryptor()
-        self._identity = derive("identity", 32)
+        # Copied for each name: that saves taking in the key again.
+        self._identity = hashlib.blake2b(digest_size=8, key=derive("identity", 32))
         self._address = derive("address", 32)
         self._tags: dict[str, int] = {}
         self._random = random
@@ -91,9 +92,9 @@ class Keys:
 
     def identity(self, purpose: bytes, a: int, b: int, c: int) -> int:
         """A 64-bit keyed name; `purpose` is one byte."""
-        packed = _IDENTITY.pack(purpose, a, b, c)
-        digest = hashlib.blake2b(packed, digest_size=8, key=self._identity).digest()
-        return int.from_bytes(digest, "big")
+        name = self._identity.copy()
+        name.update(_IDENTITY.pack(purpose, a, b, c))
+        return int.from_bytes(name.digest(), "big")
 
     def address_tag(self, host: str) -> int:
         """A 64-bit keyed name of a host; the port is compared apart."""

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import struct
 from functools import cache
-from itertools import pairwise
 
 from trickles_web.transport.keys import Keys
+
+_TWO = struct.Struct(">QQQQ")
 
 
 @cache
@@ -30,14 +31,15 @@ def nonces(keys: Keys, epoch_key: int, start: int, stop: int) -> list[int]:
     count = stop - start + 1
     blocks = [epoch_key] * (2 * count)
     blocks[1::2] = range(start, stop + 1)
-    r = _packer(count).unpack(keys.encrypt_blocks(_packer(count).pack(*blocks)))[::2]
-    return [a ^ b for a, b in pairwise(r)]
+    packer = _packer(count)
+    r = packer.unpack(keys.encrypt_blocks(packer.pack(*blocks)))
+    return [r[i] ^ r[i + 2] for i in range(0, 2 * count - 2, 2)]
 
 
 def proves(keys: Keys, epoch_key: int, start: int, stop: int, proof: int) -> bool:
     """Is `proof` the xor of the nonces of [start, stop)?"""
     if start == stop:
         return proof == 0
-    packed = _packer(2).pack(epoch_key, start, epoch_key, stop)
-    a, _, b, _ = _packer(2).unpack(keys.encrypt_blocks(packed))
+    packed = _TWO.pack(epoch_key, start, epoch_key, stop)
+    a, _, b, _ = _TWO.unpack(keys.encrypt_blocks(packed))
     return bool(a ^ b == proof)

@@ -86,8 +86,10 @@ def pack_wants(wants: Wants) -> bytes:
 def unpack_wants(datagram: bytes, at: int, count: int) -> Wants:
     if at + count * WANT.size > len(datagram):
         raise WireError("truncated")
-    wants = []
-    for x, n in WANT.iter_unpack(memoryview(datagram)[at : at + count * WANT.size]):
+    wants: list[tuple[int, int]] = []
+    for _ in range(count):
+        x, n = WANT.unpack_from(datagram, at)
+        at += WANT.size
         if not n or x >= OPEN_END:
             raise WireError("wants")
         wants.append((x, OPEN_END if n == _OPEN_LENGTH else x + n))

@@ -1,0 +1,78 @@
+"""Compiles the modules that every datagram passes to C extensions, with mypyc, if asked to.
+
+    TRICKLES_COMPILE=1 pip install .        (a C compiler is needed; `make compiled` does it here)
+
+Without the variable the package is pure Python, and does the same. A module that is listed here
+keeps to what mypyc can compile: no classes derived from exceptions, no break out of `finally`, and
+what annotations in class bodies name is there at run time. What derives from a class of a compiled
+module is compiled too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+PACKAGE = "trickles_web"
+COMPILED = {
+    "transport": (
+        *("claims", "continuation", "download", "edition", "epochs", "flow", "keys", "layout"),
+        *("line", "nonces", "note", "opener", "origin", "presented", "ranges", "reassembly"),
+        *("redeemed", "replay", "rtt", "server", "upload", "wanted"),
+    ),
+    "transport/wire": ("client", "common", "server"),
+    "http": (
+        *("asgi", "calls", "finding", "framing", "heads", "names", "parsers", "progress"),
+        *("reader", "receiving", "request", "responses", "run", "runner", "scope", "service"),
+        *("websocket",),
+    ),
+    "state": ("directory", "memory", "prefixes", "redis", "shares"),
+    "net": ("endpoint", "parking", "udp"),
+}
+"""Modules by folder. Those of one package call each other directly."""
+
+SETUP = """
+import sys
+from mypyc.build import mypycify
+from setuptools import setup
+files = sys.argv[1:]
+sys.argv = ["setup.py", "build_ext", "--inplace"]
+options = ["--config-file=", "--ignore-missing-imports", "--python-version=3.11"]
+extensions = mypycify([*options, *files], opt_level="2", debug_level="0", multi_file=True,
+                      group_name="trickles_web")
+setup(name="trickles-web", packages=[], ext_modules=extensions)
+"""
+
+
+def wanted() -> bool:
+    return os.environ.get("TRICKLES_COMPILE", "") not in ("", "0")
+
+
+class CompiledModules(BuildHookInterface):
+    """See the module."""
+
+    PLUGIN_NAME = "custom"
+
+    def dependencies(self) -> list[str]:
+        return ["mypy>=2.4,<3", "setuptools>=80"] if wanted() else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name != "wheel" or not wanted():
+            return
+        root = Path(self.root)
+        files = [
+            f"{PACKAGE}/{folder}/{name}.py" for folder in COMPILED for name in COMPILED[folder]
+        ]
+        subprocess.run([sys.executable, "-c", SETUP, *files], cwd=root, check=True)
+        shutil.rmtree(root / "build", ignore_errors=True)
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        for made in [*root.glob("*__mypyc.*"), *root.glob(f"{PACKAGE}/**/*.so")]:
+            name = made.relative_to(root).as_posix()
+            build_data["force_include"][name] = name
