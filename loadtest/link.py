@@ -78,7 +78,8 @@ def link(shape: Shape) -> Iterator[Link]:
         pid = stack.enter_context(_emulating(emulator, names, shape))
         for name, address in zip(names, (NEAR_ADDRESS, FAR_ADDRESS), strict=True):
             _do("ip", "-n", name, "address", "add", f"{address}/24", "dev", "em0")
-            _do("ip", "-n", name, "link", "set", "em0", "up")
+            # The queue is the emulator's: its device holds what comes while it is not scheduled.
+            _do("ip", "-n", name, "link", "set", "em0", "txqueuelen", "10000", "up")
             _do("ip", "-n", name, "link", "set", "lo", "up")
             # A connection learns nothing from the last one.
             _do("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.tcp_no_metrics_save=1")

@@ -36,7 +36,7 @@ def trickles_goodput(path: Path, seconds: float) -> float:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("loss", "seconds"), [(0.0, 5), (0.001, 40), (0.01, 60), (0.02, 60)])
+@pytest.mark.parametrize(("loss", "seconds"), [(0.0, 3), (0.001, 25), (0.01, 40), (0.02, 40)])
 def test_goodput_is_within_15_percent_of_reno(loss: float, seconds: float) -> None:
     """Continuations included: they were in every packet of a small window once."""
     path = Path(loss=loss)
@@ -50,7 +50,7 @@ def share(others: int, seed: int) -> float:
     Each packet is late by up to its own length, or drop-tail would favour whoever is in phase with
     it (Floyd and Jacobson, 1992).
     """
-    path = Path(rate=5_000_000.0, queue=100_000.0, reorder=1.0, jitter=0.0003)
+    path = Path(rate=2_500_000.0, queue=50_000.0, reorder=1.0, jitter=0.0006)
     world = World(seed, Config(path=path, sealed_bytes=SEALED_BYTES))
     renos = [Reno(world.clock, world.down_link, world.up_link) for _ in range(others)]
     for reno in renos:
@@ -58,13 +58,13 @@ def share(others: int, seed: int) -> float:
     world.add([(2_000_000_000, 0, 0)], at=0.05)
     world.run(WARM_UP)
     before = world.delivered, sum(reno.delivered for reno in renos)
-    world.run(WARM_UP + 30)
+    world.run(WARM_UP + 20)
     mine = world.delivered - before[0]
     theirs = sum(reno.delivered for reno in renos) - before[1]
     return mine * (others + 1) / (mine + theirs)
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("others", [1, 4, 8])
+@pytest.mark.parametrize("others", [1, 2, 4])
 def test_a_bottleneck_is_shared_fairly_with_reno(others: int) -> None:
     assert 0.8 <= statistics.median(share(others, seed) for seed in (1, 2, 3)) <= 1.25
