@@ -28,6 +28,7 @@ COMPILED = {
     ),
     "transport/wire": ("client", "common", "server"),
     "http": (
+        "blocks",
         *("asgi", "calls", "finding", "framing", "heads", "names", "parsers", "progress"),
         *("reader", "receiving", "request", "responses", "run", "runner", "scope", "service"),
         *("websocket",),

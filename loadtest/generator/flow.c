@@ -2,6 +2,8 @@
  * loss reported, and the next generation opened, which costs a round trip but halves the window as
  * it should. Round trips are not measured: silence means loss after a fixed time. Refusals are taken
  * at their word, whatever they echo: nobody else sends to these sockets.
+ * What else is left out: notes, uploads, larger datagrams found by probing, earlier claims, and
+ * refreshing continuations that grow old (45 s): a flow is never idle for so long here.
  */
 #define _GNU_SOURCE
 #include "flow.h"

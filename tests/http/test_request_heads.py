@@ -142,7 +142,8 @@ def test_what_is_checked_is_parsed(data: bytes) -> None:
     """Neither parser refuses what the check lets pass, so the status never depends on it."""
     stop = data.find(b"\r\n\r\n") + 4
     try:
-        heads.check(data[:stop], H11)
+        _, _, old, lines_at = heads.read_line(data[:stop], H11)
+        heads.check_lines(data[lines_at:stop], old)
     except heads.RequestError:
         return
     parsed = parser("h11")(data[:stop])

@@ -40,7 +40,7 @@ class Client:
     def give(self, data: Data) -> bool:
         if data.edition != self.edition.number and not self.edition.follow(data):
             return False
-        self.stream.insert(data.offset, data.payload)
+        self.stream.insert(data.offset, bytes(data.payload))
         self.edition.take(data)
         return True
 

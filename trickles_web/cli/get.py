@@ -21,7 +21,7 @@ import click
 import h11
 
 import trickles_web
-from trickles_web.client.fetch import EmptyReply, Fetch, Head, Request
+from trickles_web.client.fetch import READ_BYTES, EmptyReply, Fetch, Head, Request
 from trickles_web.client.progress import Progress
 from trickles_web.client.streams import open_connection
 from trickles_web.client.transport import FlowTransport
@@ -248,7 +248,7 @@ async def _run(options: Options) -> None:
             if options.connect_timeout is not None:
                 config = dataclasses.replace(config, connect_timeout_s=options.connect_timeout)
             reader, writer = await open_connection(
-                options.url.host, options.url.port, config=config
+                options.url.host, options.url.port, config=config, limit=READ_BYTES
             )
             _abort_on_interrupt(writer)
             fetch = Fetch(reader, writer, limit=options.rate)

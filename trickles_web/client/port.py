@@ -7,14 +7,29 @@ entry); and, before the first answer, by one towards the server's next address.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
-from trickles_web.client.sockets import Remote, open_socket
+from trickles_web.client.sockets import (
+    LARGEST_SEND,
+    LARGEST_TRAIN,
+    MOST_SEGMENTS,
+    SOL_UDP,
+    UDP_GRO,
+    UDP_SEGMENT,
+    Remote,
+    can_segment,
+    open_socket,
+)
 from trickles_web.errors import ConnectError
 
 QUEUE_DATAGRAMS = 1024
 """Waiting for a full socket buffer to drain; more are dropped, as the network would do."""
+_ANCILLARY_BYTES = socket.CMSG_SPACE(4)
+_SEGMENT = struct.Struct("=H")
 
 
 class Port:
@@ -38,17 +53,65 @@ class Port:
         self._on_refused = on_refused
         self._queue: deque[bytes] = deque()
         self.socket, self._address = open_socket(remote, 0, local)
+        self._segments = can_segment(self.socket)
         loop.add_reader(self.socket.fileno(), on_readable)
 
-    def send(self, datagrams: Iterable[bytes]) -> None:
+    def receive(self) -> tuple[bytes, int]:
+        """Datagrams end to end, and the length of each; the last may be shorter.
+
+        Raises OSError: BlockingIOError if there are none, others are of datagrams sent before.
+        """
+        train, ancillary, _, _ = self.socket.recvmsg(LARGEST_TRAIN, _ANCILLARY_BYTES)
+        for level, kind, value in ancillary:
+            if level == SOL_UDP and kind == UDP_GRO:
+                return train, int.from_bytes(value, sys.byteorder)
+        return train, len(train)
+
+    def send(self, datagrams: Sequence[bytes]) -> None:
         """Send, in order. Failures other than a full buffer are lost datagrams."""
-        for datagram in datagrams:
-            if self._queue:
-                if len(self._queue) < QUEUE_DATAGRAMS:
-                    self._queue.append(datagram)
-            elif not self._try_send(datagram):
+        at = 0
+        while at < len(datagrams):
+            count = 1 if self._queue else self._train_at(datagrams, at)
+            if count == 1 or not self._try_send_train(datagrams[at : at + count]):
+                count = 1
+                self._send_one(datagrams[at])
+            at += count
+
+    def _send_one(self, datagram: bytes) -> None:
+        if self._queue:
+            if len(self._queue) < QUEUE_DATAGRAMS:
                 self._queue.append(datagram)
-                self._loop.add_writer(self.socket.fileno(), self._on_writable)
+        elif not self._try_send(datagram):
+            self._queue.append(datagram)
+            self._loop.add_writer(self.socket.fileno(), self._on_writable)
+
+    def _train_at(self, datagrams: Sequence[bytes], at: int) -> int:
+        """How many from `at` on the kernel takes at once: of one length, the last perhaps less."""
+        if not self._segments:
+            return 1
+        size = len(datagrams[at])
+        most = min(len(datagrams), at + MOST_SEGMENTS, at + LARGEST_SEND // size)
+        stop = at + 1
+        while stop < most and len(datagrams[stop]) == size:
+            stop += 1
+        if stop < most and len(datagrams[stop]) < size:
+            stop += 1
+        return stop - at
+
+    def _try_send_train(self, datagrams: Sequence[bytes]) -> bool:
+        """False if they must be sent one by one, for whatever reason."""
+        segment = (SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(len(datagrams[0])))
+        try:
+            self.socket.sendmsg(datagrams, [segment])
+        except BlockingIOError:
+            return False
+        except ConnectionRefusedError:
+            self._on_refused()
+            return False
+        except OSError:  # longer than the path's MTU, or a device that cannot
+            self._segments = False
+            return False
+        return True
 
     def _try_send(self, datagram: bytes) -> bool:
         """False if the socket's buffer is full."""

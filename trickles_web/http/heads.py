@@ -2,7 +2,7 @@
 
 Parsers differ on what they tolerate: h11 takes control characters, folded lines, bare LF, equal
 lengths; httptools takes any transfer coding, two Hosts, none; each has its own idea of a target.
-`check` stands before both and lets nothing pass on which they differ, so that they cannot.
+What is here stands before both and lets nothing pass on which they differ, so that they cannot.
 Whatever is ambiguous is an error: two readers of one request are how smuggling works.
 """
 
@@ -68,14 +68,19 @@ class RequestError(Exception):
         self.status = status
 
 
-def check(head: bytes, config: HttpConfig) -> int:
-    """Bytes of body that a head, up to its empty line, announces, or CHUNKED.
+def check_lines(lines: bytes, old: bool) -> int:
+    """Bytes of body that header lines, with the empty one at their end, announce, or CHUNKED.
 
-    Raises RequestError for a head that the parsers, or other readers, could understand differently.
+    Raises RequestError for what the parsers, or other readers, could understand differently.
     """
-    old = _check_lines(head, config)
+    if lines.count(b"\r\n") > MOST_HEADERS + 1:
+        raise RequestError(431, "too many header lines")
+    if lines.count(b" ") + lines.count(b"\t") > MOST_BLANKS:
+        raise RequestError(431, "too many words in header lines")
+    if not _HEADER_LINES(lines):
+        raise RequestError(400, "bad header line")
     # Parsers merge equal lengths, and "0, 0", into one number.
-    folded = head.lower()
+    folded = b"\r\n" + lines.lower()
     for name in _ONCE:
         if folded.count(name) > 1:
             raise RequestError(400, "repeated " + name[2:-1].decode())
@@ -93,8 +98,6 @@ def check(head: bytes, config: HttpConfig) -> int:
         return 0
     if not _NUMBER(length):
         raise RequestError(400, "bad Content-Length")
-    if int(length) > config.max_body_bytes:
-        raise RequestError(413, "body too large")
     return int(length)
 
 
@@ -105,25 +108,23 @@ def _value(folded: bytes, name: bytes) -> bytes | None:
     return folded[at + len(name) : folded.find(b"\r\n", at + 2)].strip(b" \t")
 
 
-def _check_lines(head: bytes, config: HttpConfig) -> bool:
-    """Limits and grammar; True for HTTP/1.0."""
-    if head.count(b"\r\n") > MOST_HEADERS + 2:
-        raise RequestError(431, "too many header lines")
-    if head.count(b" ") + head.count(b"\t") > MOST_BLANKS:
-        raise RequestError(431, "too many words in header lines")
-    end = head.find(b"\r\n")
-    if end > config.max_target_bytes + LINE_ROOM:
-        raise RequestError(414, "request target too long")
-    line = _REQUEST_LINE(head)
+def read_line(head: bytes, config: HttpConfig) -> tuple[str, bytes, bool, int]:
+    """Method, target, whether it is HTTP/1.0, and where the header lines of a head begin.
+
+    Raises RequestError.
+    """
+    line = _REQUEST_LINE(head, 0, config.max_target_bytes + LINE_ROOM + 2)
     if line is None:
+        end = head.find(b"\r\n")
+        if end > config.max_target_bytes + LINE_ROOM:
+            raise RequestError(414, "request target too long")
         version = head[max(0, end - 9) : end]
         if _VERSION(version) and version not in (b" HTTP/1.1", b" HTTP/1.0"):
             raise RequestError(505, "unknown HTTP version")
         raise RequestError(400, "bad request line")
-    if not _HEADER_LINES(head, line.end()):
-        raise RequestError(400, "bad header line")
-    _check_target(line[1], line[2], config.max_target_bytes)
-    return line[3] == b"0"
+    method, target, minor = line.groups()
+    _check_target(method, target, config.max_target_bytes)
+    return method.decode("ascii"), target, minor == b"0", line.end()
 
 
 def _check_target(method: bytes, target: bytes, most: int) -> None:

@@ -1,7 +1,7 @@
 """Reading one HTTP/1.1 request from the bytes assembled so far (RFC 9112). No I/O.
 
 A head is checked (`heads`), parsed by h11 or httptools (`parsers`), and checked again for what it
-says. Whatever is ambiguous is an error, and the flow ends with it.
+says (`blocks`). Whatever is ambiguous is an error, and the flow ends with it.
 
 Parsers get heads only. The end of a body with Content-Length is arithmetic; chunked bodies have a
 decoder of their own, whose cost is bounded for each call, whatever the chunks.
@@ -15,11 +15,12 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from trickles_web.http import heads
+from trickles_web.http.blocks import Block, read_block
 from trickles_web.http.chunks import ChunkError, Chunks
 from trickles_web.http.heads import CHUNKED, ENDLESS, LINE_ROOM, MOST_HEADERS, RequestError
 from trickles_web.http.intake import WINDOW, Intake
 from trickles_web.http.names import hasher
-from trickles_web.http.parsers import Head, parser, speaks_websocket
+from trickles_web.http.parsers import parser, speaks_websocket
 from trickles_web.http.request import Malformed, Request
 from trickles_web.state.backing import Backing, Disk, DiskError
 
@@ -33,8 +34,6 @@ MOST_COMPARED = 1 << 20
 """Bytes that go into a digest of other than the whole request in one call: more than a datagram."""
 
 logger = logging.getLogger("trickles.error")
-
-_LOOKED_AT = frozenset((b"host", b"connection", b"expect", b"upgrade"))
 
 
 class Reader:
@@ -208,8 +207,12 @@ class Reader:
             self._check_unfinished(data, begin)
             return
         head = data[begin : stop + 4]
-        length = heads.check(head, self._config)
-        request = self._check_after(self._parse(head))
+        method, target, old, lines_at = heads.read_line(head, self._config)
+        block = read_block(head[lines_at:], old, self._parse)
+        length = block.length
+        if length > self._config.max_body_bytes:
+            raise RequestError(413, "body too large")
+        request = self._request_of(method, target, old, block)
         self._absorb(data, stop + 4)
         if request.websocket and length:
             raise RequestError(400, "a body where a WebSocket is to begin")
@@ -246,31 +249,26 @@ class Reader:
             raise RequestError(414, "request target too long")
         raise RequestError(431, "request head too long")
 
-    def _check_after(self, head: Head) -> Request:
+    def _request_of(self, method: str, target: bytes, old: bool, block: Block) -> Request:
         """What the head says, as far as it concerns a server."""
-        found: dict[bytes, bytes] = {}
-        for name, value in head.headers:
-            if name in _LOOKED_AT:
-                found[name] = found[name] + b"," + value if name in found else value
-        old = head.version == "1.0"
-        host = found.get(b"host")
-        # RFC 9112 §3.2. The empty one is right where the target has no authority.
-        if host and not heads.is_authority(host):
-            raise RequestError(400, "bad Host")
-        expects = heads.expects_continue(found[b"expect"]) if b"expect" in found else False
-        target, headers = head.target, head.headers
-        if not target.startswith((b"/", b"*")):
-            target, authority = heads.resolve(head.method, target)
-            headers = _with_host(headers, authority)
-        options: list[bytes] = []
-        if b"connection" in found:
-            options = [o.strip() for o in found[b"connection"].lower().split(b",")]
-        closes = old or b"close" in options
-        never_rerun = self._config.never_rerun
-        request = Request(head.method, target, head.version, headers, closes, never_rerun)
-        request.expects_continue = expects and not old  # RFC 9110 §10.1.1
-        if b"upgrade" in options and head.method == "GET" and not old:
-            request.websocket = self._may_upgrade(found.get(b"upgrade", b""))
+        if target.startswith((b"/", b"*")):
+            headers = block.headers.copy()
+        else:
+            target, authority = heads.resolve(method, target)
+            headers = _with_host(block.headers, authority)
+        options = block.options
+        request = Request(
+            method,
+            target,
+            "1.0" if old else "1.1",
+            headers,
+            old or b"close" in options,
+            self._config.never_rerun,
+            block.size,
+        )
+        request.expects_continue = block.expects_continue and not old  # RFC 9110 §10.1.1
+        if b"upgrade" in options and method == "GET" and not old:
+            request.websocket = self._may_upgrade(block.upgrade)
         return request
 
     def _may_upgrade(self, protocol: bytes) -> bool:

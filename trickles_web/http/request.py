@@ -76,7 +76,9 @@ class Request:
         headers: list[tuple[bytes, bytes]],
         closes: bool,
         never_rerun: Iterable[str] = (),
+        headers_size: int = 0,
     ) -> None:
+        """headers_size: bytes of memory of the headers."""
         self.method = method
         self.target = target
         self.version = version
@@ -89,9 +91,7 @@ class Request:
         self.intake: Intake | None = None
         self.body: bytes | Backing = b""
         self.length = 0
-        self.size = REQUEST_OVERHEAD + len(target)
-        for name, value in headers:
-            self.size += HEADER_OVERHEAD + len(name) + len(value)
+        self.size = REQUEST_OVERHEAD + len(target) + headers_size
 
     @property
     def path(self) -> str:

@@ -9,27 +9,25 @@ from __future__ import annotations
 
 from trickles_web.config import BASE_DATAGRAM, ClientConfig
 from trickles_web.transport import wire
+from trickles_web.transport.asking import Asking
 from trickles_web.transport.claim import Claim, Held, Terms
 from trickles_web.transport.edition import Edition
 from trickles_web.transport.line import Line
 from trickles_web.transport.opener import (
+    GROWS_OLD,
     WANTS_WITH_NOTE,
     FlowStats,
     Opener,
     PathSize,
     Timers,
-    newest,
-    request_room,
 )
 from trickles_web.transport.reassembly import Reassembly
 from trickles_web.transport.rtt import RoundTrip
 from trickles_web.transport.upload import RequestStream
 from trickles_web.transport.wanted import Wanted
-from trickles_web.transport.wire import Earlier, Wants
+from trickles_web.transport.wire import Data, Earlier, Run
 
 MOST_ATTEMPTS = 10
-GROWS_OLD = 45.0
-"""Seconds: a continuation older than this is about to leave the replay horizon of 60."""
 SILENT_PROBES = 2
 """After so many the path is in doubt: another port, smaller datagrams, padded requests."""
 _ROOM_TO_OPEN = 65_536
@@ -64,13 +62,13 @@ class Download:
         self.closes = False
         self.attach = False  # some server lacks the request: it goes with every opener
         self.out: list[bytes] = []
-        self._hello = hello
         self._config = config
         self._requests = requests
         self._round_trip = round_trip
         self.path = PathSize(config, loopback)
         self._sent = False  # the request, under a continuation that a server could act on
         self.edition = Edition(self.stream)
+        self._asking = Asking(hello, requests, self.stream, self.edition)
         self._accepts = (-1, -1)
         """The ordinal of the generation that was asked for, and the highest attempt accepted."""
 
@@ -97,7 +95,7 @@ class Download:
         end = self.wanted.end
         if end < 0 or self.stream.received < end:
             return False
-        best = self.line.best_with_end(end) if self.line is not None else None
+        best = self.line.best(end) if self.line is not None else None
         if best is None:
             best = self.best
             if best is None or best.continuation.response_end != end:
@@ -119,25 +117,41 @@ class Download:
 
     # ---- arrivals
 
-    def receive(self, data: wire.Data, now: float) -> bool:
-        """Take a DATA packet; True when it is of the generation in progress."""
+    def is_in_order(self, data: Data) -> bool:
+        """Is nothing new about this packet but number, bytes, and perhaps a continuation?"""
         line = self.line
+        if line is None or (data.ordinal, data.generation) != (line.ordinal, line.generation):
+            return False
+        return data.edition == self.edition.number and data.offset >= self.stream.received
+
+    def takes_whole(self, run: Run) -> bool:
+        """Can packets of which the first `is_in_order` be taken at once, as one after the other?"""
+        assert self.line is not None
+        end = self.most if self.wanted.end < 0 else min(self.most, self.wanted.end)
+        return run.data.offset + run.size <= end and self.line.takes_whole(run)
+
+    def receive(self, run: Run, now: float) -> bool:
+        """Take DATA packets; True when they are of the generation in progress.
+
+        A run of several is one that `takes_whole` is true of.
+        """
+        data, line = run.data, self.line
         if line is None or (data.ordinal, data.generation) != (line.ordinal, line.generation):
             line = self._new_line(data, now)
         if line is None:
             if data.edition == self.edition.number:
-                self._insert(data)  # of a line that was dropped: its bytes are as good as any
+                self._insert(run)  # of a line that was dropped: its bytes are as good as any
             return False
-        if not line.accepts(data) or not self._insert(data):
+        if not line.accepts(data) or not self._insert(run):
             return False
-        held = line.receive(data, now)
+        held = line.receive(run, now)
         if held is not None:
             self._hold(held, line)
         self.timers.attempt = 0
         self.timers.probe_at = now + self._round_trip.probe_timeout(0)
         return True
 
-    def _new_line(self, data: wire.Data, now: float) -> Line | None:
+    def _new_line(self, data: Data, now: float) -> Line | None:
         """The first packet of a generation that was asked for begins its line."""
         if data.ordinal != self._accepts[0] or data.attempt <= self._accepts[1]:
             return None
@@ -154,22 +168,27 @@ class Download:
         self.line = Line(data, wants, asked_at, now, self._round_trip, self.wanted)
         return self.line
 
-    def _insert(self, data: wire.Data) -> bool:
-        """Keep the bytes of a packet; False if it must not be used at all."""
-        stream, edition = self.stream, self.edition
+    @property
+    def most(self) -> int:
+        """No byte at or above this offset was ever asked for."""
+        return self.stream.delivered + 2 * self._config.receive_buffer_bytes
+
+    def _insert(self, run: Run) -> bool:
+        """Keep the bytes of packets; False if they must not be used at all."""
+        data, stream, edition = run.data, self.stream, self.edition
         if data.edition != edition.number:
             if not edition.follow(data):
                 return True  # its number counts, its bytes belong to another byte string
             self.wanted.restart()
             self.wanted.end = -1
-        stop = data.offset + len(data.payload)
-        if stop > stream.delivered + 2 * self._config.receive_buffer_bytes:
-            return False  # more than was ever asked for
+        stop = data.offset + run.size
+        if stop > self.most:
+            return False
         if stop <= stream.received:
-            self.stats.duplicates += bool(data.payload)
+            self.stats.duplicates += bool(run.size)
         else:
-            self.stats.bytes_in += len(data.payload)
-            stream.insert(data.offset, data.payload)
+            self.stats.bytes_in += run.size
+            stream.insert_all(data.offset, run.payloads, run.size)
         edition.take(data)
         return True
 
@@ -259,9 +278,7 @@ class Download:
         """Request bytes that fit the opener."""
         opener = self.opener
         held = opener.held if opener else self.best
-        if held is None:
-            return wire.hello_room(self._hello, BASE_DATAGRAM)
-        return request_room(held, opener, self.edition.note if self.attach else None)
+        return self._asking.room(held, opener, self.edition.note if self.attach else None)
 
     def send_opener(self, now: float) -> None:
         """Send the opener, as it is or with a continuation that has not grown old."""
@@ -269,11 +286,8 @@ class Download:
         assert opener is not None
         self.timers.clear()
         self.timers.probe_at = now + self._round_trip.probe_timeout(self.timers.attempt)
-        held, fresh = opener.held, newest(opener.held, self.fresh)
-        if held and fresh and now - held.at > GROWS_OLD and fresh.at > held.at:
-            if not held.same_burst(fresh):
-                opener.terms = fresh.nothing_proven
-            opener.held = held = fresh
+        renewed, held = opener.rejuvenate(self.fresh, now), opener.held
+        if renewed and held is not None:
             self._accepts = (held.continuation.ordinal + 1, -1)
         requests, carried = self._requests, b""
         # A continuation of this exchange has the request behind it, unless a server lacks it.
@@ -283,26 +297,29 @@ class Download:
             carried = requests.read(requests.start, stop)
         opener.partial = stop < requests.end
         if held is None:
-            hello = self._hello._replace(attempt=opener.attempt, size=self.path.bytes)
-            hello = hello._replace(request=carried)
-            self.out.append(wire.encode_hello(hello, BASE_DATAGRAM))
+            self.out.append(self._asking.hello(opener.attempt, self.path.bytes, carried))
             return
         note = self.edition.note if self.attach else None
         if note:
             opener.wants = opener.wants[:WANTS_WITH_NOTE]
-        request = self._request(held, opener.terms, opener.wants)._replace(
+        # A continuation that is old, or an address that may have changed, gets three times what
+        # it sent: make that enough for an answer.
+        old = now - held.at > GROWS_OLD
+        doubtful = old or self.timers.attempt >= SILENT_PROBES
+        request = self._asking.request(
+            held,
+            opener.terms,
+            opener.wants,
             opens=True,
             repeated=self._sent,
             attempt=opener.attempt,
             size=self.path.bytes,
-            request=carried,
+            carried=carried,
             note=note,
+            pad_to=BASE_DATAGRAM if doubtful else 0,
         )
-        self._sent |= bool(carried) and now - held.at <= GROWS_OLD
-        # A continuation that is old, or an address that may have changed, gets three times what
-        # it sent: make that enough for an answer.
-        doubtful = now - held.at > GROWS_OLD or self.timers.attempt >= SILENT_PROBES
-        self.out.append(wire.encode_request(request, BASE_DATAGRAM if doubtful else 0))
+        self.out.append(request)
+        self._sent |= bool(carried) and not old
 
     def _close_line(self) -> None:
         if self.line is not None:
@@ -321,7 +338,7 @@ class Download:
         line.walk(now)
         outgrown = self.path.outgrown(line.size, self.wanted.not_asked)
         while not outgrown and (claim := line.next_claim(now)) is not None:
-            self.out.append(self._encode_claim(claim, line.earlier(claim)))
+            self._send_claim(claim, line.earlier(claim))
             timers.probe_at = now + self._round_trip.probe_timeout(0)
         if not line.settled:
             if timers.probe_at is None and timers.again_at is None:
@@ -366,7 +383,7 @@ class Download:
         timers.again_at = None
         claim, timers.again = timers.again, None
         if claim is not None:
-            self.out.append(self._encode_claim(claim, ()))
+            self._send_claim(claim, ())
             timers.probe_at = now + self._round_trip.probe_timeout(0)
         elif self.opener is not None:
             self.opener.at = now
@@ -396,25 +413,7 @@ class Download:
                 return True
         return False
 
-    def _encode_claim(self, claim: Claim, earlier: tuple[Earlier, ...]) -> bytes:
+    def _send_claim(self, claim: Claim, earlier: tuple[Earlier, ...]) -> None:
         assert claim.held is not None
-        request = self._request(claim.held, claim.terms, claim.wants)
-        return wire.encode_request(request._replace(size=self.path.probe(), earlier=earlier))
-
-    def _request(self, held: Held, terms: Terms, wants: Wants) -> wire.Request:
-        return wire.Request(
-            flow=self._hello.flow,
-            opens=False,
-            handed_on=self.edition.handed_on,
-            repeated=False,
-            attempt=0,
-            size=0,
-            proof=terms.proof,
-            edition=self.edition.number,
-            lost=terms.lost,
-            start=terms.start,
-            received=self.stream.received,
-            continuation=held.blob,
-            wants=wants,
-            request_offset=self._requests.start,
-        )
+        ask, size = self._asking.request, self.path.probe()
+        self.out.append(ask(claim.held, claim.terms, claim.wants, size=size, earlier=earlier))

@@ -216,6 +216,8 @@ def bursts(epoch: Epoch, successor: Epoch | None, low: int, high: int) -> Iterat
             low = following
 
 
-def carries(span: Span, k: int) -> bool:
-    """Does packet k carry its burst's continuation? The first does, and the last of a long one."""
-    return k == span.start or (k == span.stop - 1 and k - span.start >= TWO_CARRIERS - 1)
+def carriers(span: Span) -> tuple[int, ...]:
+    """The packets of a burst that carry its continuation: the first, and the last of a long one."""
+    if span.stop - span.start < TWO_CARRIERS:
+        return (span.start,)
+    return span.start, span.stop - 1

@@ -15,19 +15,14 @@ import hashlib
 from collections import deque
 
 from trickles_web.config import ClientConfig
-from trickles_web.errors import (
-    ConnectError,
-    ContinuationError,
-    FlowError,
-    FlowTimeout,
-    WireError,
-)
+from trickles_web.errors import ContinuationError, FlowError, WireError
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import wire
 from trickles_web.transport.claim import Held
 from trickles_web.transport.download import SILENT_PROBES, Download
 from trickles_web.transport.kept import Kept
 from trickles_web.transport.opener import FlowStats, newest
+from trickles_web.transport.patience import Patience
 from trickles_web.transport.refusals import Refusals
 from trickles_web.transport.rtt import RoundTrip
 from trickles_web.transport.upload import RequestStream, Uploader
@@ -65,6 +60,7 @@ class Flow:
         """The flow ends after what there is to read: the server said so."""
         self.rebind = False
         """Set when the driver should change its local port; the driver clears it."""
+        self._data_start = wire.FIRST_BYTE[Kind.DATA].to_bytes(1) + flow_id
         self._config = config
         self._round_trip = RoundTrip()
         self._requests = RequestStream(kept)
@@ -79,9 +75,7 @@ class Flow:
         self._open = False
         self._floor = 0
         """Ordinal of what the exchange in progress opened from: ACKs of less are late ones."""
-        self._started = now
-        self._heard: float | None = None
-        self._unreachable: float | None = None
+        self._patience = Patience(config, now)
 
     # ---- what the application does
 
@@ -157,40 +151,69 @@ class Flow:
 
     def refused_by_network(self, now: float) -> None:
         """Nothing listens at the server's port (ICMP): perhaps it is restarting."""
-        if self._heard is None and self._unreachable is None:
-            self._unreachable = now
+        self._patience.unreachable(now)
 
     # ---- arrivals
 
     def receive(self, datagram: bytes, now: float) -> None:
         """Take one datagram; whatever its bytes are, nothing is raised."""
+        self._take(datagram, 0, len(datagram), now)
+
+    def receive_train(self, train: bytes, segment: int, now: float) -> None:
+        """Take datagrams that lie end to end, `segment` bytes each, but the last may be shorter.
+
+        As `receive` of one after the other. Nothing is raised.
+        """
+        at, datagrams = 0, memoryview(train)
+        while at < len(train):
+            at += segment * self._take(datagrams, at, segment, now)
+
+    def _take(self, train: wire.Buffer, at: int, segment: int, now: float) -> int:
+        """Take the datagram at `at`, or a run of DATA; returns how many datagrams that were."""
+        taken = 1
+        if not self._exchange:
+            return taken
         try:
-            kind = wire.kind_of(datagram)
-            if wire.flow_of(datagram) != self.id or not self._exchange:
-                return
-            self._download.stats.datagrams_in += 1
-            if kind == Kind.DATA:
-                self._data(wire.decode_data(datagram), len(datagram), now)
-            elif kind == Kind.ACK:
-                self._ack(wire.decode_ack(datagram), now)
-            elif kind == Kind.NEED:
-                self._need(wire.decode_need(datagram), now)
-            elif kind == Kind.WAIT:
-                if self._download.waits(wire.decode_wait(datagram), now):
-                    self._news(now)
-            elif kind == Kind.REFUSED:
-                self._refused(wire.decode_refused(datagram), now)
+            datagram = train[at : at + segment]
+            if datagram[: wire.START_BYTES] != self._data_start:
+                self._control(bytes(datagram), now)
+                return taken
+            download = self._download
+            run = wire.run_of_one(datagram)
+            if at + segment < len(train) and download.is_in_order(run.data):
+                whole = wire.with_neighbours(run, train, at, segment)
+                if download.takes_whole(whole):
+                    run, taken = whole, whole.stop - whole.start
+            download.stats.datagrams_in += taken
+            if run.data.flags & wire.FLAG_PROBE:
+                download.path.carried(len(datagram))
+            else:
+                self._data(run, now)
         except (WireError, ContinuationError):
-            return
+            pass
         except FlowError as error:  # of the bytes kept
             self._give_up(error)
+        return taken
 
-    def _data(self, data: wire.Data, size: int, now: float) -> None:
-        download = self._download
-        if data.flags & wire.FLAG_PROBE:
-            download.path.carried(size)
+    def _control(self, datagram: bytes, now: float) -> None:
+        """Anything but DATA."""
+        kind = wire.kind_of(datagram)
+        if wire.flow_of(datagram) != self.id:
             return
-        if download.receive(data, now):
+        self._download.stats.datagrams_in += 1
+        if kind == Kind.ACK:
+            self._ack(wire.decode_ack(datagram), now)
+        elif kind == Kind.NEED:
+            self._need(wire.decode_need(datagram), now)
+        elif kind == Kind.WAIT:
+            if self._download.waits(wire.decode_wait(datagram), now):
+                self._news(now)
+        elif kind == Kind.REFUSED:
+            self._refused(wire.decode_refused(datagram), now)
+
+    def _data(self, run: wire.Run, now: float) -> None:
+        download = self._download
+        if download.receive(run, now):
             self._is_request_open()
             self._news(now)
         if download.finished():
@@ -206,7 +229,8 @@ class Flow:
         if best is not None and best.line is line:
             self._open = best.continuation.open
         if not self._open:
-            self._uploader.stop()
+            if self._uploader.active:
+                self._uploader.stop()
         elif best is not None and best.line is line:
             self._take_on(best.continuation.request_wanted, 0)
 
@@ -256,7 +280,7 @@ class Flow:
         download = self._download
         if not need.ranges or download.incarnation is None:
             return
-        self._heard = now
+        self._patience.heard = now
         again, download.attach = download.attach, True
         if self.unacknowledged() > download.opener_room():
             self._uploader.needed(need.ranges)
@@ -271,7 +295,7 @@ class Flow:
                 break
         else:
             return
-        self._heard = now
+        self._patience.heard = now
         download, timers = self._download, self._download.timers
         opener = download.opener
         if refused.code == Code.EXPIRED and opener and opener.renew(download.fresh):
@@ -292,7 +316,7 @@ class Flow:
 
     def _news(self, now: float) -> None:
         """Some server goes on with this flow."""
-        self._heard = now
+        self._patience.heard = now
         self._refusals.progress()
 
     def _give_up(self, error: FlowError) -> None:
@@ -327,8 +351,8 @@ class Flow:
     def _advance(self, now: float) -> list[bytes]:
         download = self._download
         if self._exchange:
-            if not self._waiting and self._heard is not None:
-                self._heard = now  # the reader rests; silence is counted from here
+            if not self._waiting:
+                self._patience.rest(now)  # the reader does
             self._expire(now)
         if self._exchange:
             download.advance(now)
@@ -344,10 +368,7 @@ class Flow:
         self._exchange, self._open = True, False
         best = self._download.best
         self._floor = 0 if best is None else best.continuation.ordinal
-        if self._heard is None:
-            self._started = now
-        else:
-            self._heard = now
+        self._patience.begin(now)
         self._download.start(now)
 
     def timeout(self) -> float | None:
@@ -357,7 +378,7 @@ class Flow:
         download, timers = self._download, self._download.timers
         times = [timers.probe_at, timers.again_at, timers.alive_at, self._uploader.deadline()]
         if self._waiting:
-            times.append(self._limit())
+            times.append(self._patience.limit)
         if download.line is not None and download.opener is None:
             times.append(download.line.deadline())
         return min((time for time in times if time is not None), default=None)
@@ -370,19 +391,10 @@ class Flow:
             return True
         return self._uploader.deadline() is not None
 
-    def _limit(self) -> float:
-        """When the flow is given up."""
-        if self._heard is not None:
-            return self._heard + self._config.silence_timeout_s
-        limit = self._started + self._config.connect_timeout_s
-        if self._unreachable is not None:
-            limit = min(limit, self._unreachable + self._config.refused_patience_s)
-        return limit
-
     def _expire(self, now: float) -> None:
         timers = self._download.timers
-        if self._waiting and now >= self._limit():
-            self._fail(self._silence())
+        if self._waiting and now >= self._patience.limit:
+            self._fail(self._patience.error())
         elif timers.again_at is not None and now >= timers.again_at:
             self._download.repeat_waiting(now)
         elif timers.probe_at is not None and now >= timers.probe_at:
@@ -391,14 +403,6 @@ class Flow:
             timers.alive_at = None
             if self._download.resting and not self._waiting:
                 self._download.reopen(now)
-
-    def _silence(self) -> FlowError:
-        if self._heard is not None:
-            seconds = self._config.silence_timeout_s
-            return FlowTimeout(f"no server has answered for {seconds:g} s")
-        if self._unreachable is not None:
-            return ConnectError("connection refused")
-        return ConnectError(f"no answer within {self._config.connect_timeout_s:g} s")
 
     def _time_out(self, now: float) -> None:
         """Nothing was heard: ask again from the newest continuation, ever more rarely."""
@@ -410,6 +414,6 @@ class Flow:
         attempt = download.timers.attempt = download.timers.attempt + 1
         if attempt == SILENT_PROBES:
             self.rebind = True
-        elif attempt > SILENT_PROBES and self._heard is not None:
+        elif attempt > SILENT_PROBES and self._patience.heard is not None:
             download.path.doubt()
         download.retry(now)

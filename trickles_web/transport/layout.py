@@ -16,7 +16,7 @@ from trickles_web.transport import continuation as sealing
 from trickles_web.transport import note as notes
 from trickles_web.transport import wire
 from trickles_web.transport.continuation import Continuation
-from trickles_web.transport.epochs import Span, bursts, carries
+from trickles_web.transport.epochs import Span, bursts, carriers
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.nonces import nonces
 from trickles_web.transport.note import Note
@@ -37,10 +37,11 @@ _NO_NONCE = 0
 
 def capacities(spans: Iterable[Span], size: int, carried: int) -> Iterator[int]:
     """Response bytes that each packet of the bursts holds; `carried` is a continuation's length."""
-    full = size - DATA_HEADER_BYTES
     for span in spans:
-        for k in range(span.start, span.stop):
-            yield full - carried if carries(span, k) else full
+        rooms = [size - DATA_HEADER_BYTES] * (span.stop - span.start)
+        for k in carriers(span):
+            rooms[k - span.start] -= carried
+        yield from rooms
 
 
 def place(rooms: Iterable[int], wants: Wants) -> list[tuple[int, int]]:
@@ -207,12 +208,12 @@ class _BurstWriter:
         pack, last = DATA_PACKET.pack, len(packets) - 1
         trains: list[Train] = []
         buffers: list[bytes | memoryview] = []
-        count = 0
+        count, carrying = 0, carriers(span)
         for i, (offset, length) in enumerate(packets):
             count += 1
             room = size - DATA_HEADER_BYTES - length
             # A burst that ended before its time has a last packet laid out to be full.
-            if carries(span, span.start + i) and room >= len(carried):
+            if span.start + i in carrying and room >= len(carried):
                 room -= len(carried)
                 buffers.append(prefix + pack(i, values[i], offset, self._length) + carried)
             else:

@@ -27,15 +27,15 @@ from trickles_web.transport.epochs import (
     window,
     worth_claiming,
 )
+from trickles_web.transport.holding import Holding
 from trickles_web.transport.layout import capacities, place
+from trickles_web.transport.ranges import RangeSet
 from trickles_web.transport.rtt import RoundTrip
 from trickles_web.transport.wanted import Wanted
-from trickles_web.transport.wire import MOST_EARLIER, Data, Earlier, Wants
+from trickles_web.transport.wire import MOST_EARLIER, Data, Earlier, Run, Wants
 
 REORDERING = 3
 """Packets (RFC 9002 §6.1.1)."""
-_REMEMBERED = 600
-"""Proofs and continuations this far behind are still at hand for an opening."""
 
 
 class Line:
@@ -71,12 +71,14 @@ class Line:
         self._accounted = epoch.base
         self._highest = epoch.base - 1
         self._promised = epoch.base
-        self._arrived: dict[int, tuple[int, int, int]] = {}
+        self._arrived: dict[int, tuple[int, int, int, int]] = {}
+        """Runs by their first number, at or above the prefix: stop, offset, size, proof;"""
+        self._numbers = RangeSet()
+        """and all their numbers."""
         self._proof = 0
         self._proof_view = 0
-        self._proofs: dict[int, int] = {epoch.base: 0}
         self._waiting: list[tuple[int, int]] = []
-        self._held: dict[int, tuple[Held, View]] = {}
+        self._holding = Holding(epoch.base)
         terms = Terms(epoch.base, -1, 0)
         first = Claim(epoch.base, self.granted, opening, asked_at, None, terms, view)
         first.repeated = asked_at >= now  # it says nothing of the round trip
@@ -94,28 +96,44 @@ class Line:
         stop = data.burst + data.burst_length
         return self.base <= data.base <= data.burst and stop <= min(self.granted, LAST_NUMBER)
 
-    def receive(self, data: Data, now: float) -> Held | None:
-        """Take a DATA packet that is accepted; returns its continuation if it is a new one."""
+    def takes_whole(self, run: Run) -> bool:
+        """Are all its numbers new, and asked for by one claim?"""
+        claim = self._claim_of(run.start)
+        return claim is not None and run.stop <= claim.high and self._is_new(run)
+
+    def _is_new(self, run: Run) -> bool:
+        start = run.start
+        if start > self._highest:
+            return True
+        missing = next(self._numbers.missing(start, run.stop), None)
+        return start >= self._prefix and missing == (start, run.stop)
+
+    def receive(self, run: Run, now: float) -> Held | None:
+        """Take packets that are accepted; returns their continuation if it is a new one.
+
+        A run of several is one that `takes_whole` is true of.
+        """
+        data = run.data
         view = self._view_of(data)
         if view is None:
             return None
-        k = data.burst + data.place
         stop = data.burst + data.burst_length
         if data.short:
             end = data.burst + data.short
             if self.ended < 0 or end < self.ended:
                 self.ended = end
-        if k < self._prefix or k in self._arrived:
+        if not self._is_new(run):
             return None
-        self._arrived[k] = (data.offset, len(data.payload), data.nonce)
+        self._arrived[run.start] = (run.stop, data.offset, run.size, run.proof)
+        self._numbers.add(run.start, run.stop)
         self._last_arrival = now
-        self._answered(k, now)
-        if k > self._highest:
-            self._highest = k
+        self._answered(run.start, now)
+        if run.stop > self._highest:
+            self._highest = run.stop - 1
         if stop > self._promised:
             self._promised = stop
             self._replicas.append(data.replica)
-        if data.continuation and stop not in self._held and stop > self._accounted:
+        if data.continuation and stop not in self._holding.bursts and stop > self._accounted:
             return self._hold(data, view, now)
         return None
 
@@ -136,14 +154,12 @@ class Line:
         return view
 
     def _answered(self, k: int, now: float) -> None:
-        for claim in self._claims:
-            if k < claim.high:
-                if not claim.answered and k >= claim.low:
-                    claim.answered = True
-                    if not (claim.waiting or claim.repeated):
-                        self._round_trip.sample(now - claim.at)
-                    claim.waiting = False
-                return
+        claim = self._claim_of(k)
+        if claim is not None and not claim.answered:
+            claim.answered = True
+            if not (claim.waiting or claim.repeated):
+                self._round_trip.sample(now - claim.at)
+            claim.waiting = False
 
     def _hold(self, data: Data, view: View, now: float) -> Held | None:
         try:
@@ -155,14 +171,17 @@ class Line:
             return None
         self.size = c.size
         held = Held(c, data.continuation, now, self)
-        self._held[stop] = (held, view)
+        self._holding.bursts[stop] = (held, view)
         heappush(self._waiting, (stop, data.burst))
-        if not self._foreseen:
+        if not self._foreseen and self.ended < 0:
             self._foresee(data.carried)
         return held
 
     def _foresee(self, carried: int) -> None:
-        """How far the opening's answer will reach, now that the length of carriers is known."""
+        """How far the opening's answer will reach, now that the length of carriers is known.
+
+        Of a line that ends with that answer nothing else is asked, so nobody needs to know.
+        """
         self._foreseen = True
         claim = self._claims[0]
         spans = bursts(claim.view.epoch, None, claim.low, claim.high)
@@ -216,30 +235,32 @@ class Line:
         arrived = self._arrived
         while True:
             k = self._prefix
-            packet = arrived.pop(k, None)
-            if packet is None:
-                if k >= max(self._highest, self._promised) or not self._is_lost(k, now):
-                    return
-                self._lose(k)
-            else:
-                offset, length, nonce = packet
-                self._prove(k, nonce)
+            run = arrived.pop(k, None)
+            if run is not None:
+                stop, offset, size, proof = run
+                self._prove(k, stop, proof)
                 claim = self._claims[0] if self._claims else None
                 if claim is not None and claim.low <= k:
-                    claim.account(offset, length, self._wanted)
-            self._prefix = k + 1
+                    claim.account(offset, size, self._wanted)
+                self._prefix = stop
+            elif k < max(self._highest, self._promised) and self._is_lost(k, now):
+                self._lose(k)
+                self._prefix = k + 1
+            else:
+                break
             self._settle_claims()
+        self._numbers.discard_below(self._prefix)
 
     def _settle_claims(self) -> None:
         while self._claims and self._prefix >= self._claims[0].high:
             self._claims.popleft().close(self._wanted)
 
-    def _prove(self, k: int, nonce: int) -> None:
-        """Extend the running proof of the epoch that number k belongs to."""
-        view = self._advance_view(k)
-        if view.lost is None and k >= view.epoch.base:
-            self._proof ^= nonce
-            self._proofs[k + 1] = self._proof
+    def _prove(self, start: int, stop: int, proof: int) -> None:
+        """Extend the running proof of the epoch that the numbers [start, stop) belong to."""
+        view = self._advance_view(start)
+        if view.lost is None and start >= view.epoch.base:
+            self._proof ^= proof
+            self._holding.proofs[stop] = self._proof
 
     def _advance_view(self, k: int) -> View:
         """The epoch of k, as k goes up."""
@@ -249,7 +270,7 @@ class Line:
                 break
             self._proof_view += 1
             self._proof = 0
-            self._proofs[following.epoch.base] = 0
+            self._holding.proofs[following.epoch.base] = 0
         return self.views[self._proof_view]
 
     def _lose(self, k: int) -> None:
@@ -266,13 +287,14 @@ class Line:
         self._blocked = False
         while True:
             while self._waiting and self._waiting[0][0] <= self._accounted:
-                self._forget(heappop(self._waiting)[0])
+                heappop(self._waiting)
+                self._holding.forget(self._accounted)
             if not self._waiting or self.ended >= 0:
                 return None
             stop, burst = self._waiting[0]
             if self._prefix < stop:
                 return None
-            held, view = self._held[stop]
+            held, view = self._holding.bursts[stop]
             start = max(self._accounted, view.epoch.start)
             successor = None if view.lost is None else self._successor(view)
             if grant(view.epoch, successor, stop) <= grant(view.epoch, successor, start):
@@ -283,16 +305,8 @@ class Line:
                 if merged is None:
                     return None
                 stop, burst = merged
-                held = self._held[stop][0]
+                held = self._holding.bursts[stop][0]
             return self._claim(held, view, successor, max(start, burst - LONGEST_REACH), stop, now)
-
-    def _forget(self, stop: int) -> None:
-        """Continuations and proofs far behind will not be needed any more."""
-        limit = self._accounted - _REMEMBERED
-        if len(self._held) > _REMEMBERED:
-            self._held = {k: h for k, h in self._held.items() if k >= limit}
-        if len(self._proofs) > 4 * _REMEMBERED:
-            self._proofs = {k: p for k, p in self._proofs.items() if k >= limit}
 
     def _successor(self, view: View) -> Epoch:
         assert view.lost is not None
@@ -304,7 +318,7 @@ class Line:
         enough = worth_claiming(window(view.epoch, stop))
         best = (stop, self._waiting[0][1])
         for later, burst in sorted(self._waiting[:32]):
-            if later > self._prefix or self._held[later][1] is not view:
+            if later > self._prefix or self._holding.bursts[later][1] is not view:
                 break
             if burst - self._accounted > LONGEST_REACH:
                 break
@@ -322,9 +336,8 @@ class Line:
     ) -> Claim | None:
         low, high = grant(view.epoch, successor, start), grant(view.epoch, successor, stop)
         spans = bursts(view.epoch, successor, low, high)
-        wants, full = self._wanted.take(
-            capacities(spans, self.size, sealing.OVERHEAD + held.continuation.padding)
-        )
+        carried = sealing.OVERHEAD + held.continuation.padding
+        wants, full = self._wanted.take(list(capacities(spans, self.size, carried)))
         if not wants:
             self._blocked = True
             return None
@@ -334,7 +347,8 @@ class Line:
         if not full:
             self.ended = high  # asked for less than the grant: the answer will be short
         if view.lost is None:
-            terms = Terms(start, -1, self._proofs[stop])
+            # None is there where bursts overlap: such a server made no proof to be checked.
+            terms = Terms(start, -1, self._holding.proofs.get(stop, 0))
         else:
             terms = Terms(start, view.lost, view.lost_proof)
         claim = Claim(low, high, wants, now, held, terms, view)
@@ -365,18 +379,12 @@ class Line:
         """Is nothing in flight that may still come?"""
         return self._prefix >= (self.granted if self.ended < 0 else min(self.granted, self.ended))
 
-    def best(self) -> Held | None:
-        """The continuation to open the next generation from: the highest settled, or any."""
-        settled = [stop for stop in self._held if stop <= self._prefix]
-        stop = max(settled or self._held, default=None)
-        return None if stop is None else self._held[stop][0]
+    def best(self, end: int | None = None) -> Held | None:
+        """The continuation to open the next generation from: the highest settled, or any.
 
-    def best_with_end(self, end: int) -> Held | None:
-        """The same among those that say where the response ends: `end`."""
-        stops = [k for k, (h, _) in self._held.items() if h.continuation.response_end == end]
-        settled = [stop for stop in stops if stop <= self._prefix]
-        stop = max(settled or stops, default=None)
-        return None if stop is None else self._held[stop][0]
+        end: one that says that the response ends there.
+        """
+        return self._holding.best(self._prefix, end)
 
     def close(self) -> None:
         """Drop the line: what it did not bring is lost."""
@@ -387,17 +395,17 @@ class Line:
     def opening_terms(self, held: Held) -> Terms | None:
         """What an opening from this continuation can prove; None if that is not known any more."""
         stop = held.continuation.stop
-        entry = self._held.get(stop)
+        entry = self._holding.bursts.get(stop)
         if entry is None:
             return None
         view = entry[1]
         if view.lost is not None and view.lost < stop:
             return Terms(stop, view.lost, view.lost_proof)
         k = min(max(self._prefix, view.epoch.base), stop)
-        proof = self._proofs.get(k, 0 if k == view.epoch.base else None)
+        proof = self._holding.proofs.get(k, 0 if k == view.epoch.base else None)
         if proof is None:
             return None
         while k < stop and k in self._arrived:
-            proof ^= self._arrived[k][2]
-            k += 1
-        return Terms(stop, -1 if k == stop else k, proof)
+            k, _, _, more = self._arrived[k]
+            proof ^= more
+        return Terms(stop, -1 if k >= stop else k, proof)

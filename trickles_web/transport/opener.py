@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trickles_web.config import BASE_DATAGRAM, ClientConfig
-from trickles_web.transport import wire
 from trickles_web.transport.claim import Claim, Held, Terms
-from trickles_web.transport.wire import MOST_WANTS, Wants
+from trickles_web.transport.wire import Wants
 
+GROWS_OLD = 45.0
+"""Seconds: a continuation older than this is about to leave the replay horizon of 60."""
 WANTS_WITH_NOTE = 4
 """A note and a beginning of the request must find room beside them."""
 _WORTH_GROWING = 1_000_000
@@ -58,6 +59,19 @@ class Opener:
         self.held = fresh
         return True
 
+    def rejuvenate(self, fresh: Held | None, now: float) -> bool:
+        """Present this one, if it is younger than one that has grown old."""
+        held = self.held
+        if held is None or now - held.at <= GROWS_OLD:
+            return False
+        fresh = newest(held, fresh)
+        if fresh is None or fresh.at <= held.at:
+            return False
+        if not held.same_burst(fresh):
+            self.terms = fresh.nothing_proven
+        self.held = fresh
+        return True
+
 
 def newest(best: Held | None, fresh: Held | None) -> Held | None:
     """Which of a line's continuation and a refreshed one says more of the flow.
@@ -67,14 +81,6 @@ def newest(best: Held | None, fresh: Held | None) -> Held | None:
     if best is None or fresh is None:
         return best or fresh
     return fresh if fresh.continuation.ordinal >= best.continuation.ordinal else best
-
-
-def request_room(held: Held, opener: Opener | None, note: bytes | None) -> int:
-    """Request bytes that fit an opener from `held`."""
-    wants = min(
-        len(opener.wants) if opener else MOST_WANTS, WANTS_WITH_NOTE if note else MOST_WANTS
-    )
-    return max(0, wire.request_room(held.blob, BASE_DATAGRAM, wants, note))
 
 
 @dataclass(slots=True)

@@ -20,6 +20,11 @@ class RangeSet:
     def __iter__(self) -> Iterator[Range]:
         return zip(self._starts, self._stops, strict=True)
 
+    @property
+    def stop(self) -> int:
+        """Above all of the integers, which are not negative; 0 if there are none."""
+        return self._stops[-1] if self._stops else 0
+
     def __len__(self) -> int:
         """Number of ranges, not of integers."""
         return len(self._starts)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
 from trickles_web.transport.ranges import Range, RangeSet
+from trickles_web.transport.wire import Buffer
 
 NO_LIMIT = 1 << 62
 
@@ -24,10 +25,20 @@ class Reassembly:
         self.received = 0
         self.delivered = 0
         self.limit = NO_LIMIT
-        self._ready: deque[bytes] = deque()
+        self._ready: deque[Buffer] = deque()
         self._pieces: dict[int, bytes] = {}
         self._heap: list[int] = []
         self._covered = RangeSet()
+
+    def insert_all(self, offset: int, payloads: Sequence[Buffer], size: int) -> None:
+        """Payloads that follow each other, `size` bytes in all."""
+        if len(payloads) == 1:
+            payloads = (bytes(payloads[0]),)  # a view of one packet would keep its whole train
+        if offset == self.received and not self._heap:
+            self._ready.extend(payloads)
+            self.received += size
+        else:
+            self.insert(offset, b"".join(payloads))
 
     def insert(self, offset: int, payload: bytes) -> None:
         stop = offset + len(payload)
@@ -66,12 +77,16 @@ class Reassembly:
         count = min(self.ready, limit)
         if not count:
             return b""
-        joined = self._ready[0] if len(self._ready) == 1 else b"".join(self._ready)
-        self._ready.clear()
-        if count < len(joined):
-            self._ready.append(joined[count:])
         self.delivered += count
-        return joined[:count]
+        pieces: list[Buffer] = []
+        while count > 0:
+            piece = self._ready.popleft()
+            if len(piece) > count:
+                self._ready.appendleft(memoryview(piece)[count:])
+                piece = memoryview(piece)[:count]
+            pieces.append(piece)
+            count -= len(piece)
+        return b"".join(pieces)
 
     def missing(self, start: int, stop: int) -> Iterator[Range]:
         """The parts of [start, stop) that are not here."""
@@ -80,8 +95,7 @@ class Reassembly:
     @property
     def highest(self) -> int:
         """The end of the last byte that is here."""
-        ranges = list(self._covered)
-        return ranges[-1][1] if ranges else self.received
+        return max(self.received, self._covered.stop)
 
     def restart(self, at: int) -> None:
         """Forget the bytes from `at` on, none of which was handed on: they are another edition's.

@@ -15,11 +15,12 @@ LONGEST_PROBE = 2.0
 class RoundTrip:
     """Smoothed estimate, in seconds."""
 
-    __slots__ = ("_smoothed", "_variation")
+    __slots__ = ("_probe", "_smoothed", "_variation")
 
     def __init__(self) -> None:
         self._smoothed = 0.0
         self._variation = 0.0
+        self._probe = 2 * INITIAL
 
     @property
     def known(self) -> bool:
@@ -34,16 +35,15 @@ class RoundTrip:
         if not self._smoothed:
             self._smoothed = seconds
             self._variation = seconds / 2
-            return
-        self._variation += (abs(self._smoothed - seconds) - self._variation) / 4
-        self._smoothed += (seconds - self._smoothed) / 8
+        else:
+            self._variation += (abs(self._smoothed - seconds) - self._variation) / 4
+            self._smoothed += (seconds - self._smoothed) / 8
+        if self._smoothed:
+            self._probe = self._smoothed + max(4 * self._variation, GRANULARITY) + SERVER_DELAY
 
     def probe_timeout(self, attempt: int) -> float:
         """RFC 9002 §6.2.1, doubled with each attempt."""
-        if not self._smoothed:
-            return float(min(2 * INITIAL * (1 << attempt), LONGEST_PROBE))
-        base = self._smoothed + max(4 * self._variation, GRANULARITY) + SERVER_DELAY
-        return min(base * (1 << attempt), max(LONGEST_PROBE, base))
+        return min(self._probe * (1 << attempt), max(LONGEST_PROBE, self._probe))
 
     @property
     def reordering(self) -> float:

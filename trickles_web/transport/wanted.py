@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 from trickles_web.transport.ranges import RangeSet
 from trickles_web.transport.reassembly import Reassembly
@@ -40,11 +41,6 @@ class Wanted:
     def any_lost(self) -> bool:
         return any(True for _ in self._still_missing())
 
-    @property
-    def exhausted(self) -> bool:
-        """Was everything asked for that there is?"""
-        return 0 <= self.end <= self.next_new and not self.any_lost
-
     def lose(self, start: int, stop: int) -> None:
         """These bytes were asked for and did not come."""
         self._lost.add(start, stop if self.end < 0 else min(stop, self.end))
@@ -58,7 +54,9 @@ class Wanted:
         """All that is missing and may be asked for: what an opening wants."""
         received, bound = self._stream.received, self.bound
         high = min(self._stream.highest, bound)
-        wants = list(self._stream.missing(received, high))[: MOST_WANTS - 1]
+        wants: list[tuple[int, int]] = []
+        if high > received:
+            wants += islice(self._stream.missing(received, high), MOST_WANTS - 1)
         if len(wants) < MOST_WANTS - 1 and (high < bound or not wants):
             # An end that is known and reached is asked for again: its continuation is missing.
             start = high if self.end < 0 or high < self.end else max(self.end - 1, 0)
@@ -66,7 +64,7 @@ class Wanted:
             wants.append((start, stop))
         return tuple(wants)
 
-    def take(self, rooms: Iterable[int]) -> tuple[Wants, bool]:
+    def take(self, rooms: list[int]) -> tuple[Wants, bool]:
         """Wants that fill these packets, and whether they fill them all.
 
         ((), False) when nothing may be asked for now. The reader's limit holds back new bytes only
@@ -75,25 +73,23 @@ class Wanted:
         wants: list[tuple[int, int]] = []
         lost = list(self._still_missing())
         bound = self.bound
-        room_left = list(rooms)
         if not lost:
             if self.next_new >= bound:
                 return (), False
             room = bound - self.next_new
-            if bound != self.end and room < min(sum(room_left), self._enough):
+            if bound != self.end and room < min(sum(rooms), self._enough):
                 return (), False
         elif self.end < 0:
             bound = OPEN_END
         else:
             bound = self.end
-        i = self._take_lost(lost, room_left, wants)
-        if i < len(room_left) and len(wants) < MOST_WANTS and self.next_new < bound:
-            stop = min(self.next_new + sum(room_left[i:]), bound)
-            full = stop < bound or stop == self.next_new + sum(room_left[i:])
-            wants.append((self.next_new, stop))
-            self.next_new = stop
-            return tuple(wants), full
-        return tuple(wants), i == len(room_left)
+        i = self._take_lost(lost, rooms, wants)
+        if i < len(rooms) and len(wants) < MOST_WANTS and self.next_new < bound:
+            start, most = self.next_new, self.next_new + sum(rooms[i:])
+            self.next_new = min(most, bound)
+            wants.append((start, self.next_new))
+            return tuple(wants), most <= bound
+        return tuple(wants), i == len(rooms)
 
     def _take_lost(
         self, lost: list[tuple[int, int]], rooms: list[int], wants: list[tuple[int, int]]

@@ -27,6 +27,7 @@ from trickles_web.transport.wire.client import (
     upload_room,
 )
 from trickles_web.transport.wire.common import (
+    FIRST_BYTE,
     FLOW_ID_BYTES,
     LARGEST_DATAGRAM,
     MOST_EARLIER,
@@ -34,13 +35,16 @@ from trickles_web.transport.wire.common import (
     MOST_WANTS,
     NOTE_LENGTH,
     OPEN_END,
+    START_BYTES,
     VERSION,
+    Buffer,
     Code,
     Kind,
     Wants,
     flow_of,
     kind_of,
 )
+from trickles_web.transport.wire.runs import Run, run_of_one, with_neighbours
 from trickles_web.transport.wire.server import (
     DATA_HEADER_BYTES,
     DATA_PACKET,
@@ -68,6 +72,7 @@ __all__ = [
     "DATA_HEADER_BYTES",
     "DATA_PACKET",
     "DATA_PREFIX",
+    "FIRST_BYTE",
     "FLAG_NOTED",
     "FLAG_PROBE",
     "FLOW_ID_BYTES",
@@ -77,8 +82,10 @@ __all__ = [
     "MOST_WANTS",
     "NOTE_LENGTH",
     "OPEN_END",
+    "START_BYTES",
     "VERSION",
     "Ack",
+    "Buffer",
     "Cancel",
     "Code",
     "Data",
@@ -88,6 +95,7 @@ __all__ = [
     "Need",
     "Refused",
     "Request",
+    "Run",
     "Upload",
     "Wait",
     "Wants",
@@ -113,5 +121,7 @@ __all__ = [
     "hello_room",
     "kind_of",
     "request_room",
+    "run_of_one",
     "upload_room",
+    "with_neighbours",
 ]

@@ -57,14 +57,18 @@ class Code(IntEnum):
 
 Wants = tuple[tuple[int, int], ...]
 
+Buffer = bytes | memoryview
+"""Of a datagram: itself, or its place in a train."""
+
 
 FIRST_BYTE = {kind: VERSION << 4 | kind for kind in Kind}
-_START_BYTES = 1 + FLOW_ID_BYTES
+START_BYTES = 1 + FLOW_ID_BYTES
+"""Of any datagram: what tells its kind and its flow."""
 
 
 def kind_of(datagram: bytes) -> int:
     """The kind, or raise WireError: the cheapest check there is."""
-    if len(datagram) < _START_BYTES:
+    if len(datagram) < START_BYTES:
         raise WireError("truncated")
     first = datagram[0]
     if first >> 4 != VERSION:
@@ -96,7 +100,7 @@ def unpack_wants(datagram: bytes, at: int, count: int) -> Wants:
     return tuple(wants)
 
 
-def unpack_note(datagram: bytes, at: int) -> tuple[bytes, int]:
+def unpack_note(datagram: Buffer, at: int) -> tuple[bytes, int]:
     """A note with its length before it, and where it ends."""
     start = at + NOTE_LENGTH.size
     if start > len(datagram):
@@ -104,7 +108,7 @@ def unpack_note(datagram: bytes, at: int) -> tuple[bytes, int]:
     stop = start + NOTE_LENGTH.unpack_from(datagram, at)[0]
     if stop > len(datagram):
         raise WireError("truncated")
-    return datagram[start:stop], stop
+    return bytes(datagram[start:stop]), stop
 
 
 def exactly(datagram: bytes, length: int) -> None:

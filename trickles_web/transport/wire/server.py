@@ -12,6 +12,7 @@ from trickles_web.transport.wire.common import (
     MOST_WANTS,
     NOTE_LENGTH,
     WANT,
+    Buffer,
     Kind,
     exactly,
     pack_wants,
@@ -61,7 +62,7 @@ class Data(NamedTuple):
     nonce: int
     offset: int
     continuation: bytes
-    payload: bytes
+    payload: Buffer
     note: bytes = b""
 
     @property
@@ -113,7 +114,7 @@ def data_prefix(flow: bytes, *fields: int) -> bytes:
     return DATA_PREFIX.pack(FIRST_BYTE[Kind.DATA], flow, *fields)
 
 
-def decode_data(datagram: bytes) -> Data:
+def decode_data(datagram: Buffer) -> Data:
     try:
         fields = _DATA.unpack_from(datagram)
     except struct.error:
@@ -123,7 +124,7 @@ def decode_data(datagram: bytes) -> Data:
         raise WireError("truncated")
     if fields[15] >= fields[13]:
         raise WireError("place")
-    carried, note = datagram[DATA_HEADER_BYTES:at], b""
+    carried, note = bytes(datagram[DATA_HEADER_BYTES:at]), b""
     if carried and fields[9] & FLAG_NOTED:
         note, at = unpack_note(datagram, at)
     return Data._make((*fields[1:18], carried, datagram[at:], note))
