@@ -11,7 +11,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check format compiled clean
+.PHONY: help serve test check format compiled bench bench-record clean
 
 help:
 	@echo 'make serve     serve $(APP) over Trickles on UDP port 8000, for curl and browsers on http://$(GATEWAY)/'
@@ -19,6 +19,8 @@ help:
 	@echo 'make check     format, lint and types: ruff, mypy --strict'
 	@echo 'make compiled  the hot modules as C extensions: about twice as fast (a C compiler is needed)'
 	@echo 'make format    let ruff format the code and mend what it can'
+	@echo 'make bench     instructions of the hot paths, beside the baseline; or beside BASE=REVISION'
+	@echo 'make bench-record  make these the baseline'
 	@echo 'make clean     remove .venv and all caches'
 
 serve: $(VENV)/.installed-apps
@@ -36,6 +38,12 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python -m loadtest.bench $(if $(BASE),--base $(BASE)) $(if $(ONLY),--only '$(ONLY)')
+
+bench-record: $(VENV)/.installed-dev
+	@$(BIN)/python -m loadtest.bench --record
 
 # Back to pure Python: make clean.
 compiled: $(VENV)/.installed-apps

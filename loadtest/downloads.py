@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,10 @@ class Victim(Protocol):
     kills: int
 
     def restart(self) -> None: ...
+
+    @property
+    def back(self) -> bool:
+        """Does it serve, since it was started last?"""
 
     @property
     def log(self) -> str: ...
@@ -156,32 +159,15 @@ def at_shares(replica: Victim, megabytes: int, kills: int) -> Disturb:
     return disturb
 
 
-def while_growing(replica: Victim, chance: random.Random) -> Disturb:
-    """Kills at random intervals of 0.3 to 1 s, counted only while bytes flow."""
-    before = [0, 0.0, chance.uniform(0.3, 1.0)]  # size, time, seconds of growth left
-
-    def disturb(size: int, now: float) -> None:
-        grown, elapsed = size > before[0], now - before[1]
-        before[0], before[1] = size, now
-        if not grown:
-            return
-        before[2] -= min(elapsed, 10 * LOOK_S)
-        if before[2] <= 0:
-            before[2] = chance.uniform(0.3, 1.0)
-            replica.restart()
-
-    return disturb
-
-
 def in_turn(replicas: Sequence[Victim], interval_s: float) -> Disturb:
-    """One of them every `interval_s`."""
+    """One of them every `interval_s`, if all the others serve then."""
     state = [0.0, 0.0]  # when the next is due, how many were killed
 
     def disturb(size: int, now: float) -> None:
         if not state[0]:
             state[0] = now + interval_s
-        elif now >= state[0]:
-            state[0] += interval_s
+        elif now >= state[0] and all(replica.back for replica in replicas):
+            state[0] = now + interval_s
             replicas[int(state[1]) % len(replicas)].restart()
             state[1] += 1
 

@@ -24,7 +24,7 @@ from loadtest.link import FAR_ADDRESS, Shape, link
 from loadtest.processes import Process, Replica, Stage
 from loadtest.report import Options, Report
 from loadtest.rtt import UDP_PORT
-from loadtest.spray import Worker
+from loadtest.supervised import Worker
 from trickles_web.client.streams import open_connection
 from trickles_web.errors import FlowError
 

@@ -57,6 +57,11 @@ class Owner:
     def log(self) -> str:
         return self._server.log
 
+    @property
+    def back(self) -> bool:
+        """Has another process taken over, since one was killed?"""
+        return self._find() != self._killed
+
     def restart(self) -> None:
         """SIGKILL, unless no other one has taken over since the last; the supervisor restarts."""
         pid = self._find()

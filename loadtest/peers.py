@@ -60,8 +60,15 @@ class Running:
         return f"http://{HOST}:{self.port}"
 
 
-def start(stage: Stage, server: Server, app: str = APP, more: tuple[str, ...] = ()) -> Running:
-    """Start it, and wait until it answers. `more`: further options.
+def start(
+    stage: Stage,
+    server: Server,
+    app: str = APP,
+    more: tuple[str, ...] = (),
+    *,
+    pinned: bool = True,
+) -> Running:
+    """Start it, and wait until it answers. `more`: further options. `pinned`: to servers' core.
 
     Raises RuntimeError if it does not.
     """
@@ -71,7 +78,7 @@ def start(stage: Stage, server: Server, app: str = APP, more: tuple[str, ...] = 
         file, key = certificate(stage.directory)
         more = (*more, f"--certfile={file}", f"--keyfile={key}")
     name = server.name.replace(" ", "-")
-    process = stage.python(name, *words, *more, before=server_core())
+    process = stage.python(name, *words, *more, before=server_core() if pinned else ())
     await_answer(process, server, port)
     return Running(server, process, port)
 

@@ -22,6 +22,8 @@ PATIENCE_S = 60.0
 LOOK_S = 0.005
 """Between two looks at what grows: the grain of stalls."""
 PIPE_BYTES = 1 << 20
+BANNER = "running on trickles://"
+"""What a server says when it serves."""
 
 
 class Process:
@@ -99,6 +101,8 @@ class Stage:
         trace: TracebackType | None,
     ) -> None:
         for process in reversed(self._processes):
+            if process.popen.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # some would leave children behind
             process.end(signal.SIGKILL)
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -193,7 +197,12 @@ class Replica:
         )
 
     def ready(self) -> None:
-        self.process.says("running on trickles://")
+        self.process.says(BANNER)
+
+    @property
+    def back(self) -> bool:
+        """Does it serve, since it was started last?"""
+        return BANNER in self.process.log
 
     def restart(self) -> None:
         """SIGKILL, and a new process at once; it serves when it is ready."""

@@ -10,13 +10,14 @@ SCENARIOS = {
     "static": "files by --static, beside Starlette on uvicorn, and nginx",
     "uploads": "10 MB up: megabytes for a CPU second of the server",
     "growth": "what a request costs with 1 to 10,000 open flows, and with 100 B to 10 MB",
-    "kill": "downloads while the only server is SIGKILLed and restarted",
-    "spray": "downloads from 3 servers, each packet to any of them, one killed every second",
+    "idle": "memory of a server with 100,000 open idle flows, beside uvicorn's connections",
+    "failover": "downloads while one of three servers, or the only one, is SIGKILLed",
+    "rolling": "GETs at a steady rate while all workers are replaced three times, beside uvicorn",
+    "scale": "small GETs from one worker and from two, and how evenly flows spread",
     "once": "POSTs to 3 workers, 3% loss, SIGKILLs: each executed at most once (root)",
     "large": "1 GB up and 1 GB down, while the worker at it is SIGKILLed; memory of all",
     "upload": "the first half of it: 1 GB up, without and with a kill",
     "events": "server-sent events, their sender SIGKILLed every 2 s: none lost, none twice",
-    "memory": "resident memory of a server between its 20,000th and 120,000th open idle flow",
     "hostile": "random, mutated and replayed datagrams at a server with a real client",
     "rtt": "round trips to the first response byte of a new flow, beside TCP (root)",
     "links": "goodput beside TCP Reno and Cubic at 100 and 1,000 Mbit/s, 20 ms, with losses (root)",
@@ -24,15 +25,7 @@ SCENARIOS = {
 }
 
 MEASURED = (
-    "requests",
-    "connections",
-    "latency",
-    "bodies",
-    "static",
-    "uploads",
-    "growth",
-    "rtt",
-    "links",
-    "sharing",
+    *("requests", "connections", "latency", "bodies", "static", "uploads", "growth", "rtt"),
+    *("idle", "failover", "rolling", "scale", "links", "sharing"),
 )
 """Those that RESULTS.md needs: what `python -m loadtest all` runs."""

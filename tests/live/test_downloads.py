@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.spray import sprayed_sockets
+from loadtest.failover import sprayed_sockets
 from tests.live.stage import SITE, Site, Stage, fetching, grown_to, same_as_site
 
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live downloads")]
@@ -85,9 +85,9 @@ def test_sprayed_over_three_servers_of_which_one_is_killed(
     """Every datagram goes to any of them; what the dead one had in its queue is lost."""
     file = tmp_path / "file"
     with contextlib.ExitStack() as stack:
-        with contextlib.ExitStack() as ours:
+        with sprayed_sockets(3) as group:
             sites = []
-            for sock in sprayed_sockets(ours, 3):
+            for sock in group:
                 fd = sock.fileno()
                 sites.append(stack.enter_context(Site(stage, SITE, "--fd", str(fd), fds=(fd,))))
         # Closed here: the kernel sends nothing more to a server that is dead.

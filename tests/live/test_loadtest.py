@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 from pathlib import Path
 
@@ -53,6 +52,7 @@ class Counting:
     """Stands for a replica."""
 
     kills = 0
+    back = True
 
     def restart(self) -> None:
         self.kills += 1
@@ -66,26 +66,26 @@ def test_kills_are_spread_over_the_file() -> None:
         assert replica.kills == min(5, size // 2_000_000)
 
 
-def test_kills_while_growing_wait_for_growth() -> None:
-    replica = Counting()
-    disturb = downloads.while_growing(replica, random.Random(1))  # type: ignore[arg-type]
-    now, size = 100.0, 0
-    for _ in range(1000):  # ten seconds without growth
-        now += 0.01
-        disturb(size, now)
-    assert replica.kills == 0
-    for _ in range(1000):
-        now, size = now + 0.01, size + 1
-        disturb(size, now)
-    assert 10 <= replica.kills <= 33  # one each 0.3 to 1 s
-
-
 def test_replicas_are_killed_in_turn() -> None:
     replicas = [Counting() for _ in range(3)]
     disturb = downloads.in_turn(replicas, 1.0)  # type: ignore[arg-type]
     for tenth in range(66):
         disturb(1, 50 + tenth / 10)
     assert [replica.kills for replica in replicas] == [2, 2, 2]
+
+
+def test_no_replica_is_killed_while_another_one_is_away() -> None:
+    replicas = [Counting() for _ in range(2)]
+    disturb = downloads.in_turn(replicas, 1.0)  # type: ignore[arg-type]
+    disturb(1, 50.0)
+    replicas[1].back = False
+    disturb(1, 51.5)
+    disturb(1, 55.0)
+    assert [replica.kills for replica in replicas] == [0, 0]
+    replicas[1].back = True
+    disturb(1, 55.5)
+    disturb(1, 56.0)
+    assert [replica.kills for replica in replicas] == [1, 0]
 
 
 def test_events_are_told_from_what_is_none() -> None:

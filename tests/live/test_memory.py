@@ -1,11 +1,11 @@
-"""Open idle flows cost a server nothing, in short; `python -m loadtest memory` is the long form."""
+"""Open idle flows cost a server nothing, in short; `python -m loadtest idle` is the long form."""
 
 from __future__ import annotations
 
 import pytest
 
 from loadtest.flows import Crowd
-from loadtest.memory import memory_kb
+from loadtest.idle import memory_kb
 from tests.live.stage import Site, Stage
 from trickles_web.config import HttpConfig
 

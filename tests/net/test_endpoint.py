@@ -194,8 +194,8 @@ def raw_socket(address: tuple[str, int]) -> socket.socket:
     return sock
 
 
-def new_flow(origin: bytes = b"") -> Flow:
-    flow = Flow(os.urandom(8), ClientConfig(), time.monotonic(), origin=origin)
+def new_flow(origin: bytes = b"", token: bytes = b"") -> Flow:
+    flow = Flow(os.urandom(8), ClientConfig(), time.monotonic(), token=token, origin=origin)
     flow.write(REQUEST)
     return flow
 
@@ -257,6 +257,30 @@ def test_under_load_strangers_get_the_short_reply(tmp_path: Path) -> None:
                 assert max(map(len, replies)) <= 1200
                 assert app.called == 0  # no code runs for who has proved nothing
             assert (await exchange(address)).endswith(EMPTY)
+
+    run(main())
+
+
+def test_under_load_who_has_a_token_is_answered(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = App()
+        async with served(app, tmp_path) as (endpoint, address):
+            with raw_socket(address) as client:
+                first = new_flow()
+                client.send(first.transmit(time.monotonic())[0])
+                while not first.token:
+                    await asyncio.sleep(0.001)
+                    for reply in waiting(client):
+                        first.receive(reply, time.monotonic())
+                count = DRAIN_DATAGRAMS * (LOADED_AFTER + 3)
+                for _ in range(count):
+                    client.send(new_flow(token=first.token).transmit(time.monotonic())[0])
+                replies: list[bytes] = []
+                while len(replies) < count:
+                    await asyncio.sleep(0.001)
+                    replies += waiting(client)
+                assert endpoint.counters()["short reply under load"] == 0
+                assert app.called == count
 
     run(main())
 

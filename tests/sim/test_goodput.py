@@ -7,13 +7,14 @@ congestion rules shows here, and in review.
 from __future__ import annotations
 
 from math import sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.sim.network import OVERHEAD, Path
 from tests.sim.world import Config, World
 from trickles_web.config import BASE_DATAGRAM, ClientConfig
+from trickles_web.transport.wire import Kind
 
 RTT = 0.020
 RATE = 8000
@@ -88,6 +89,28 @@ def test_golden_table(loss: float, queue: int) -> None:
         assert 0.85 <= law <= 1.15
     elif queue >= RATE * RTT:
         assert used >= 0.93
+
+
+@pytest.mark.parametrize("length", [1500, 2094])
+def test_a_short_answer_whose_only_carrier_is_lost(length: int) -> None:
+    """Two packets, of which the second may be full: it ended the line, and nothing was at hand to
+    open the next one from.
+    """
+    world = World(1, Config())
+    client = world.add([(length, 0, 0)])
+    deliver, lost = world.down_link.send, []
+
+    def send(datagram: bytes, *receivers: Any) -> None:
+        if datagram[0] & 0xF == Kind.DATA and not lost:
+            lost.append(datagram)
+        else:
+            deliver(datagram, *receivers)
+
+    world.down_link.send = send  # type: ignore[method-assign]
+    assert world.run(0.2), "ten round trips"
+    assert lost
+    assert client.wrong == 0
+    assert client.flow.stats.timeouts == 0
 
 
 def test_a_full_queue_halves_the_window_once() -> None:

@@ -41,7 +41,8 @@ HELLO = VERSION << 4 | Kind.HELLO
 """First byte of a HELLO."""
 _NAMES = {int(kind): kind.name for kind in Kind}
 LOADED_AFTER = 3
-"""Drains in a row that ended at their bound: from then on strangers get the short reply only."""
+"""Drains in a row that ended at their bound: from then on strangers get the short reply only. Who
+shows a token is none: a second round trip would be more work for us both."""
 SLICE = 256
 """Parked requests looked at in one turn of the loop."""
 MOST_FLUSHES = 256
@@ -158,7 +159,7 @@ class Endpoint:
             elsewhere = self._service.cancel(redeemed)
             if elsewhere is not None:
                 self._reply(elsewhere, redeemed, peer, now)
-        elif kind is Kind.HELLO and self._full_drains >= LOADED_AFTER:
+        elif kind is Kind.HELLO and not redeemed.may_run and self._full_drains >= LOADED_AFTER:
             self.handled["short reply under load"] += 1
             self._send(self._server.acknowledge(redeemed, 0, redeemed.progress, now), peer)
         else:

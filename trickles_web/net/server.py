@@ -38,6 +38,10 @@ logger = logging.getLogger("trickles.error")
 
 STARTUP_FAILURE = 3
 """Exit code when the application refuses to start, as uvicorn's."""
+YOUNG_OBJECTS = 10_000
+"""New containers before the garbage collector looks at them: a request makes some dozens, most of
+which are gone before the next."""
+
 LAST_WORDS_S = 0.25
 """A client that was about to ask when there was something to be told comes within this."""
 
@@ -161,6 +165,7 @@ class Server:
             # What is there by now stays: collections need not look at it again, each time.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(YOUNG_OBJECTS)
         endpoint.start()
         self.started = True
         self._announce(udp.advice)

@@ -138,6 +138,7 @@ class Flow:
     def stats(self) -> FlowStats:
         stats = self._download.stats
         stats.srtt = self._round_trip.estimate
+        stats.probe_timeout = self._round_trip.probe_timeout(0)
         return stats
 
     def cancel(self) -> list[bytes]:

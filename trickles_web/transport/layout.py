@@ -47,17 +47,16 @@ def capacities(spans: Iterable[Span], size: int, carried: int) -> Iterator[int]:
 def place(rooms: Iterable[int], wants: Wants) -> list[tuple[int, int]]:
     """(offset, length) of the bytes of each packet, until the wants are used up."""
     placed: list[tuple[int, int]] = []
-    ranges = iter(wants)
-    at = stop = 0
-    for room in rooms:
-        while at >= stop:
-            following = next(ranges, None)
-            if following is None:
+    left = iter(rooms)
+    for start, stop in wants:
+        at = start
+        while at < stop:
+            room = next(left, -1)
+            if room < 0:
                 return placed
-            at, stop = following
-        length = min(room, stop - at)
-        placed.append((at, length))
-        at += length
+            length = min(room, stop - at)
+            placed.append((at, length))
+            at += length
     return placed
 
 
@@ -212,8 +211,9 @@ class _BurstWriter:
         for i, (offset, length) in enumerate(packets):
             count += 1
             room = size - DATA_HEADER_BYTES - length
-            # A burst that ended before its time has a last packet laid out to be full.
-            if span.start + i in carrying and room >= len(carried):
+            # A burst that ended before its time has a last packet laid out to be full; where one is
+            # not, it carries the continuation at no cost.
+            if (span.start + i in carrying or i == last) and room >= len(carried):
                 room -= len(carried)
                 buffers.append(prefix + pack(i, values[i], offset, self._length) + carried)
             else:

@@ -22,7 +22,7 @@ _MOST_PROBES = 3
 
 @dataclass(slots=True)
 class FlowStats:
-    """Counters, for eyes and tests. `srtt` in seconds."""
+    """Counters, for eyes and tests. `srtt` and `probe_timeout` in seconds."""
 
     datagrams_in: int = 0
     datagrams_out: int = 0
@@ -33,6 +33,7 @@ class FlowStats:
     exchanges: int = 0
     duplicates: int = 0
     srtt: float = 0.0
+    probe_timeout: float = 0.0
 
 
 @dataclass(slots=True)
