@@ -92,13 +92,16 @@ def test_golden_table(loss: float, queue: int) -> None:
 
 
 @pytest.mark.parametrize("length", [1500, 2094])
-def test_a_short_answer_whose_only_carrier_is_lost(length: int) -> None:
+def test_a_short_answer_whose_only_carrier_is_lost(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two packets, of which the second may be full: it ended the line, and nothing was at hand to
     open the next one from.
     """
     world = World(1, Config())
     client = world.add([(length, 0, 0)])
-    deliver, lost = world.down_link.send, []
+    deliver = world.down_link.send
+    lost: list[bytes] = []
 
     def send(datagram: bytes, *receivers: Any) -> None:
         if datagram[0] & 0xF == Kind.DATA and not lost:
@@ -106,7 +109,7 @@ def test_a_short_answer_whose_only_carrier_is_lost(length: int) -> None:
         else:
             deliver(datagram, *receivers)
 
-    world.down_link.send = send  # type: ignore[method-assign]
+    monkeypatch.setattr(world.down_link, "send", send)
     assert world.run(0.2), "ten round trips"
     assert lost
     assert client.wrong == 0

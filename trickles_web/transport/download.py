@@ -368,8 +368,7 @@ class Download:
         if not (gaps or near_end or room >= min(_ROOM_TO_OPEN, self._config.receive_buffer_bytes)):
             self.timers.rest(now)
             return
-        best = line.best()
-        if best is not None:
+        if (best := line.best()) is not None:
             self._open(best, now)
         else:
             self.retry(now)  # the only carrier was lost: what the line was opened from is spent
