@@ -45,7 +45,7 @@ bench: $(VENV)/.installed-dev
 bench-record: $(VENV)/.installed-dev
 	@$(BIN)/python -m loadtest.bench --record
 
-# Back to pure Python: make clean.
+# An extension is loaded in place of its module. Back to pure Python: make clean.
 compiled: $(VENV)/.installed-apps
 	TRICKLES_COMPILE=1 $(PIP_INSTALL) --no-deps --force-reinstall --editable .
 

@@ -18,20 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.builders.wheel import WheelBuilderConfig
 
 PACKAGE = "trickles_web"
 COMPILED = {
     "transport": (
-        *("claims", "continuation", "download", "edition", "epochs", "flow", "keys", "layout"),
-        *("line", "nonces", "note", "opener", "origin", "presented", "ranges", "reassembly"),
-        *("redeemed", "replay", "rtt", "server", "upload", "wanted"),
+        *("asking", "claims", "continuation", "download", "edition", "epochs", "flow", "holding"),
+        *("keys", "layout", "line", "nonces", "note", "opener", "origin", "patience"),
+        *("presented", "ranges", "reassembly", "redeemed", "replay", "rtt", "server", "upload"),
+        *("wanted",),
     ),
-    "transport/wire": ("client", "common", "server"),
+    "transport/wire": ("client", "common", "runs", "server", "uploads"),
     "http": (
-        "blocks",
-        *("asgi", "calls", "finding", "framing", "heads", "names", "parsers", "progress"),
-        *("reader", "receiving", "request", "responses", "run", "runner", "scope", "service"),
-        *("websocket",),
+        *("asgi", "blocks", "calls", "finding", "framing", "heads", "names", "parsers"),
+        *("pieces", "progress", "reader", "receiving", "request", "responses", "run", "runner"),
+        *("scope", "service", "websocket"),
     ),
     "state": ("directory", "memory", "prefixes", "redis", "shares"),
     "net": ("endpoint", "parking", "udp"),
@@ -43,7 +44,7 @@ import sys
 from mypyc.build import mypycify
 from setuptools import setup
 files = sys.argv[1:]
-sys.argv = ["setup.py", "build_ext", "--inplace"]
+sys.argv = ["setup.py", "build_ext", "--build-lib=build/lib", "--build-temp=build/temp"]
 options = ["--config-file=", "--ignore-missing-imports", "--python-version=3.11"]
 extensions = mypycify([*options, *files], opt_level="2", debug_level="0", multi_file=True,
                       group_name="trickles_web")
@@ -55,8 +56,8 @@ def wanted() -> bool:
     return os.environ.get("TRICKLES_COMPILE", "") not in ("", "0")
 
 
-class CompiledModules(BuildHookInterface):
-    """See the module."""
+class CompiledModules(BuildHookInterface[WheelBuilderConfig]):
+    """See the module. An editable installation has the extensions beside their modules."""
 
     PLUGIN_NAME = "custom"
 
@@ -64,16 +65,26 @@ class CompiledModules(BuildHookInterface):
         return ["mypy>=2.4,<3", "setuptools>=80"] if wanted() else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if self.target_name != "wheel" or not wanted():
+        if not self._compiles():
             return
         root = Path(self.root)
         files = [
             f"{PACKAGE}/{folder}/{name}.py" for folder in COMPILED for name in COMPILED[folder]
         ]
         subprocess.run([sys.executable, "-c", SETUP, *files], cwd=root, check=True)
-        shutil.rmtree(root / "build", ignore_errors=True)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        for made in [*root.glob("*__mypyc.*"), *root.glob(f"{PACKAGE}/**/*.so")]:
-            name = made.relative_to(root).as_posix()
-            build_data["force_include"][name] = name
+        if version == "editable":
+            for old in [*root.glob(f"{PACKAGE}__mypyc.*"), *root.glob(f"{PACKAGE}/**/*.so")]:
+                old.unlink()  # its module may be listed no more
+            shutil.copytree(root / "build" / "lib", root, dirs_exist_ok=True)
+            return
+        for made in root.glob("build/lib/**/*.so"):
+            build_data["force_include"][str(made)] = made.relative_to(root / "build/lib").as_posix()
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if self._compiles():
+            shutil.rmtree(Path(self.root) / "build")
+
+    def _compiles(self) -> bool:
+        return self.target_name == "wheel" and wanted()

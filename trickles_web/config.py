@@ -28,8 +28,9 @@ class TransportConfig:
     """Keys per Bloom filter: at 1e-6 false positives 29 bits each, two filters, 15 MB in all."""
     max_datagram_bytes: int = 1452
     """Largest DATA a client may ask for (Ethernet less IPv6 and UDP headers)."""
-    max_loopback_datagram_bytes: int = 16_384
-    """The same for a client on this host: the loopback's MTU is 65,536."""
+    max_loopback_datagram_bytes: int = 16_376
+    """The same for a client on this host: the loopback's MTU is 65,536, and four of these are one
+    segmented send."""
 
     def largest_datagram(self, host: str) -> int:
         """Bytes of DATA that may go to this address."""
@@ -51,7 +52,7 @@ class ClientConfig:
     silence_timeout_s: float = 60.0
     """An established flow with an exchange in progress fails after this much silence."""
     max_datagram_bytes: int = 1452
-    max_loopback_datagram_bytes: int = 16_384
+    max_loopback_datagram_bytes: int = 16_376
 
 
 @dataclass(frozen=True, slots=True)

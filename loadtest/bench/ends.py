@@ -12,11 +12,12 @@ import struct
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadtest.bench.meter import UNMEASURED, Meter
-from trickles_web.client.driver import DRAIN_DATAGRAMS
+from trickles_web.client.sockets import LARGEST_TRAIN
 from trickles_web.config import ClientConfig, HttpConfig, TransportConfig
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
@@ -30,6 +31,8 @@ from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server
 
 SERVER_ADDRESS = ("10.0.0.1", 8000)
+DRAINED = 64
+"""Datagrams that a client's socket has when its driver looks."""
 START_MS = 1_800_000_000_000
 ROUND_TRIP_S = 0.02
 SHORTLY_S = 0.05
@@ -45,6 +48,18 @@ class Parcel(NamedTuple):
 
     datagram: bytes
     address: Address
+
+
+def _trains(datagrams: list[bytes]) -> Iterator[tuple[bytes, int]]:
+    """As UDP_GRO gives them: those of one length at once, and perhaps a shorter one at the end."""
+    at = 0
+    while at < len(datagrams):
+        size, stop = len(datagrams[at]), at + 1
+        most = min(len(datagrams), at + LARGEST_TRAIN // size)
+        while stop < most and len(datagrams[stop - 1]) == size >= len(datagrams[stop]):
+            stop += 1
+        yield b"".join(datagrams[at:stop]), size
+        at = stop
 
 
 class Clock:
@@ -237,11 +252,12 @@ class World:
         """What the clients send when they get these, as a driver has them do it."""
         now = self.clock.now
         follow: list[Parcel] = []
-        for start in range(0, len(answers), DRAIN_DATAGRAMS):
+        for start in range(0, len(answers), DRAINED):
             drained = {}
-            for datagram, address in answers[start : start + DRAIN_DATAGRAMS]:
+            for address, sent in itertools.groupby(answers[start : start + DRAINED], itemgetter(1)):
                 drained[address] = flow = self._flows[address]
-                flow.receive(datagram, now)
+                for train, segment in _trains([parcel.datagram for parcel in sent]):
+                    flow.receive_train(train, segment, now)
             for address, flow in drained.items():
                 flow.read()
                 follow += [Parcel(datagram, address) for datagram in flow.transmit(now)]

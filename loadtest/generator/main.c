@@ -40,7 +40,7 @@ static const char USAGE[] =
     "  seconds=5 warm_up=0.5   measured, after all flows are open and the warm-up is over\n"
     "  requests=0       end after so many, warm-up included; 0: by time\n"
     "  sockets=8        client ports\n"
-    "  size=16384       largest datagram asked for\n"
+    "  size=16376       largest datagram asked for\n"
     "  patience=10      end after so many seconds without an answer\n";
 
 typedef struct {
@@ -49,7 +49,7 @@ typedef struct {
     double seconds, warm_up, patience;
 } options;
 
-static options given = {"127.0.0.1", "/", "get", 8000, -1, 64, 64, 0, 8, 16384, 5, 0.5, 10};
+static options given = {"127.0.0.1", "/", "get", 8000, -1, 64, 64, 0, 8, 16376, 5, 0.5, 10};
 
 typedef struct {
     int fd;

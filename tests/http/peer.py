@@ -7,15 +7,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
 
 from trickles_web.config import HttpConfig
-from trickles_web.http.names import digest
+from trickles_web.http.names import NAME_KEY_BYTES, Names, digest
 from trickles_web.http.responses import Forward, Held, Need, Pending, Refuse
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
 from trickles_web.http.service import Service
-from trickles_web.state import MemoryStore
+from trickles_web.state import Limits, MemoryStore
 from trickles_web.transport.note import UNBOUND, Note
 from trickles_web.transport.redeemed import Redeemed
 from trickles_web.transport.upload import PROBE_ROOM
@@ -43,18 +42,18 @@ class Clock:
         return self.ms
 
 
-def limits(site: Site) -> Any:
+def limits(site: Site) -> Limits:
     """What every store is made with."""
-    return {
-        "most_bytes": site.config.store_bytes,
-        "most_responses": site.config.store_responses,
-        "ttl_ms": site.config.response_ttl_ms,
-        "disk_bytes": site.config.spool_disk_bytes,
-    }
+    return Limits(
+        most_bytes=site.config.store_bytes,
+        most_responses=site.config.store_responses,
+        ttl_ms=site.config.response_ttl_ms,
+        disk_bytes=site.config.spool_disk_bytes,
+    )
 
 
 def in_memory(site: Site) -> MemoryStore[KeptResponse]:
-    return MemoryStore(site.random.randbytes(4), **limits(site))
+    return MemoryStore(site.random.randbytes(4), limits(site))
 
 
 @dataclass
@@ -83,6 +82,7 @@ class Site:
             on_ready=self.on_ready,
             clock=self.clock,
             random=self.random.randbytes,
+            names=Names(b"k" * NAME_KEY_BYTES),
             server=("192.0.2.1", 8000),
             open_to_strangers=self.open_to_strangers,
         )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.http.hostile_heads import HOSTS, METHODS, REFUSED, TARGETS, VERSIONS, head
 from tests.http.odd_heads import BODIES, TAKEN
+from tests.http.said import said
 from trickles_web.config import HttpConfig
 from trickles_web.http import heads
 from trickles_web.http.parsers import Head, parser
@@ -27,8 +28,7 @@ def outcome_of(data: bytes, config: HttpConfig) -> Outcome:
         return None
     if isinstance(outcome, Malformed):
         return outcome.status, outcome.length, reader.name
-    said = [getattr(outcome, name) for name in Request.__slots__ if name != "body"]
-    return *said, reader.name, reader.expects_continue
+    return said(outcome), reader.name, reader.expects_continue
 
 
 def both(data: bytes) -> Request | Malformed | None:

@@ -66,8 +66,8 @@ class Group:
     def _open(self, site: Site) -> MemoryStore[KeptResponse]:
         random = site.random.randbytes(8)
         if isinstance(self.where, Path):
-            return DirectoryStore(self.where, random, **limits(site))
-        return RedisStore(self.where.url, "test", random, clock=self.clock, **limits(site))
+            return DirectoryStore(self.where, random, limits(site))
+        return RedisStore(self.where.url, "test", random, limits(site), clock=self.clock)
 
     async def _start(self) -> Site:
         self.started += 1
@@ -390,7 +390,7 @@ def test_what_one_replica_is_too_busy_for_no_late_copy_runs_at_another(tmp_path:
 
     async def main() -> None:
         def shared(site: Site) -> DirectoryStore[KeptResponse]:
-            return DirectoryStore(tmp_path / "run", site.random.randbytes(8), **limits(site))
+            return DirectoryStore(tmp_path / "run", site.random.randbytes(8), limits(site))
 
         others: dict[int, Site] = {}
         full = Site(effects, replace(QUIET, max_running=0), open=shared, seed=1, others=others)

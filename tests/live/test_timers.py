@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from pathlib import Path
 
 import pytest
 
+from tests.http.apps import get, hello
+from tests.http.peer import Peer as Client
+from tests.http.peer import Site
 from tests.live.test_requests import uvloop_loop
-from trickles_web.net.endpoint import Endpoint
-from trickles_web.net.parking import Parking
-
-
-class Overdue(Parking):
-    """Always has something that should have been done a second ago."""
-
-    def next_due(self) -> float:
-        return asyncio.get_running_loop().time() - 1
+from tests.net.test_endpoint import served
+from trickles_web.net.udp import Peer
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop_loop], ids=["asyncio", "uvloop"])
 def test_what_is_overdue_can_be_scheduled_twice(
-    loop: Callable[[], asyncio.AbstractEventLoop],
+    loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
 ) -> None:
     """Two requests parked in one turn of a busy loop.
 
@@ -30,13 +26,15 @@ def test_what_is_overdue_can_be_scheduled_twice(
     """
 
     async def main() -> None:
-        nothing = cast(Any, None)
-        endpoint = Endpoint(nothing, nothing, nothing, asyncio.get_running_loop())
-        endpoint._parking = Overdue()
-        endpoint._schedule()
-        endpoint._schedule()
-        assert endpoint._timer is not None
-        endpoint._timer.cancel()
+        async with served(hello, tmp_path) as (endpoint, address):
+            redeemed = Client(lambda: Site(hello)).redeemed(data=get())
+            overdue = asyncio.get_running_loop().time() - 1
+            endpoint._parking.park(redeemed, Peer(address, []), overdue)
+            endpoint._schedule()
+            endpoint._schedule()
+            assert endpoint._timer is not None
+            assert endpoint._timer_at < overdue + 1
+            endpoint._parking.remove(redeemed.incarnation)
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main())

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -21,10 +22,18 @@ from trickles_web.net.endpoint import LOADED_AFTER, Endpoint
 from trickles_web.net.options import Config
 from trickles_web.net.parking import Parking
 from trickles_web.net.server import Server
-from trickles_web.net.udp import DRAIN_DATAGRAMS
+from trickles_web.net.udp import DRAIN_DATAGRAMS, SOL_UDP, UDP_SEGMENT
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.origin import pack_origin
-from trickles_web.transport.wire import Kind, flow_of, kind_of
+from trickles_web.transport.wire import (
+    Code,
+    Kind,
+    decode_ack,
+    decode_refused,
+    decode_upload,
+    flow_of,
+    kind_of,
+)
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 
@@ -323,6 +332,71 @@ def test_without_room_to_park_a_request_waits_at_the_client(tmp_path: Path) -> N
             app.go_on.set()
             assert (await client).endswith(EMPTY)
             assert app.called == 1
+
+    run(main())
+
+
+async def uploading(client: socket.socket, body: bytes) -> list[bytes]:
+    """The first UPLOADs of a flow that sends `body`."""
+    flow = Flow(os.urandom(8), ClientConfig(), time.monotonic())
+    head = b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % len(body)
+    flow.write(head + body)
+    while True:
+        datagrams = flow.transmit(time.monotonic())
+        uploads = [datagram for datagram in datagrams if kind_of(datagram) == Kind.UPLOAD]
+        if uploads:
+            return uploads
+        for datagram in datagrams:
+            client.send(datagram)
+        await asyncio.sleep(0.001)
+        for reply in waiting(client):
+            flow.receive(reply, time.monotonic())
+
+
+async def replies_to(client: socket.socket, uploads: list[bytes], count: int) -> list[bytes]:
+    """`uploads` all at once, as the kernel takes a train, and so many answers that are not WAIT."""
+    size = max(map(len, uploads)).to_bytes(2, sys.byteorder)
+    client.sendmsg([b"".join(uploads)], [(SOL_UDP, UDP_SEGMENT, size)])
+    replies: list[bytes] = []
+    async with asyncio.timeout(20):
+        while len(replies) < count:
+            await asyncio.sleep(0.001)
+            replies += [reply for reply in waiting(client) if kind_of(reply) != Kind.WAIT]
+    return replies
+
+
+def test_a_train_of_uploads_is_acknowledged_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(App(), tmp_path) as (endpoint, address):
+            with raw_socket(address) as client:
+                uploads = await uploading(client, os.urandom(1_000_000))
+                sent = [decode_upload(upload) for upload in uploads]
+                assert len(sent) > 4
+                [reply] = await replies_to(client, uploads, 1)
+                ack = decode_ack(reply)
+                assert ack.numbers == tuple(upload.number for upload in sent)
+                assert ack.held == sent[-1].offset + len(sent[-1].request)
+                assert ack.continuation
+                assert endpoint.counters()["UPLOAD"] == len(sent)
+
+    run(main())
+
+
+def test_of_a_train_that_contradicts_itself_the_liar_is_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(App(), tmp_path) as (_, address):
+            with raw_socket(address) as client:
+                uploads = await uploading(client, os.urandom(1_000_000))
+                [before, altered, after] = uploads[1:4]
+                [reply] = await replies_to(client, [altered], 1)
+                assert decode_ack(reply).numbers == (decode_upload(altered).number,)
+                lie = altered[:-1] + bytes([altered[-1] ^ 1])
+                replies = await replies_to(client, [before, lie, after], 3)
+                kinds = [kind_of(reply) for reply in replies]
+                assert kinds == [Kind.ACK, Kind.REFUSED, Kind.ACK]
+                refused = decode_refused(replies[1])
+                echo = hashlib.blake2b(lie, digest_size=8).digest()
+                assert (refused.code, refused.echo) == (Code.CONFLICT, echo)
 
     run(main())
 

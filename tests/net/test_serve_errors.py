@@ -10,6 +10,7 @@ import pytest
 
 import trickles_web
 from tests.net.processes import ROOT, Running, serving
+from trickles_web.net import endpoint
 from trickles_web.net.sockets import bind_udp, parse_listen
 
 pytestmark = pytest.mark.live
@@ -134,8 +135,9 @@ def test_an_address_in_brackets(tmp_path: Path) -> None:
 
 
 def test_help_and_version() -> None:
+    form = "" if endpoint.__file__.endswith(".py") else " (compiled)"
     for option, expected in (
-        ("--version", trickles_web.__version__),
+        ("--version", f"trickles-serve, version {trickles_web.__version__}{form}\n"),
         ("--help", "--secret-file"),
         ("--help", "--never-rerun GLOB"),
         ("--help", "--rerun [safe|never]"),

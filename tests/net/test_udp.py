@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -177,6 +178,42 @@ def test_empty_largest_and_over_long_datagrams() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("host", [*HOSTS, "0.0.0.0", "::"])
+def test_a_train_is_taken_apart(host: str) -> None:
+    async def main() -> None:
+        async with opened(host) as (udp, recorded, (_, port)):
+            with receiver("::1" if ":" in host else "127.0.0.1") as client:
+                client.connect(("::1" if ":" in host else "127.0.0.1", port))
+                sent: list[bytes] = []
+                for count, size, last in ((4, 16_376, None), (45, 1452, 7), (2, 1, 1), (1, 9, 9)):
+                    datagrams = numbered(count, size, last)
+                    segment = (module.SOL_UDP, module.UDP_SEGMENT, size.to_bytes(2, sys.byteorder))
+                    client.sendmsg([b"".join(datagrams)], [segment] if count > 1 else [])
+                    sent += datagrams
+                await until(lambda: len(recorded.datagrams) == len(sent))
+                assert recorded.datagrams == sent
+                assert udp.counters["received"] == len(sent)
+                udp.send(b"answer", recorded.peers[0])
+                assert received(client) == [b"answer"]
+
+    run(main())
+
+
+def test_over_long_datagrams_of_a_train_are_counted_one_by_one() -> None:
+    async def main() -> None:
+        async with opened() as (udp, recorded, address):
+            with receiver() as client:
+                segment = (module.SOL_UDP, module.UDP_SEGMENT, (20_000).to_bytes(2, sys.byteorder))
+                client.sendmsg([bytes(45_000)], [segment], 0, address)
+                client.sendto(b"last", address)
+                await until(lambda: recorded.datagrams)
+                assert recorded.datagrams == [b"last"]
+                assert udp.counters["receive: over-long"] == 3
+                assert udp.counters["received"] == 4
+
+    run(main())
+
+
 # -- out
 
 
@@ -191,6 +228,7 @@ def test_empty_largest_and_over_long_datagrams() -> None:
         (46, 1400, 1),
         (64, 100, None),
         (3, 16_384, 9),
+        (4, 16_376, None),
     ],
 )
 def test_a_train_arrives_as_its_datagrams(

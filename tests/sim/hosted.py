@@ -16,18 +16,21 @@ from pathlib import Path as Directory
 from tests.sim.network import Clock, Link, Path
 from tests.sim.world import EPOCH_MS, repeatable_hash
 from trickles_web.config import ClientConfig, HttpConfig, TransportConfig
+from trickles_web.http.names import NAME_KEY_BYTES, Names
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
 from trickles_web.http.service import Service
 from trickles_web.net.endpoint import Endpoint
-from trickles_web.net.udp import Peer, UdpSocket, host_and_port
-from trickles_web.state import DirectoryStore
+from trickles_web.net.udp import Peer, host_and_port
+from trickles_web.state import DirectoryStore, Limits
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.redeemed import Train
 from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server
 
+DRAIN_S = 0.001
+"""What arrives within it is one drain of a socket."""
 OPEN = HttpConfig(lifespan="off", access_log=False, request_buffering=False)
 Deliver = Callable[[bytes, Peer], None]
 
@@ -57,7 +60,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.now
 
 
-class _Socket(UdpSocket):
+class _Socket:
     """Sends into the simulated network."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -108,7 +111,7 @@ class Process:
         span = transport.replay_horizon_ms + 2 * transport.clock_skew_ms
         replay = ReplayFilter(transport.replay_capacity, span, repeatable_hash)
         self.store: DirectoryStore[KeptResponse] = DirectoryStore(
-            cluster.directory, clock.bytes(8), most_bytes=http.store_bytes
+            cluster.directory, clock.bytes(8), Limits(most_bytes=http.store_bytes)
         )
         number = int.from_bytes(clock.bytes(4), "big")
         server = Server(transport, keyring, replay, number, clock.bytes, self.store.id)
@@ -119,8 +122,10 @@ class Process:
             on_ready=lambda incarnation: self.endpoint.on_ready(incarnation),
             clock=cluster.wall,
             random=clock.bytes,
+            names=Names(b"k" * NAME_KEY_BYTES),
         )
         self.socket, self.relay = _Socket(cluster), _Relay(cluster)
+        self._cluster, self._drains = cluster, False
         self.endpoint = Endpoint(
             server, self.service, self.socket, cluster.loop, cluster.wall, forwarding=self.relay
         )
@@ -129,6 +134,12 @@ class Process:
 
     def receive(self, datagram: bytes, address: tuple[str, int]) -> None:
         self.socket.deliver(datagram, Peer(address, []))
+        if not self._drains:
+            self._drains = True
+            self._cluster.clock.after(DRAIN_S, self._drained)
+
+    def _drained(self) -> None:
+        self._drains = False
         self.socket.drained(False)
 
     def kill(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trickles_web.errors import UsageError
-from trickles_web.state import EMPTY, Claim, DirectoryStore, Part, Published, rundir
+from trickles_web.state import EMPTY, Claim, DirectoryStore, Limits, Part, Published, rundir
 from trickles_web.state.ledger import LIFE_MS
 from trickles_web.state.store import MOST_APPENDED, Key
 
@@ -29,7 +29,7 @@ class Small:
 
 def member(directory: Path, owner: int, most_bytes: int = 1 << 20) -> DirectoryStore[Small]:
     random = b"\0\0\0\7" + owner.to_bytes(4, "big")
-    return DirectoryStore(directory, random, most_bytes=most_bytes)
+    return DirectoryStore(directory, random, Limits(most_bytes=most_bytes))
 
 
 def die(store: DirectoryStore[Small]) -> None:
@@ -38,7 +38,7 @@ def die(store: DirectoryStore[Small]) -> None:
 
 
 def response(data: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> Published:
-    return Published(b"progress", data, b"12345678", False, 17)
+    return Published(b"progress", (data,), b"12345678", False, 17)
 
 
 @pytest.fixture

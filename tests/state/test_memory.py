@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trickles_web.state import Claim, Ledger, MemoryStore
+from trickles_web.state import Claim, Ledger, Limits, MemoryStore
 from trickles_web.state.backing import MEMORY_BYTES
 from trickles_web.state.ledger import LIFE_MS
 from trickles_web.state.memory import ENTRY_OVERHEAD
@@ -20,7 +20,7 @@ class Thing:
 
 
 def store(**limits: int) -> MemoryStore[Thing]:
-    return MemoryStore(b"\0\0\0\7", ledger=None, **limits)
+    return MemoryStore(b"\0\0\0\7", Limits(**limits))
 
 
 def test_keeps_the_newest_so_many() -> None:

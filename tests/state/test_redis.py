@@ -17,7 +17,7 @@ from trickles_web.state.store import MOST_APPENDED
 NOW = 1_700_000_000_000
 KEY = (0x1234_5678_9ABC, 3)
 DIGEST = b"12345678"
-RESPONSE = Published(b"progress", b"HTTP/1.1 200 OK\r\n\r\n", b"12345678", False, 17)
+RESPONSE = Published(b"progress", (b"HTTP/1.1 200 OK\r\n\r\n",), b"12345678", False, 17)
 
 
 class Small:
@@ -166,7 +166,7 @@ def append(member: Member, pieces: list[bytes]) -> Part:
 
 
 def appended(part: Part) -> Published:
-    return RESPONSE._replace(data=b"", part=part)
+    return RESPONSE._replace(data=(), part=part)
 
 
 async def quiet(member: Member) -> None:
@@ -193,7 +193,7 @@ def test_an_appended_response_outlives_its_producer(server: RedisServer, unsafe:
         a.store.ended(KEY, a.now)
         await quiet(a)
         await a.store.close()
-        whole = RESPONSE._replace(data=b"".join(PIECES))
+        whole = RESPONSE._replace(data=(b"".join(PIECES),))
         assert (await b.look()).published(KEY, b.now) == whole
         for key in await c.store._redis.keys("trickles:test:x:*"):
             assert 0 < await c.store._redis.pttl(key) <= LIFE_MS
@@ -238,9 +238,9 @@ def test_two_productions_never_mix(server: RedisServer) -> None:
         again = append(a, [b"c" * 1000])
         assert len({first, other, again}) == 3
         await b.publish(appended(other))
-        assert (await a.look()).published(KEY, a.now) == RESPONSE._replace(data=b"b" * 1000)
+        assert (await a.look()).published(KEY, a.now) == RESPONSE._replace(data=(b"b" * 1000,))
         await a.publish(appended(again))
-        assert (await b.look()).published(KEY, b.now) == RESPONSE._replace(data=b"c" * 1000)
+        assert (await b.look()).published(KEY, b.now) == RESPONSE._replace(data=(b"c" * 1000,))
 
     among(server, 2, check)
 
@@ -284,7 +284,7 @@ def test_a_part_goes_with_its_response_unless_that_is_published(server: RedisSer
         assert a.store.response(KEY, a.now) is None
         await quiet(a)
         assert a.store._parts.used == 0
-        assert (await b.look()).published(KEY, b.now) == RESPONSE._replace(data=b"x" * 1000)
+        assert (await b.look()).published(KEY, b.now) == RESPONSE._replace(data=(b"x" * 1000,))
 
     among(server, 2, check)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trickles_web.state import Key, MemoryStore
+from trickles_web.state import Key, Limits, MemoryStore
 from trickles_web.state.memory import ENTRY_OVERHEAD
 from trickles_web.state.prefixes import Prefix
 from trickles_web.state.shares import FEW, Ranking, Share
@@ -32,7 +32,7 @@ class Model:
 
     def __init__(self) -> None:
         self.store: MemoryStore[Thing] = MemoryStore(
-            bytes(4), most_bytes=MOST_BYTES, most_responses=MOST_RESPONSES
+            bytes(4), Limits(most_bytes=MOST_BYTES, most_responses=MOST_RESPONSES)
         )
         self.things: dict[Key, tuple[Thing, Prefix]] = {}
         self.spools: dict[Key, Prefix] = {}

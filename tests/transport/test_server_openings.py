@@ -22,6 +22,7 @@ from trickles_web.errors import ContinuationError
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import wire
 from trickles_web.transport.epochs import LARGEST_WINDOW, opened, opened_after_timeout, window
+from trickles_web.transport.layout import LARGEST_SEND
 from trickles_web.transport.redeemed import Redeemed, Refusal
 from trickles_web.transport.wire import Code
 
@@ -50,6 +51,17 @@ def test_first_contact_opens_with_ten_packets() -> None:
     first = peer.held()[0].continuation
     assert first.ordinal == 1
     assert first.epoch[1:] == (0, 0, 10, LARGEST_WINDOW)
+
+
+def test_an_answer_of_many_bursts_is_as_few_trains_as_can_be() -> None:
+    peer = running(150)
+    result = redeemed(peer.redeem(peer.opening(peer.held()[-1])))
+    trains = peer.server.burst(result, peer.response, peer.now)
+    numbers = [wire.decode_data(datagram) for datagram in datagrams(trains)]
+    assert len({data.burst for data in numbers}) > len(trains)
+    most = LARGEST_SEND // trains[0].segment
+    assert len(trains) == -(-len(numbers) // most)
+    assert [train.count for train in trains[:-1]] == [most] * (len(trains) - 1)
 
 
 def test_an_opening_by_proof_keeps_the_window() -> None:

@@ -6,16 +6,20 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import click
 
 import trickles_web
 from trickles_web.errors import UsageError
 from trickles_web.http.request import check_globs
-from trickles_web.net import logs
+from trickles_web.net import endpoint, logs
 from trickles_web.net.options import Config
 from trickles_web.net.server import Server
 from trickles_web.net.supervisor import Supervisor
+
+COMPILED = endpoint.__file__.endswith(tuple(EXTENSION_SUFFIXES))
+"""Are the modules that each datagram passes C extensions? See hatch_build.py."""
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -255,7 +259,9 @@ def _globs(
     help="FD:COUNT from the supervisor: readiness, workers.",
 )
 @click.version_option(
-    trickles_web.__version__, prog_name="trickles-serve", allow_from_autoenv=False
+    trickles_web.__version__ + " (compiled)" * COMPILED,
+    prog_name="trickles-serve",
+    allow_from_autoenv=False,
 )
 def serve(
     app: str | None,

@@ -12,11 +12,13 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from operator import index
 from typing import TYPE_CHECKING
 
 from trickles_web.http.checkpoints import FIRST_RUN, Checkpoint, Rerun, state_of
 from trickles_web.http.files import FileResponse, file_progress
-from trickles_web.http.framing import framing_of
+from trickles_web.http.framing import framing_of, plain, plain_headers
+from trickles_web.http.pieces import LARGE, Pieces
 from trickles_web.http.progress import Progress, ProgressError, encode
 from trickles_web.http.responses import CONTINUE
 from trickles_web.http.run import Run
@@ -168,7 +170,7 @@ class HttpRun(Run):
             )
         if self._started:
             if kind == "http.response.body":
-                chunk = message.get("body", b"")
+                chunk = plain(message.get("body") or b"")
                 if message.get("more_body", False):
                     state = state_of(message) if self._resumable else None
                     self._write(self._framing.body(chunk))
@@ -185,7 +187,7 @@ class HttpRun(Run):
                 raise RuntimeError(
                     f"Expected ASGI message 'http.response.start', but got '{kind}'."
                 )
-            self._start(message["status"], list(message.get("headers", ())))
+            self._start(index(message["status"]), plain_headers(message.get("headers", ())))
             if self._slow:
                 self._send_head_later()
 
@@ -231,19 +233,29 @@ class HttpRun(Run):
 
     def _write_last(self, chunk: bytes) -> None:
         framing = self._framing
-        data = framing.body(chunk) + framing.end()
-        if self._head:
-            data = self._head + data
-            self._head_is_out(self._head)
-        self.data = self.data + data if self.data else data
+        data = self._headed(framing.body(chunk))
+        end = framing.end()
+        if self.data:
+            self.data.append(data)
+            self.data.append(end)
+        else:
+            self.data = Pieces(self.available, data + end)
         self._complete()
 
     def _write(self, data: bytes) -> None:
         """`data`, behind the head if that is still to be written."""
-        if self._head:
-            data = self._head + data
-            self._head_is_out(self._head)
-        self._append(data)
+        self._append(self._headed(data))
+
+    def _headed(self, data: bytes) -> bytes:
+        """`data`, behind the head if that is still to be written; a long one stays as it is."""
+        if not self._head:
+            return data
+        head = self._head
+        self._head_is_out(head)
+        if len(data) < LARGE:
+            return head + data
+        self.data.append(head)
+        return data
 
     # Files
 

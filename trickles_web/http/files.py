@@ -253,7 +253,7 @@ class FileResponse:
 
     def published(self, part: Part) -> Published:
         """The response for other processes: all of it is in the progress."""
-        return Published(self.progress, b"", b"", False, self.authorised_at)
+        return Published(self.progress, (), b"", False, self.authorised_at)
 
     def is_same_file(self, p: Progress) -> bool:
         """True if `p` names the same bytes of body."""

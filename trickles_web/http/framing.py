@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trickles_web.errors import FramingError
 
@@ -43,6 +43,16 @@ def _own(name: bytes) -> bytes:
         raise FramingError(f"Invalid HTTP header name {name!r}.")
     lower = name.lower()
     return lower if lower in _OWN else b""
+
+
+def plain(data: Any) -> bytes:
+    """Whatever an application gives for bytes. Raises TypeError for what is not like them."""
+    return data if type(data) is bytes else bytes(memoryview(data))
+
+
+def plain_headers(headers: Iterable[Any]) -> list[tuple[bytes, bytes]]:
+    """An application's header lines: pairs of whatever is like bytes."""
+    return [(plain(name), plain(value)) for name, value in headers]
 
 
 class Framing:
@@ -86,9 +96,9 @@ class Framing:
         for name, value in headers:
             lines += (name, b": ", value, b"\r\n")
             count += 1
-            own = _own(bytes(name))
+            own = _own(name)
             if own:
-                self._note(special, own, bytes(value))
+                self._note(special, own, value)
         block = b"".join(lines)
         # Every CR and LF in the block must be one of ours: cheaper than looking at each value.
         if block.count(b"\r") != count or block.count(b"\n") != count or b"\0" in block:
@@ -155,7 +165,7 @@ class Framing:
             return b"%x\r\n%b\r\n" % (len(chunk), chunk)
         if self.length is not None and self.written > self.length:
             raise FramingError("Response content longer than Content-Length")
-        return chunk if type(chunk) is bytes else bytes(chunk)
+        return chunk
 
     def end(self) -> bytes:
         """What ends the body."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
     from trickles_web.http.files import FileResponse, Files
+    from trickles_web.http.names import Names
     from trickles_web.http.responses import Finished
     from trickles_web.http.run import Run
 
@@ -16,6 +17,7 @@ class Host(Protocol):
 
     config: HttpConfig
     files: Files
+    names: Names
 
     def ready(self, run: Run) -> None:
         """A parked request can be answered now."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -80,8 +81,8 @@ class ParseWithHttptools:
 
     def __init__(self) -> None:
         """Raises ImportError."""
-        import httptools
-
+        # In a compiled module an import statement looks only once, whatever happens meanwhile.
+        httptools = import_module("httptools")
         self._parser = httptools.HttpRequestParser
         self._error = httptools.HttpParserError
         self._upgrade = httptools.HttpParserUpgrade

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from trickles_web.errors import ResponseGone
 from trickles_web.http.checkpoints import Checkpoints
 from trickles_web.http.names import digest, edition_of
+from trickles_web.http.pieces import Pieces
 from trickles_web.http.progress import UNKNOWN, Body, called, encode
 from trickles_web.state.store import EMPTY, Part, Published
 from trickles_web.transport.wire import Code
 
 if TYPE_CHECKING:
     from trickles_web.http.intake import Intake
+    from trickles_web.http.names import Names
     from trickles_web.http.progress import Progress
     from trickles_web.http.run import Run
     from trickles_web.state.store import Key
@@ -85,7 +86,6 @@ class Finished:
     __slots__ = (
         "authorised_at",
         "available",
-        "base",
         "checkpoints",
         "closes",
         "data",
@@ -109,15 +109,14 @@ class Finished:
         key: Key,
         p: Progress,
         progress: bytes,
-        data: bytes | bytearray,
-        base: int,
+        data: Pieces,
         authorised_at: int,
         name: bytes = b"",
         failed: bool = False,
         checkpoints: Checkpoints | None = None,
         joins: int = -1,
     ) -> None:
-        """`data` begins at stream offset `base`. `name`: digest of the whole, where it is known.
+        """`data`: all of it from some stream offset on. `name`: of the whole, where it is known.
 
         `joins`: see the transport; -1: at the start.
         """
@@ -130,8 +129,7 @@ class Finished:
         self.edition = p.edition
         self.closes = p.closes
         self.data = data
-        self.base = base
-        self.available = base + len(data)
+        self.available = data.stop
         self.end: int | None = p.response_end if p.response_end >= 0 else None
         self.authorised_at = authorised_at
         self.name = name
@@ -144,15 +142,18 @@ class Finished:
         checkpoints = 0 if self.checkpoints is None else self.checkpoints.size
         return len(self.data) + len(self.progress) + checkpoints
 
+    @property
+    def base(self) -> int:
+        """Stream offset where `data` begins."""
+        return self.data.base
+
     def noted(self, stop: int) -> Note | None:
         """The note for a client that gets the bytes below `stop`."""
         return None if self.checkpoints is None else self.checkpoints.at(stop)
 
-    def read(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> bytes | memoryview:
         """Bytes [start, stop) of the response stream. Raises ResponseGone."""
-        if start < self.base or stop > self.available:
-            raise ResponseGone("bytes no longer held")
-        return bytes(self.data[start - self.base : stop - self.base])
+        return self.data.read(start, stop)
 
     def published(self, part: Part) -> Published | None:
         """The response for other processes, unless its beginning is forgotten.
@@ -162,7 +163,7 @@ class Finished:
         """
         if self.checkpoints is not None or (part == EMPTY and self.base != self.start):
             return None
-        data = self.data if part == EMPTY else b""
+        data = tuple(self.data.all()) if part == EMPTY else ()
         return Published(self.progress, data, self.name, self.failed, self.authorised_at, part)
 
     def trim(self, received: int) -> bool:
@@ -170,13 +171,7 @@ class Finished:
         if self.checkpoints is not None:
             self.checkpoints.forget(received)
         useless = min(received, self.available) - KEPT_BEHIND - self.base
-        if useless < KEPT_WHOLE:
-            return False
-        if not isinstance(self.data, bytearray):
-            self.data = bytearray(self.data)
-        del self.data[:useless]
-        self.base += useless
-        return True
+        return useless >= KEPT_WHOLE and self.data.forget(self.base + useless)
 
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -193,15 +188,15 @@ def go_on(key: Key, p: Progress, now: int) -> Finished:
     interim.response_end = p.response_start + len(CONTINUE)
     after = replace(p, response_start=interim.response_end, held=p.request_start, owner=0)
     after.continued = True
-    return Finished(key, interim, encode(after), CONTINUE, p.response_start, now // 1000)
+    return Finished(key, interim, encode(after), Pieces(p.response_start, CONTINUE), now // 1000)
 
 
 class Growing:
     """A response whose application call still runs: what there is of it so far."""
 
     __slots__ = (
+        "_names",
         "authorised_at",
-        "base",
         "checkpoints",
         "complete",
         "data",
@@ -218,13 +213,12 @@ class Growing:
     )
     running = True
 
-    def __init__(self, key: Key, p: Progress, authorised_at: int) -> None:
+    def __init__(self, key: Key, p: Progress, names: Names, authorised_at: int) -> None:
         """`p`: progress in phase RESPONDING, kind PENDING, owned by the response from now on."""
         self.key = key
         self.p = p
-        self.data: bytes | bytearray = b""
-        self.base = p.response_start
-        """Stream offset where `data` begins."""
+        self._names = names
+        self.data = Pieces(p.response_start)
         self.taken = p.response_start
         """The client holds every byte below."""
         self.known_end: int | None = None
@@ -261,8 +255,13 @@ class Growing:
         return self.p.response_start
 
     @property
+    def base(self) -> int:
+        """Stream offset where `data` begins."""
+        return self.data.base
+
+    @property
     def available(self) -> int:
-        return self.base + len(self.data)
+        return self.data.stop
 
     @property
     def edition(self) -> int:
@@ -301,19 +300,17 @@ class Growing:
     @property
     def waiting(self) -> int:
         """Bytes that the client has not got."""
-        return self.base + len(self.data) - self.taken
+        return self.data.stop - self.taken
 
-    def read(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> bytes | memoryview:
         """Bytes [start, stop) of the response stream. Raises ResponseGone."""
-        if start < self.base or stop > self.base + len(self.data):
-            raise ResponseGone("bytes no longer held")
-        return bytes(self.data[start - self.base : stop - self.base])
+        return self.data.read(start, stop)
 
     def settle(self, token: Callable[[], bytes]) -> None:
         """Fix the edition, now that an answer is made: by content if it is all there."""
         if self.p.edition:
             return
-        if self.base + len(self.data) == self.known_end:
+        if self.data.stop == self.known_end:
             self.name_by_content()
         else:
             self.p.edition = edition_of(token())
@@ -327,7 +324,7 @@ class Growing:
 
     def name_by_content(self) -> None:
         """The edition of a response that was whole before anything of it was answered."""
-        self.name = name = digest(self.data)
+        self.name = name = self._names.of(self.data.all())
         self.p.kind = self._kind
         self.p.edition = edition_of(name)
         self.p.response_check = name[4:]
@@ -345,36 +342,28 @@ class Growing:
 
     def go_on(self, offset: int, checkpoint: bytes, edition: int) -> None:
         """Nothing of it is here, but the state at `offset`."""
-        self.joins = self.base = self.taken = offset
-        self.data = bytearray()
+        self.joins = self.taken = offset
+        self.data = Pieces(offset)
         self.p.edition, self.p.kind = edition, Body.CHECKPOINT
         self.checkpoints = Checkpoints(self.start, offset)
         self.checkpoints.add(offset, checkpoint)
 
     def trim(self, received: int) -> bool:
         """Note what the client has, and forget it of a large response; True if `size` changed."""
-        received = min(received, self.base + len(self.data))
+        received = min(received, self.data.stop)
         self.taken = max(self.taken, received)
         if self.checkpoints is not None:
             self.checkpoints.forget(received)
         useless = received - KEPT_BEHIND - self.base
-        if useless < KEPT_WHOLE:
-            return False
-        if isinstance(self.data, bytes):
-            self.data = bytearray(self.data)
-        del self.data[:useless]
-        self.base += useless
-        return True
+        return useless >= KEPT_WHOLE and self.data.forget(self.base + useless)
 
     def finished(self) -> Finished:
         """The same response in less memory, for the time after the call."""
-        data = bytes(self.data) if len(self.data) <= KEPT_WHOLE else self.data
         return Finished(
             self.key,
             self.p,
             self.progress,
-            data,
-            self.base,
+            self.data,
             self.authorised_at,
             self.name,
             self.failed,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from trickles_web.errors import ClientGone
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.framing import error_page, framing_of
+from trickles_web.http.pieces import Pieces
 from trickles_web.http.progress import Page, Progress
 from trickles_web.http.responses import Finished, Growing
 from trickles_web.state.backing import memory_bytes
@@ -72,7 +73,7 @@ class Run(Growing):
         again: Rerun = FIRST_RUN,
     ) -> None:
         """prefix: of its client. now: wall-clock ms."""
-        super().__init__(key, p, now // 1000)
+        super().__init__(key, p, host.names, now // 1000)
         p.closes = request.closes
         self.intake = request.intake
         self._host = host
@@ -150,7 +151,7 @@ class Run(Growing):
     def leave(self) -> None:
         """The client is gone."""
         self.gone = True
-        self.data = b""
+        self.data = Pieces(self.data.stop)
         self.part = None
         self._request.drop_body()
         self._host.grown(self)
@@ -273,17 +274,16 @@ class Run(Growing):
         )
         if not (headers or self.preface):
             self.p.page = Page(status)  # any replica can write it again
-        self.data = bytes(self.data[: self.preface]) + page
-        self.base, self.checkpoints = self.p.response_start, None
+        start = self.p.response_start
+        preface = bytes(self.data.read(start, start + self.preface))
+        self.data, self.checkpoints = Pieces(start, preface + page), None
         self.part = None
         self._complete()
 
     # Bytes of the response
 
     def _append(self, data: bytes) -> None:
-        if not isinstance(self.data, bytearray):
-            self.data = bytearray(self.data)
-        self.data += data
+        self.data.append(data)
         self.allowed = self._host.grown(self)
         if self.parked >= 0 and not self._told:
             # Deferred: an application that is about to finish is answered as a whole.

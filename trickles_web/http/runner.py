@@ -15,7 +15,8 @@ from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.files import FileResponse, Files
 from trickles_web.http.framing import error_page
 from trickles_web.http.lifespan import Lifespan
-from trickles_web.http.names import digest, edition_of
+from trickles_web.http.names import Names, digest, edition_of
+from trickles_web.http.pieces import Pieces
 from trickles_web.http.progress import Body, Page, Progress, ProgressError, decode, encode
 from trickles_web.http.responses import (
     PENDING,
@@ -69,6 +70,7 @@ class Runner:
         on_ready: Callable[[int], None],
         clock: Callable[[], int],
         random: Callable[[int], bytes],
+        names: Names,
         server: tuple[str, int] | None,
     ) -> None:
         self.app = app
@@ -77,6 +79,7 @@ class Runner:
         self.files = Files(config.file_identity)
         self.calls = Calls(config.max_running, self._tick, self._slow)
         self.lifespan = Lifespan(app, config.lifespan)
+        self.names = names
         self.server = server
         self.now = clock
         self.draining = False
@@ -121,8 +124,7 @@ class Runner:
                 key,
                 p,
                 found.progress,
-                found.data,
-                p.response_start,
+                Pieces(p.response_start, b"".join(found.data)),
                 found.authorised_at,
                 found.name,
                 found.failed,
@@ -188,7 +190,7 @@ class Runner:
         p.owner = self.store.owner
         p.edition, p.response_check = edition_of(name), name[4:]
         p.response_end = p.response_start + len(data)
-        response = Finished(key, p, encode(p), data, p.response_start, now // 1000, name)
+        response = Finished(key, p, encode(p), Pieces(p.response_start, data), now // 1000, name)
         self.store.close_spool(key)
         self.store.keep(key, response, now, network_of(r, self.config))
         return self.serve(response, r, now)
@@ -199,7 +201,7 @@ class Runner:
         name = digest(data)
         if (edition_of(name), name[4:]) != (p.edition, p.response_check):
             return None
-        return Finished(key, p, r.progress, data, p.response_start, r.authorised_at, name)
+        return Finished(key, p, r.progress, Pieces(p.response_start, data), r.authorised_at, name)
 
     def _written(self, p: Progress, page: Page) -> bytes:
         """The bytes of a page: they follow from the progress and the configuration."""
@@ -329,7 +331,7 @@ class Runner:
             return
         at = run.start + part.length
         if run.available - at >= least:
-            piece = run.read(at, run.available)
+            piece = bytes(run.read(at, run.available))
             run.part = self.store.append(run.key, part, piece, self.now())
 
     def _slow(self, run: Run) -> None:

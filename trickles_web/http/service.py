@@ -41,6 +41,7 @@ from trickles_web.transport.wire import Code, Kind
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
+    from trickles_web.http.names import Names
     from trickles_web.http.scope import ASGIApp
     from trickles_web.state import Key, Store
     from trickles_web.transport.server import Redeemed
@@ -57,6 +58,7 @@ class Service:
         *,
         on_ready: Callable[[int], None],
         clock: Callable[[], int],
+        names: Names,
         random: Callable[[int], bytes] = os.urandom,
         server: tuple[str, int] | None = None,
         open_to_strangers: bool = False,
@@ -68,7 +70,14 @@ class Service:
         self.config = config
         self.store = store
         self.runner = Runner(
-            app, config, store, on_ready=on_ready, clock=clock, random=random, server=server
+            app,
+            config,
+            store,
+            on_ready=on_ready,
+            clock=clock,
+            random=random,
+            names=names,
+            server=server,
         )
         self.assembly = Assembly(
             config, store, soon=self.runner.calls.soon, on_ready=on_ready, clock=clock

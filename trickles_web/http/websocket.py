@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from wsproto import ConnectionType, WSConnection
@@ -33,7 +34,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from trickles_web.errors import ClientGone
 from trickles_web.http.deflate import Deflate
-from trickles_web.http.framing import Framing, default_headers, framing_of
+from trickles_web.http.framing import Framing, default_headers, framing_of, plain, plain_headers
 from trickles_web.http.run import Run
 from trickles_web.http.scope import full_path
 
@@ -329,7 +330,7 @@ class WebSocketRun(Run):
     def _accept(self, message: asgi.Message) -> None:
         config = self._host.config
         extensions: list[Extension] = [Deflate()] if config.ws_per_message_deflate else []
-        headers = default_headers(config, self.p.date) + list(message.get("headers", ()))
+        headers = default_headers(config, self.p.date) + plain_headers(message.get("headers", ()))
         accepting = AcceptConnection(
             subprotocol=message.get("subprotocol"), extensions=extensions, extra_headers=headers
         )
@@ -349,7 +350,7 @@ class WebSocketRun(Run):
             self._append(self._connection.send(Message(message["text"] if data is None else data)))
             await self._wait_for_room()
         elif kind == "websocket.close":
-            code, reason = message.get("code", NORMAL), message.get("reason") or ""
+            code, reason = message.get("code") or NORMAL, message.get("reason") or ""
             self._close(code, reason)
             self._said_all = True
             self._disconnect(code, reason)
@@ -364,8 +365,7 @@ class WebSocketRun(Run):
         if not self._close_sent:
             self._append(self._connection.send(CloseConnection(code, reason)))
             self._close_sent = True
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(CLOSE_TIMEOUT_S, self._end)
+            self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._end)
 
     def _end(self) -> None:
         """Both sides have closed, or one of them has waited long enough."""
@@ -389,10 +389,10 @@ class WebSocketRun(Run):
     def _begin_denial(self, message: asgi.Message) -> None:
         framing = framing_of(self._host.config, self._request, self.p.date)
         framing.closes = True
-        head = framing.head(message["status"], message.get("headers", ()))
-        self._log(str(message["status"]))
+        status = index(message["status"])
+        self._append(framing.head(status, plain_headers(message.get("headers", ()))))
+        self._log(str(status))
         self._denial = framing
-        self._append(head)
 
     async def _deny_on(self, framing: Framing, message: asgi.Message) -> None:
         kind = message["type"]
@@ -401,7 +401,7 @@ class WebSocketRun(Run):
                 f"Expected ASGI message 'websocket.http.response.body' but got '{kind}'."
             )
         more = message.get("more_body", False)
-        data = framing.body(message.get("body", b""))
+        data = framing.body(plain(message.get("body") or b""))
         self._append(data if more else data + framing.end())
         if more:
             await self._wait_for_room()

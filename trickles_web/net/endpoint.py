@@ -1,5 +1,6 @@
 """Between the socket and the two layers above it: what is done with each datagram.
 
+    UPLOADs of one drain that follow each other are taken as one
     datagram -> transport.redeem -> Refusal   its reply, if it has one
                                     Redeemed  -> http.answer -> a response  transport.burst, sent
                                                                 Pending     parked, WAIT after 10 ms
@@ -21,6 +22,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
 from trickles_web.errors import ResponseGone
 from trickles_web.http.progress import first_contact
@@ -30,15 +32,16 @@ from trickles_web.http.runner import Answer
 from trickles_web.http.service import Service
 from trickles_web.net.forwarding import Relay
 from trickles_web.net.parking import SHORTEST_WAIT_MS, WAIT_AFTER_S, Parked, Parking
-from trickles_web.net.udp import Peer, UdpSocket, host_and_port
+from trickles_web.net.udp import Peer, host_and_port
 from trickles_web.transport.redeemed import Train
 from trickles_web.transport.server import Redeemed, Refusal, Server
-from trickles_web.transport.wire import VERSION, Code, Kind
+from trickles_web.transport.wire import VERSION, Code, Kind, UploadRun, upload_runs
 
 logger = logging.getLogger("trickles.error")
 
 HELLO = VERSION << 4 | Kind.HELLO
-"""First byte of a HELLO."""
+UPLOAD = VERSION << 4 | Kind.UPLOAD
+"""First bytes of these."""
 _NAMES = {int(kind): kind.name for kind in Kind}
 LOADED_AFTER = 3
 """Drains in a row that ended at their bound: from then on strangers get the short reply only. Who
@@ -60,6 +63,26 @@ def _is_awaited(answer: Answer) -> bool:
     return isinstance(answer, Held) and answer.room >= 0
 
 
+class Socket(Protocol):
+    """What datagrams come from and go to, as `UdpSocket` is."""
+
+    counters: Counter[str]
+
+    def start(
+        self, deliver: Callable[[bytes, Peer], None], drained: Callable[[bool], None]
+    ) -> None:
+        """deliver(datagram, peer): one that came. drained(full): no more for now."""
+
+    def send(self, datagram: bytes, peer: Peer) -> None:
+        """Send one datagram, or lose it."""
+
+    def send_trains(self, trains: list[Train], peer: Peer) -> None:
+        """Send one answer, or lose parts of it."""
+
+    def close(self) -> None:
+        """Neither take nor send any more."""
+
+
 class Endpoint:
     """Serves what `udp` receives, until `close`."""
 
@@ -67,7 +90,7 @@ class Endpoint:
         self,
         server: Server,
         service: Service,
-        udp: UdpSocket,
+        udp: Socket,
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], int] = wall_clock_ms,
         parking: Parking | None = None,
@@ -82,6 +105,10 @@ class Endpoint:
         self._parking = Parking() if parking is None else parking
         self._forwarding = forwarding
         self._hellos: list[tuple[bytes, Peer]] = []
+        self._uploads: list[bytes] = []
+        """The last that came, all from one address,"""
+        self._uploader: Peer | None = None
+        """which is this."""
         self._full_drains = 0
         self._ready: dict[int, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -125,17 +152,59 @@ class Endpoint:
     # -- datagrams in ---------------------------------------------------------------------------
 
     def _deliver(self, datagram: bytes, peer: Peer) -> None:
-        if datagram and datagram[0] == HELLO:
+        first = datagram[0] if datagram else 0
+        if first == UPLOAD:
+            if self._uploader != peer:
+                self._take_uploads()
+                self._uploader = peer
+            self._uploads.append(datagram)
+            return
+        if self._uploads:
+            self._take_uploads()
+        if first == HELLO:
             self._hellos.append((datagram, peer))  # strangers after those who have echoed
         else:
             self._serve(datagram, peer)
 
     def _drained(self, full: bool) -> None:
         self._full_drains = self._full_drains + 1 if full else 0
+        if self._uploads:
+            self._take_uploads()
         if self._hellos:
             hellos, self._hellos = self._hellos, []
             for datagram, peer in hellos:
                 self._serve(datagram, peer)
+
+    def _take_uploads(self) -> None:
+        uploads, self._uploads = self._uploads, []
+        peer, self._uploader = self._uploader, None
+        if peer is None:
+            return
+        for run in upload_runs(uploads):
+            if len(run.datagrams) == 1 or not self._serve_run(run, peer):
+                for datagram in run.datagrams:
+                    self._serve(datagram, peer)
+
+    def _serve_run(self, run: UploadRun, peer: Peer) -> bool:
+        """UPLOADs as one. False: not all of it is taken, so each of them needs its own answer.
+
+        What was taken of it is found again by them, and does no harm.
+        """
+        try:
+            now = self._clock()
+            redeemed = self._server.redeem(run.joined, host_and_port(peer.sockaddr), now)
+            if isinstance(redeemed, Refusal):
+                return False
+            redeemed.numbers = run.numbers
+            answer = self._service.answer(redeemed, now)
+            if not isinstance(answer, Held) or not answer.taken:
+                return False
+            self.handled[_NAMES[Kind.UPLOAD]] += len(run.numbers)
+            self._reply(answer, redeemed, peer, now)
+            self._uploaded(redeemed.incarnation)
+        except Exception as error:
+            self._failed(error)
+        return True
 
     def _serve(self, datagram: bytes, peer: Peer) -> None:
         try:
@@ -169,11 +238,14 @@ class Endpoint:
             else:
                 self._reply(answer, redeemed, peer, now)
             if kind is Kind.UPLOAD:
-                entry = self._parking.get(redeemed.incarnation)
-                if entry is not None and entry.incomplete:
-                    self._look_again(redeemed.incarnation)  # maybe the request is whole now
+                self._uploaded(redeemed.incarnation)
             elif isinstance(answer, (Held, Need)) and redeemed.validated:
                 self._park(redeemed, peer, incomplete=not _is_awaited(answer))
+
+    def _uploaded(self, incarnation: int) -> None:
+        entry = self._parking.get(incarnation)
+        if entry is not None and entry.incomplete:
+            self._look_again(incarnation)  # maybe the request is whole now
 
     def _reply(self, answer: Answer, redeemed: Redeemed, peer: Peer, now: int) -> None:
         if isinstance(answer, Held):

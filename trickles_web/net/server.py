@@ -22,6 +22,7 @@ from typing import Any
 
 from trickles_web.config import HttpConfig, TransportConfig
 from trickles_web.errors import LifespanFailed
+from trickles_web.http.names import NAME_KEY_BYTES, Names
 from trickles_web.http.service import Service
 from trickles_web.net import logs, stores
 from trickles_web.net.endpoint import Endpoint, wall_clock_ms
@@ -30,7 +31,7 @@ from trickles_web.net.options import Config, loop_factory
 from trickles_web.net.secret import load_secret
 from trickles_web.net.sockets import endpoint_name
 from trickles_web.net.udp import UdpSocket
-from trickles_web.transport.keys import Keyring
+from trickles_web.transport.keys import Keyring, derived
 from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server as TransportServer
 
@@ -201,6 +202,7 @@ class Server:
             store,
             on_ready=self._on_ready,
             clock=wall_clock_ms,
+            names=Names(derived(secret, self.config.service_name, "response", 0, NAME_KEY_BYTES)),
             server=self.address,
             open_to_strangers=self.config.static is not None,
         )

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from trickles_web.config import HttpConfig
@@ -25,7 +25,7 @@ from trickles_web.http.runner import KeptResponse
 from trickles_web.net.forwarding import Forwarding, Relay
 from trickles_web.net.peering import Peering
 from trickles_web.net.sockets import bind_udp, parse_listen
-from trickles_web.state import DirectoryStore, MemoryStore
+from trickles_web.state import DirectoryStore, Limits, MemoryStore
 from trickles_web.state.rundir import open_directory, remove_abandoned
 
 if TYPE_CHECKING:
@@ -193,16 +193,16 @@ def open_store(
 
     peer: HOST:PORT for other machines, where --store is a Redis server.
     """
-    limits: Any = {
-        "most_bytes": config.store_bytes,
-        "most_responses": config.store_responses,
-        "ttl_ms": config.response_ttl_ms,
-        "disk_bytes": config.spool_disk_bytes,
-    }
+    limits = Limits(
+        most_bytes=config.store_bytes,
+        most_responses=config.store_responses,
+        ttl_ms=config.response_ttl_ms,
+        disk_bytes=config.spool_disk_bytes,
+    )
     if name.startswith(REDIS):
         from trickles_web.state.redis import RedisStore  # an extra
 
-        shared = RedisStore[KeptResponse](name, service, os.urandom(8), clock=clock, **limits)
+        shared = RedisStore[KeptResponse](name, service, os.urandom(8), limits, clock=clock)
         return _OpenedRedis(shared, name, peer, secret, service)
     try:
         if name.startswith("dir:"):
@@ -213,12 +213,12 @@ def open_store(
         if name != "auto":
             raise
         logger.warning("%s. Going on with --store memory", error)
-    return Opened(MemoryStore(os.urandom(4), **limits))
+    return Opened(MemoryStore(os.urandom(4), limits))
 
 
-def _open_directory(path: Path, limits: Any, clock: Callable[[], int]) -> Opened:
+def _open_directory(path: Path, limits: Limits, clock: Callable[[], int]) -> Opened:
     try:
-        return _OpenedDirectory(DirectoryStore(path, os.urandom(8), **limits), clock)
+        return _OpenedDirectory(DirectoryStore(path, os.urandom(8), limits), clock)
     except OSError as error:
         raise UsageError(
             f"--store dir:{path}: {error.strerror}; give a directory on a local file system"

@@ -1,6 +1,6 @@
 """A UDP socket on an event loop: bounded drains in, segmented trains out, loss instead of errors.
 
-    datagram in   recvfrom in a drain of at most 64 datagrams or 3 ms, then the loop's turn
+    trains in     recvmsg with UDP_GRO, drained up to 64 datagrams or 3 ms, then the loop's turn
     trains out    sendmsg with UDP_SEGMENT -> (refused: one by one, from then on)
                   more than 64 datagrams in one answer: a slice each millisecond,
                   and what else goes to that peer meanwhile queues behind them
@@ -18,6 +18,7 @@ import errno
 import logging
 import socket
 import struct
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -25,30 +26,33 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from trickles_web.net.sockets import set_option, tune
+from trickles_web.transport.layout import LARGEST_SEND
 from trickles_web.transport.server import Train
 
 logger = logging.getLogger("trickles.error")
 
 SOL_UDP = 17  # from the kernel's headers: `socket` lacks them
 UDP_SEGMENT = 103
+UDP_GRO = 104
 IP_PKTINFO = 8
 IPV6_RECVPKTINFO = 49
 IPV6_PKTINFO = 50
 
 MAX_SEGMENTS = 64
 """Datagrams in one segmented send (UDP_MAX_SEGMENTS of kernels before 6.9)."""
-MAX_TRAIN_BYTES = 65_000
-"""Bytes in one segmented send: the length field of IP holds 65,535, headers included."""
 MAX_DATAGRAM = 16_384
 """Largest client datagram that can mean anything: the protocol's limit on loopback."""
+LARGEST_TRAIN = 65_535
+"""Bytes that a kernel hands over at once, at most."""
 DRAIN_DATAGRAMS = 64
 DRAIN_SECONDS = 0.003
-"""A wake-up ends after this many datagrams or this long: tasks and timers get their turn."""
+"""A wake-up ends with the train that brings so many datagrams, or after this long: tasks and timers
+get their turn."""
 FIRST_SLICE = 64
 """Datagrams. A larger answer leaves in slices, so as not to overrun the first queue on its way."""
 PACED_SLICE = 96
 PACE_SECONDS = 0.001
-"""Each of the following: two whole bursts of 46, which is 1.1 Gbit/s to one peer."""
+"""Each of the following: two trains of 46, which is 1.1 Gbit/s to one peer."""
 LATEST_PACE = 4
 """A timer may be late by so many slices, which then leave together."""
 PACED_BYTES = 8 << 20
@@ -57,8 +61,11 @@ BACKLOG_BYTES = 4 << 20
 _SEGMENTATION_REFUSED = {errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT}
 _NO_ROOM = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
 _SEGMENT = struct.Struct("=H")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
+"""The segment's length, and struct in6_pktinfo, the longer of the two kinds."""
 
-Sockaddr = tuple[Any, ...]
+Sockaddr = Any
+"""As `socket` has it: of IPv4 and IPv6 a tuple, which begins with host and port."""
 Control = list[tuple[int, int, bytes]]
 
 
@@ -83,7 +90,7 @@ def host_and_port(sockaddr: Sockaddr) -> tuple[str, int]:
 
 def _split(train: Train) -> Iterator[Train]:
     """The train in pieces that one segmented send can hold; most trains are one piece."""
-    most = max(1, min(MAX_SEGMENTS, MAX_TRAIN_BYTES // max(1, train.segment)))
+    most = max(1, min(MAX_SEGMENTS, LARGEST_SEND // max(1, train.segment)))
     if train.count <= most:
         yield train
         return
@@ -115,7 +122,8 @@ class UdpSocket:
         self._loop = loop
         self._deliver: Callable[[bytes, Peer], None] = lambda datagram, peer: None
         self._drained: Callable[[bool], None] = lambda full: None
-        self._receive = self._receive_any if self._ask_for_destination() else self._receive_one
+        self._ask_for_destination()
+        set_option(sock, SOL_UDP, UDP_GRO, 1)
         self._replies_from: dict[bytes, Control] = {}
         self._backlog: deque[tuple[Train, Peer]] = deque()
         self._backlog_bytes = 0
@@ -152,26 +160,25 @@ class UdpSocket:
 
     # -- in -------------------------------------------------------------------------------------
 
-    def _ask_for_destination(self) -> bool:
+    def _ask_for_destination(self) -> None:
         """On a wildcard bind, learn each datagram's local address; elsewhere there is only one."""
         host = self._socket.getsockname()[0]
         if host == "0.0.0.0":
-            return set_option(self._socket, socket.IPPROTO_IP, IP_PKTINFO, 1)
+            set_option(self._socket, socket.IPPROTO_IP, IP_PKTINFO, 1)
         if host == "::":
-            return set_option(self._socket, socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
-        return False
+            set_option(self._socket, socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
 
-    def _receive_one(self) -> tuple[bytes, Peer]:
-        datagram, sockaddr = self._socket.recvfrom(MAX_DATAGRAM + 1)
-        return datagram, Peer(sockaddr, [])
-
-    def _receive_any(self) -> tuple[bytes, Peer]:
-        datagram, ancillary, _, sockaddr = self._socket.recvmsg(MAX_DATAGRAM + 1, 64)
+    def _receive(self) -> tuple[bytes, int, Peer]:
+        """Datagrams of one length end to end, but the last may be shorter; that length."""
+        train, ancillary, _, sockaddr = self._socket.recvmsg(LARGEST_TRAIN, _ANCILLARY_BYTES)
+        segment = len(train)
+        control: Control = []
         for level, kind, data in ancillary:
-            if (level, kind) in ((0, IP_PKTINFO), (41, IPV6_PKTINFO)):
-                control = self._replies_from.get(data)
-                return datagram, Peer(sockaddr, control or self._remember(level, kind, data))
-        return datagram, Peer(sockaddr, [])
+            if level == SOL_UDP and kind == UDP_GRO:
+                segment = int.from_bytes(data, sys.byteorder)
+            elif (level, kind) in ((0, IP_PKTINFO), (41, IPV6_PKTINFO)):
+                control = self._replies_from.get(data) or self._remember(level, kind, data)
+        return train, segment, Peer(sockaddr, control)
 
     def _remember(self, level: int, kind: int, data: bytes) -> Control:
         """The control message for replies; few addresses are local, so few are ever made."""
@@ -189,24 +196,35 @@ class UdpSocket:
         deadline = time.monotonic() + DRAIN_SECONDS
         received = 0
         full = True
-        for received in range(1, DRAIN_DATAGRAMS + 1):
+        while received < DRAIN_DATAGRAMS:
             try:
-                datagram, peer = self._receive()
+                train, segment, peer = self._receive()
             except (BlockingIOError, InterruptedError):
                 full = False
-                received -= 1
                 break
             except OSError as error:  # an ICMP error of something sent earlier
                 self.counters[_reason("receive", error.errno)] += 1
+                received += 1
                 continue
-            if len(datagram) > MAX_DATAGRAM:
-                self.counters["receive: over-long"] += 1
+            if len(train) <= segment <= MAX_DATAGRAM:
+                received += 1
+                self._deliver(train, peer)
             else:
-                self._deliver(datagram, peer)
+                received += self._take_apart(train, segment, peer)
             if time.monotonic() >= deadline:
                 break
         self.counters["received"] += received
         self._drained(full)
+
+    def _take_apart(self, train: bytes, segment: int, peer: Peer) -> int:
+        """How many datagrams these were."""
+        starts = range(0, len(train), segment)
+        if segment > MAX_DATAGRAM:
+            self.counters["receive: over-long"] += len(starts)
+        else:
+            for at in starts:
+                self._deliver(train[at : at + segment], peer)
+        return len(starts)
 
     # -- out ------------------------------------------------------------------------------------
 

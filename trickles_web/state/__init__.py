@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from trickles_web.state.directory import DirectoryStore
 from trickles_web.state.ledger import Claim, Entry, Ledger
-from trickles_web.state.memory import MemoryStore
+from trickles_web.state.memory import Limits, MemoryStore
 from trickles_web.state.spool import Conflict, Spool
 from trickles_web.state.store import EMPTY, Kept, Key, Part, Published, Store
 
@@ -21,6 +21,7 @@ __all__ = [
     "Kept",
     "Key",
     "Ledger",
+    "Limits",
     "MemoryStore",
     "Part",
     "Published",

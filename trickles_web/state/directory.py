@@ -22,7 +22,7 @@ from pathlib import Path
 
 from trickles_web.state import rundir
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry, Ledger
-from trickles_web.state.memory import MemoryStore
+from trickles_web.state.memory import LIMITS, Limits, MemoryStore
 from trickles_web.state.store import EMPTY, MOST_APPENDED, Key, Part, Published, R
 
 _CLAIM = struct.Struct(">8sIQ")
@@ -38,25 +38,14 @@ class DirectoryStore(MemoryStore[R]):
         self,
         directory: Path,
         random: bytes,
-        *,
-        most_bytes: int = 256 << 20,
-        most_responses: int = 4096,
-        ttl_ms: int = 60_000,
-        disk_bytes: int = 4 << 30,
+        limits: Limits = LIMITS,
         ledger: Ledger | None = None,
     ) -> None:
         """`random`: 8 bytes. `most_bytes` bounds this process's memory, and the directory too.
 
         Raises UsageError.
         """
-        super().__init__(
-            random,
-            most_bytes=most_bytes,
-            most_responses=most_responses,
-            ttl_ms=ttl_ms,
-            disk_bytes=disk_bytes,
-            ledger=ledger,
-        )
+        super().__init__(random, limits, ledger)
         self.directory = directory
         rundir.open_directory(directory)
         self.id = rundir.store_id(directory, random)

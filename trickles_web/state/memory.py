@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Generic
+from typing import Generic, NamedTuple
 
 from trickles_web.state.backing import Disk
 from trickles_web.state.ledger import Claim, Entry, Ledger
@@ -16,6 +16,21 @@ from trickles_web.state.store import Key, Part, Published, R
 
 ENTRY_OVERHEAD = 512
 """Bytes that a kept response costs beside its own: object, key, place in the table."""
+
+
+class Limits(NamedTuple):
+    """What a store may hold. `most_bytes` bounds what spools and responses have in memory together,
+    `disk_bytes` what spools and the bodies that came of them have on disk. Finished responses go
+    after `ttl_ms`, spools after twice that.
+    """
+
+    most_bytes: int = 256 << 20
+    most_responses: int = 4096
+    ttl_ms: int = 60_000
+    disk_bytes: int = 4 << 30
+
+
+LIMITS = Limits()
 
 
 class _Slot(Generic[R]):
@@ -46,26 +61,18 @@ class MemoryStore(Generic[R]):
     """Bounded in bytes, in the number of finished responses, and in age.
 
     What is too much goes from the client prefix that holds most, the least recently used first.
-    `most_bytes` bounds what spools and responses have in memory together, `disk_bytes` what spools
-    and the bodies that came of them have on disk. A running response is never evicted, so
-    whoever runs applications must watch `full_for`. Spools go after twice the time to live.
+    A running response is never evicted, so whoever runs applications must watch `full_for`.
     """
 
     def __init__(
-        self,
-        random: bytes,
-        *,
-        most_bytes: int = 256 << 20,
-        most_responses: int = 4096,
-        ttl_ms: int = 60_000,
-        disk_bytes: int = 4 << 30,
-        ledger: Ledger | None = None,
+        self, random: bytes, limits: Limits = LIMITS, ledger: Ledger | None = None
     ) -> None:
-        self.most_bytes = most_bytes
-        self.most_responses = most_responses
-        self.ttl_ms = ttl_ms
+        """`random`: at least 4 bytes."""
+        self.most_bytes = limits.most_bytes
+        self.most_responses = limits.most_responses
+        self.ttl_ms = limits.ttl_ms
         self.used = 0
-        self.disk = Disk(disk_bytes)
+        self.disk = Disk(limits.disk_bytes)
         self.ledger = ledger if ledger is not None else Ledger()
         self._running: dict[Key, _Slot[R]] = {}
         self._finished: OrderedDict[Key, _Slot[R]] = OrderedDict()

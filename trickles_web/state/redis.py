@@ -29,7 +29,7 @@ from redis.exceptions import RedisError
 from trickles_web.state import scripts
 from trickles_web.state.known import Known
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry
-from trickles_web.state.memory import MemoryStore
+from trickles_web.state.memory import LIMITS, Limits, MemoryStore
 from trickles_web.state.parts import Parts
 from trickles_web.state.store import EMPTY, Key, Part, Published, R
 
@@ -59,15 +59,15 @@ class RedisStore(MemoryStore[R]):
         url: str,
         service: str,
         random: bytes,
+        limits: Limits = LIMITS,
         *,
         clock: Callable[[], int],
-        **limits: Any,
     ) -> None:
-        """`random`: 8 bytes. clock: wall-clock ms. limits: as `MemoryStore` takes them.
+        """`random`: 8 bytes. clock: wall-clock ms.
 
         Raises ValueError for a bad URL.
         """
-        super().__init__(random, **limits)
+        super().__init__(random, limits)
         self.owner = int.from_bytes(random[4:8], "big") or 1
         self.peer = ""
         """Where this process takes datagrams from the others: host, blank, port."""
@@ -84,7 +84,7 @@ class RedisStore(MemoryStore[R]):
         self._claims: dict[Key, Claim] = {}
         """What came of claims that were asked for, until it is used."""
         self._peers: dict[int, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._renewing: asyncio.Task[None] | None = None
         self._down_until = 0
         self._down = False
@@ -374,7 +374,7 @@ class RedisStore(MemoryStore[R]):
     def _part(self, key: Key, part: Part) -> str:
         return f"{self._exchange(key)}:{part.owner:08x}-{part.serial:x}"
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _do(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -391,8 +391,19 @@ class RedisStore(MemoryStore[R]):
 
     async def _ask(self, command: Callable[[], Awaitable[Any]], nothing: Any = None) -> Any:
         """Redis's answer; `nothing` if it does not answer. Raises RedisError if it refuses."""
+
+        async def asked() -> Any:
+            return await command()
+
+        question = self._do(asked())
+        question.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        # One that takes too long is not cancelled: in the middle of a connect, that would leave a
+        # socket behind. The client's own limits end it soon.
+        done, _ = await asyncio.wait((question,), timeout=TIMEOUT_S)
         try:
-            answer = await asyncio.wait_for(command(), TIMEOUT_S)
+            if not done:
+                raise redis.exceptions.TimeoutError("no answer in time")
+            answer = question.result()
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
             self._down_until = self._clock() + LOOKED_UP_MS
             if not self._down:

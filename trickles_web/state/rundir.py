@@ -24,6 +24,9 @@ from trickles_web.errors import UsageError
 
 ABANDONED_MS = 86_400_000
 
+MOST_PARTS = 1024
+"""Of a file, written by one call (IOV_MAX of Linux)."""
+
 _LIVES: weakref.WeakSet[Life] = weakref.WeakSet()
 
 
@@ -85,6 +88,8 @@ def write_draft(file: Path | str, parts: Sequence[bytes | bytearray], now: int =
     draft = f"{file}.{os.getpid():x}"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
+        if len(parts) > MOST_PARTS:
+            parts = [b"".join(parts)]
         if os.writev(fd, parts) < sum(map(len, parts)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if now:

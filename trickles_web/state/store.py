@@ -58,8 +58,9 @@ class Published(NamedTuple):
 
     progress: bytes
     """As sealed for it."""
-    data: bytes | bytearray
-    """Its bytes on the wire; empty where the progress says how to have them, or the part."""
+    data: tuple[bytes | bytearray, ...]
+    """Its bytes on the wire, in pieces; none where the progress says how to have them, or the part.
+    """
     name: bytes
     """Digest of the data, where it is known."""
     failed: bool
@@ -72,7 +73,7 @@ class Published(NamedTuple):
         """As stores keep it, in pieces."""
         lengths = len(self.progress), len(self.name)
         head = _PUBLISHED.pack(self.failed, self.authorised_at, *lengths, *self.part)
-        return [head, self.progress, self.name, self.data]
+        return [head, self.progress, self.name, *self.data]
 
     @classmethod
     def unpack(cls, data: bytes) -> Published | None:
@@ -83,13 +84,13 @@ class Published(NamedTuple):
         failed, authorised_at, length, named, *part = _PUBLISHED.unpack_from(data)
         name, rest = at + length, at + length + named
         progress, named_by = data[at:name], data[name:rest]
-        return cls(progress, data[rest:], named_by, bool(failed), authorised_at, Part(*part))
+        return cls(progress, (data[rest:],), named_by, bool(failed), authorised_at, Part(*part))
 
     def joined(self, appended: bytes) -> Published | None:
         """With the bytes of its part, None if `appended` is not all of them."""
         if len(appended) != self.part.length:
             return None
-        return self._replace(data=appended, part=EMPTY)
+        return self._replace(data=(appended,), part=EMPTY)
 
 
 class Store(Protocol, Generic[R]):

@@ -37,6 +37,12 @@ MOST_TAGS = 4096
 _IDENTITY = struct.Struct(">cQQQ")
 
 
+def derived(secret: bytes, service: str, purpose: str, generation: int, length: int) -> bytes:
+    """A key of `length` bytes for one purpose."""
+    info = "\0".join(("trickles 1", service, purpose, str(generation))).encode()
+    return HKDF(SHA256(), length, salt=None, info=info).derive(secret)
+
+
 class Keys:
     """The keys of one generation."""
 
@@ -55,8 +61,7 @@ class Keys:
         self, secret: bytes, service: str, generation: int, random: Callable[[int], bytes]
     ) -> None:
         def derive(purpose: str, length: int) -> bytes:
-            info = "\0".join(("trickles 1", service, purpose, str(generation))).encode()
-            return HKDF(SHA256(), length, salt=None, info=info).derive(secret)
+            return derived(secret, service, purpose, generation, length)
 
         self._seal = AESGCM(derive("seal", 16))
         # ECB of a counter is a PRF; the context is kept because making one costs 20 blocks.

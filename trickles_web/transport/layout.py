@@ -118,6 +118,7 @@ def write_answer(
     short = answer.low + len(placed) if ends else 0
     noted: bytes | None = None
     trains: list[Train] = []
+    goes_on = False
     at = 0
     for span in bursts(*grant):
         packets = placed[at : at + span.stop - span.start]
@@ -129,7 +130,7 @@ def write_answer(
             noted = _sealed(note, keyring, c)
         blob = sealing.seal(keyring, c, progress, carried - sealing.OVERHEAD - room)
         writer = _BurstWriter(answer, span, c, flow, short, blob, noted, response)
-        trains += writer.trains(packets, keyring, c.minted)
+        goes_on = writer.write(packets, keyring, c.minted, trains, goes_on)
         if at == len(placed):
             break
     if probe:
@@ -153,7 +154,7 @@ def _sealed(note: Note, keyring: Keyring, c: Continuation) -> bytes:
 
 
 class _BurstWriter:
-    """One burst: its constant header, its continuation, and its packets as trains."""
+    """One burst: its constant header, its continuation, and its packets."""
 
     __slots__ = ("_answer", "_carried", "_length", "_prefix", "_response", "_span")
 
@@ -195,7 +196,18 @@ class _BurstWriter:
             min(short - span.start, 0xFFFF) if short else 0,
         )
 
-    def trains(self, packets: list[tuple[int, int]], keyring: Keyring, now: int) -> list[Train]:
+    def write(
+        self,
+        packets: list[tuple[int, int]],
+        keyring: Keyring,
+        now: int,
+        trains: list[Train],
+        goes_on: bool,
+    ) -> bool:
+        """Add the packets to `trains`: to the last of them, if it `goes_on`. Does it still?
+
+        A kernel takes a train at once, whatever bursts it is of.
+        """
         answer, span = self._answer, self._span
         generation = keyring.generation(now)
         if generation & 0xFF != answer.nonce_generation & 0xFF:
@@ -205,11 +217,13 @@ class _BurstWriter:
         size, prefix, carried = answer.size, self._prefix, self._carried
         most = max(1, LARGEST_SEND // size)
         pack, last = DATA_PACKET.pack, len(packets) - 1
-        trains: list[Train] = []
-        buffers: list[bytes | memoryview] = []
-        count, carrying = 0, carriers(span)
+        train = trains[-1] if goes_on else Train(size, 0, [])
+        carrying = carriers(span)
         for i, (offset, length) in enumerate(packets):
-            count += 1
+            if not train.count:
+                trains.append(train)
+            train.count += 1
+            buffers = train.buffers
             room = size - DATA_HEADER_BYTES - length
             # A burst that ended before its time has a last packet laid out to be full; where one is
             # not, it carries the continuation at no cost.
@@ -220,10 +234,9 @@ class _BurstWriter:
                 buffers.append(prefix + pack(i, values[i], offset, 0))
             if length:
                 buffers.append(payloads[i])
-            if room or count == most or i == last:
-                trains.append(Train(size, count, buffers))
-                buffers, count = [], 0
-        return trains
+            if room or train.count == most:
+                train = Train(size, 0, [])
+        return train.count > 0
 
     def _payloads(self, packets: list[tuple[int, int]]) -> list[memoryview]:
         """The bytes of each packet; neighbours are read at once."""

@@ -213,7 +213,8 @@ class Redeemed:
     host_tag: int
     attempt: int
     asked_size: int
-    number: int
+    numbers: tuple[int, ...]
+    """The client's packets that these bytes came in, if they were UPLOADs."""
 
     def __init__(
         self,
@@ -250,7 +251,7 @@ class Redeemed:
         host_tag: int = 0,
         attempt: int = 0,
         asked_size: int = 0,
-        number: int = 0,
+        numbers: tuple[int, ...] = (),
     ) -> None:
         self.kind = kind
         self.flow = flow
@@ -285,7 +286,7 @@ class Redeemed:
         self.host_tag = host_tag
         self.attempt = attempt
         self.asked_size = asked_size
-        self.number = number
+        self.numbers = numbers
 
     @property
     def starved(self) -> bool:

@@ -216,7 +216,7 @@ class Server:
         redeemed.request_offset = m.offset
         redeemed.request_bytes = m.request
         redeemed.request_digest = m.digest
-        redeemed.number = m.number
+        redeemed.numbers = (m.number,)
         return redeemed
 
     def _cancel(self, datagram: bytes, address: Address, now: int) -> Redeemed:
@@ -338,8 +338,8 @@ class Server:
     ) -> bytes | None:
         """ACK: request bytes held, and a continuation that is fresh and proves this address.
 
-        room: bytes of an open request that are taken beyond, -1 if it is not open. taken: an UPLOAD
-        is here whole, so it need not come again.
+        room: bytes of an open request that are taken beyond, -1 if it is not open. taken: these
+        UPLOADs are here whole, so they need not come again.
         """
         c = redeemed.continuation or self._first(redeemed)
         end = c.response_end
@@ -356,7 +356,7 @@ class Server:
             request_wanted=held,
             response_end=end,
         )
-        numbers = (redeemed.number,) if taken and redeemed.kind is Kind.UPLOAD else ()
+        numbers = redeemed.numbers if taken else ()
         blob = sealing.seal(self._keyring, refreshed, progress, len(progress))
         ack = wire.Ack(redeemed.flow, complete, held, room, numbers, blob)
         reply = wire.encode_ack(ack)

@@ -67,6 +67,7 @@ from trickles_web.transport.wire.server import (
     encode_refused,
     encode_wait,
 )
+from trickles_web.transport.wire.uploads import UploadRun, upload_runs
 
 __all__ = [
     "DATA_HEADER_BYTES",
@@ -97,6 +98,7 @@ __all__ = [
     "Request",
     "Run",
     "Upload",
+    "UploadRun",
     "Wait",
     "Wants",
     "data_prefix",
@@ -123,5 +125,6 @@ __all__ = [
     "request_room",
     "run_of_one",
     "upload_room",
+    "upload_runs",
     "with_neighbours",
 ]
