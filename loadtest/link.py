@@ -38,6 +38,8 @@ class Link:
     near: str
     far: str
     shape: Shape
+    emulator: int
+    """Process id of what carries the packets."""
 
 
 def missing() -> str:
@@ -57,8 +59,8 @@ def _do(*command: str) -> None:
 
 
 @contextlib.contextmanager
-def link(shape: Shape, congestion_control: str = "reno") -> Iterator[Link]:
-    """Namespaces with addresses NEAR_ADDRESS and FAR_ADDRESS; TCP in both as named.
+def link(shape: Shape) -> Iterator[Link]:
+    """Namespaces with addresses NEAR_ADDRESS and FAR_ADDRESS; TCP in both is Reno.
 
     Raises RuntimeError for what this machine lacks or refuses.
     """
@@ -73,21 +75,29 @@ def link(shape: Shape, congestion_control: str = "reno") -> Iterator[Link]:
         for name in names:
             _do("ip", "netns", "add", name)
             stack.callback(_do, "ip", "netns", "delete", name)
-        stack.enter_context(_emulating(emulator, names, shape))
+        pid = stack.enter_context(_emulating(emulator, names, shape))
         for name, address in zip(names, (NEAR_ADDRESS, FAR_ADDRESS), strict=True):
             _do("ip", "-n", name, "address", "add", f"{address}/24", "dev", "em0")
-            _do("ip", "-n", name, "link", "set", "em0", "up")
+            # The queue is the emulator's: its device holds what comes while it is not scheduled.
+            _do("ip", "-n", name, "link", "set", "em0", "txqueuelen", "10000", "up")
             _do("ip", "-n", name, "link", "set", "lo", "up")
-            settings = (
-                f"net.ipv4.tcp_congestion_control={congestion_control}",
-                "net.ipv4.tcp_no_metrics_save=1",  # a connection learns nothing from the last one
-            )
-            _do("ip", "netns", "exec", name, "sysctl", "-qw", *settings)
-        yield Link(names[0], names[1], shape)
+            # A connection learns nothing from the last one.
+            _do("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.tcp_no_metrics_save=1")
+        made = Link(names[0], names[1], shape, pid)
+        use_congestion_control(made, "reno")
+        yield made
+
+
+def use_congestion_control(between: Link, name: str) -> None:
+    """Of TCP connections from now on: by routes, for a namespace's sysctl does not take all."""
+    for side, address in ((between.near, NEAR_ADDRESS), (between.far, FAR_ADDRESS)):
+        route = ("10.88.0.0/24", "dev", "em0", "src", address, "congctl", name)
+        _do("ip", "-n", side, "route", "replace", *route)
 
 
 @contextlib.contextmanager
-def _emulating(emulator: str, names: list[str], shape: Shape) -> Iterator[None]:
+def _emulating(emulator: str, names: list[str], shape: Shape) -> Iterator[int]:
+    """Its process id."""
     arguments = [shape.mbit, shape.delay_ms, shape.loss, shape.queue_bytes, shape.seed]
     process = subprocess.Popen(
         [emulator, *names, *map(str, arguments)],
@@ -103,7 +113,7 @@ def _emulating(emulator: str, names: list[str], shape: Shape) -> Iterator[None]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("the link emulator does not start")
             time.sleep(0.01)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()

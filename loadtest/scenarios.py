@@ -20,11 +20,12 @@ SCENARIOS = {
     "events": "server-sent events, their sender SIGKILLed every 2 s: none lost, none twice",
     "hostile": "random, mutated and replayed datagrams at a server with a real client",
     "rtt": "round trips to the first response byte of a new flow, beside TCP (root)",
-    "bulk": "goodput beside TCP Reno at 100 Mbit/s, 20 ms, for four loss rates (root)",
+    "links": "goodput beside TCP Reno and Cubic at 100 and 1,000 Mbit/s, 20 ms, with losses (root)",
+    "sharing": "a flow's share of a bottleneck with 1 to 8 TCP flows, Reno and Cubic (root)",
 }
 
 MEASURED = (
     *("requests", "connections", "latency", "bodies", "static", "uploads", "growth", "rtt"),
-    *("idle", "failover", "rolling", "scale"),
+    *("idle", "failover", "rolling", "scale", "links", "sharing"),
 )
 """Those that RESULTS.md needs: what `python -m loadtest all` runs."""

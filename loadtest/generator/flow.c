@@ -22,6 +22,9 @@
 #define PATIENT_REPEATS 3
 #define LARGEST_BURST 46
 #define WINDOW_PER_BURST 8
+#define SMALL_BURST 4
+#define SMALL_WINDOW_PER_BURST 3
+#define TWO_CARRIERS 8
 #define CLAIM_PER_WINDOW 16
 #define LONGEST_REACH 256
 #define LARGEST_WINDOW 65535
@@ -50,13 +53,25 @@ static uint32_t window(const line *l, uint32_t k) {
 
 static uint32_t frontier(const line *l, uint32_t k) { return k + window(l, k); }
 
+static uint32_t largest_burst(uint32_t w) {
+    uint32_t small = w / SMALL_WINDOW_PER_BURST, most = w / WINDOW_PER_BURST;
+    if (small > SMALL_BURST) small = SMALL_BURST;
+    if (most > LARGEST_BURST) most = LARGEST_BURST;
+    if (most < small) most = small;
+    return most ? most : 1;
+}
+
+static uint32_t worth_claiming(uint32_t w) {
+    uint32_t small = largest_burst(w), enough = w / CLAIM_PER_WINDOW;
+    small = ((small < SMALL_BURST ? small : SMALL_BURST) + 1) / 2;
+    return enough > small ? enough : small;
+}
+
 /* Response bytes of each packet of [low, high), in order; `carried` is what a carrier has less. */
 typedef struct { const line *l; uint32_t low, high, parts, left, at; unsigned full, carried; } layout;
 
 static layout lay_out(const line *l, uint32_t low, uint32_t high, unsigned size, unsigned carried) {
-    uint32_t most = window(l, low) / WINDOW_PER_BURST;
-    if (most > LARGEST_BURST) most = LARGEST_BURST;
-    if (!most) most = 1;
+    uint32_t most = largest_burst(window(l, low));
     return (layout){l, low, high, (high - low + most - 1) / most, 0, 0, size - DATA_HEADER, carried};
 }
 
@@ -68,7 +83,7 @@ static int next_room(layout *y, unsigned *room) {
         y->low += y->left;
         y->at = 0;
     }
-    int carrier = y->at == 0 || y->at == y->left - 1;
+    int carrier = y->at == 0 || (y->left >= TWO_CARRIERS && y->at == y->left - 1);
     y->at++;
     *room = carrier ? y->full - y->carried : y->full;
     return 1;
@@ -411,7 +426,7 @@ static void make_claims(flow *f, double now) {
     line *l = &f->line;
     unsigned i = 0;
     while (i < l->waiting_count && l->ended == UINT32_MAX && f->next_new < f->end) {
-        uint32_t enough = window(l, l->waiting[i].stop) / CLAIM_PER_WINDOW;
+        uint32_t enough = worth_claiming(window(l, l->waiting[i].stop));
         unsigned last = i;
         while (last + 1 < l->waiting_count && l->waiting[last].stop - l->accounted < enough &&
                l->waiting[last].stop - l->accounted < LONGEST_REACH)

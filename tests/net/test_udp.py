@@ -8,11 +8,13 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trickles_web.errors import BindError
+from trickles_web.net import sockets
 from trickles_web.net import udp as module
 from trickles_web.net.sockets import bind_udp, inherited_udp
 from trickles_web.net.udp import Peer, UdpSocket, host_and_port
@@ -347,6 +349,60 @@ def test_errors_of_the_network_stay_below() -> None:
     run(main())
 
 
+def test_answers_to_one_peer_leave_in_order_whatever_is_paced() -> None:
+    """The second was sent at once while slices of the first waited: numbers arrived as if lost."""
+
+    def answer(first: int, count: int) -> list[Train]:
+        pieces = []
+        for start in range(first, first + count, 46):
+            numbers = range(start, min(start + 46, first + count))
+            whole = b"".join(k.to_bytes(4, "big") + bytes(96) for k in numbers)
+            pieces.append(Train(100, len(numbers), [whole]))
+        return pieces
+
+    async def main() -> None:
+        async with opened() as (udp, _, _):
+            with receiver() as client, receiver() as other:
+                peer, stranger = (Peer(sock.getsockname(), []) for sock in (client, other))
+                udp.send_trains(answer(0, 300), peer)
+                udp.send_trains(answer(300, 2), peer)
+                udp.send_trains(answer(0, 2), stranger)
+                udp.send_trains(answer(302, 500), peer)
+                got: list[bytes] = []
+                await until(lambda: select_readable(other))  # who has nothing queued does not wait
+                assert len(received(other)) == 2
+                while len(got) < 802:
+                    await until(lambda: select_readable(client))
+                    got += received(client)
+                assert [int.from_bytes(datagram[:4], "big") for datagram in got] == list(range(802))
+                await until(lambda: not udp._paced)
+                assert udp._paced_bytes == 0
+
+    run(main())
+
+
+def test_beyond_the_bound_what_waits_leaves_at_once_and_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PACED_BYTES", 10_000)
+
+    async def main() -> None:
+        async with opened() as (udp, _, _):
+            with receiver() as client:
+                peer = Peer(client.getsockname(), [])
+                for first in (0, 90):
+                    numbers = range(first, first + 90)
+                    whole = b"".join(k.to_bytes(4, "big") + bytes(96) for k in numbers)
+                    halves = [Train(100, 45, [whole[i : i + 4500]]) for i in (0, 4500)]
+                    udp.send_trains(halves, peer)
+                got = received(client)
+                assert [int.from_bytes(datagram[:4], "big") for datagram in got] == list(range(180))
+                assert not udp._paced
+                assert udp._paced_bytes == 0
+
+    run(main())
+
+
 def test_a_full_socket_buffer_postpones_and_loses_only_beyond_the_bound() -> None:
     """Unix datagrams have what UDP on loopback lacks: a full receiver blocks its senders."""
 
@@ -390,6 +446,19 @@ def test_large_datagrams_are_never_fragmented() -> None:
             assert udp._socket.getsockopt(socket.IPPROTO_IP, 10) == 3
 
     run(main())
+
+
+def test_a_small_receive_buffer_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    with bind_udp("127.0.0.1", 0) as sock:
+        # No kernel gives so much: the number is kept in 31 bits, and doubled.
+        monkeypatch.setattr(sockets, "BUFFER_BYTES", (1 << 31) - 1)
+        advice = sockets.tune(sock)
+        assert "sysctl -w net.core.rmem_max=2147483647" in advice
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2 <= max(limit, 1 << 30)
+    with bind_udp("127.0.0.1", 0) as sock:
+        monkeypatch.setattr(sockets, "BUFFER_BYTES", min(limit, 100_000))
+        assert sockets.tune(sock) == ""
 
 
 def test_a_busy_port_says_what_to_do() -> None:

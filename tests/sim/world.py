@@ -65,9 +65,9 @@ class Answerable:
     open = closes = False
     authorised_at = 0
 
-    def __init__(self, progress: Progress, available: int) -> None:
+    def __init__(self, progress: Progress, available: int, sealed_bytes: int) -> None:
         self.sealed = progress
-        self.progress = _PROGRESS.pack(*progress)
+        self.progress = _PROGRESS.pack(*progress).ljust(sealed_bytes, b"\0")
         self.start = progress.response_start
         self.available = progress.response_start + available
         self.end: int | None = progress.response_start + progress.length
@@ -100,7 +100,8 @@ class Config:
     """Mean seconds between wipes of a replica's soft state, in exchanges' time; 0: never."""
     kill_every: float = 0.0
     dead_for: float = 0.3
-    progress_bytes: int = 0
+    sealed_bytes: int = 0
+    """Of the application part, at least: that of a file under trickles-serve has about 106."""
     transport: TransportConfig = field(
         default_factory=lambda: TransportConfig(replay_capacity=1 << 14)
     )
@@ -179,7 +180,7 @@ class Replica:
                 self.serve(parked)
             return
         available, next_at = self.available(progress)
-        response = Answerable(progress, available)
+        response = Answerable(progress, available, self.world.config.sealed_bytes)
         trains = server.burst(redeemed, response, now)
         for train in trains:
             for datagram in train.datagrams():

@@ -10,11 +10,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from trickles_web.transport.epochs import (
+    CLAIM_PER_WINDOW,
     INITIAL_WINDOW,
     LARGEST_BURST,
     LARGEST_WINDOW,
     MINIMUM_WINDOW,
-    WINDOW_PER_BURST,
+    SMALL_BURST,
+    TWO_CARRIERS,
     Epoch,
     Span,
     after_loss,
@@ -23,11 +25,13 @@ from trickles_web.transport.epochs import (
     frontier,
     grant,
     halved,
+    largest_burst,
     opened,
     opened_after_timeout,
     resized,
     valid_loss,
     window,
+    worth_claiming,
 )
 
 PACKETS = 100_000
@@ -95,16 +99,17 @@ def test_frontier_never_goes_back(epoch: Epoch) -> None:
     first = max(0, epoch.start - 20)
     values = [frontier(epoch, k) for k in range(first, epoch.base + 500)]
     assert all(a <= b for a, b in pairwise(values))
-    assert frontier(epoch, epoch.start) == epoch.base or epoch.start == epoch.base
+    assert epoch.start < epoch.base or frontier(epoch, epoch.start) == epoch.base + epoch.cwnd0
     assert frontier(epoch, epoch.base) == epoch.base + epoch.cwnd0
 
 
 @given(epochs())
 def test_frontier_spreads_the_halved_window_evenly(epoch: Epoch) -> None:
-    """protocol: base + ceil((k - from) * cwnd0 / (base - from)) for from < k < base."""
+    """protocol: m = base - f; f + ceil((k - from) * (cwnd0 + m) / (base - from))."""
+    first = frontier(epoch, epoch.start)
     for k in range(epoch.start + 1, epoch.base):
-        exact = -(-(k - epoch.start) * epoch.cwnd0 // (epoch.base - epoch.start))
-        assert frontier(epoch, k) == epoch.base + exact
+        whole = epoch.base + epoch.cwnd0 - first
+        assert frontier(epoch, k) == first - (epoch.start - k) * whole // (epoch.base - epoch.start)
 
 
 @given(epochs(), st.integers(0, 5000))
@@ -112,9 +117,9 @@ def test_loss_halves_the_window_once(epoch: Epoch, offset: int) -> None:
     lost = epoch.base + offset
     following = after_loss(epoch, lost, key=7)
     w = window(epoch, lost)
-    assert following == Epoch(7, lost, lost + w, max(2, w // 2), max(2, w // 2))
-    # The successor begins where the old epoch's frontier stood when the loss came.
-    assert following.base == frontier(epoch, lost)
+    assert following == Epoch(7, lost, lost + w + w // 8, max(2, w // 2), max(2, w // 2))
+    # The successor goes on where the old epoch's frontier stood when the loss came.
+    assert frontier(following, lost) == frontier(epoch, lost)
     assert window(following, following.base) == halved(w)
     assert window(following, following.base + following.cwnd0) == following.cwnd0 + 1
 
@@ -195,7 +200,7 @@ def test_claims_into_the_parents_tail_equal_the_parents_own() -> None:
 @given(epochs(), st.integers(0, 3000), st.integers(1, 300))
 def test_valid_loss_admits_what_was_in_flight(epoch: Epoch, offset: int, length: int) -> None:
     lost = epoch.base + offset
-    reach = frontier(epoch, lost)
+    reach = frontier(epoch, lost) + window(epoch, lost) // 8
     assert valid_loss(epoch, lost, reach)
     assert not valid_loss(epoch, lost, reach + length)
     assert not valid_loss(epoch, epoch.base - 1, epoch.base)
@@ -267,7 +272,7 @@ def test_bursts_are_an_even_split(epoch: Epoch, offset: int, length: int, lossy:
     for owner in {span.epoch for span in spans}:
         mine = [span for span in spans if span.epoch == owner]
         sizes = [span.stop - span.start for span in mine]
-        most = max(1, min(LARGEST_BURST, window(owner, mine[0].start) // WINDOW_PER_BURST))
+        most = largest_burst(window(owner, mine[0].start))
         assert 0 < max(sizes) <= min(most, LARGEST_BURST)
         assert max(sizes) - min(sizes) <= 1
         assert len(sizes) == -(-sum(sizes) // most)
@@ -296,10 +301,30 @@ def test_the_largest_window_is_sixteen_bits() -> None:
             assert made.ssthresh <= LARGEST_WINDOW
 
 
+@pytest.mark.parametrize(
+    ("w", "largest"),
+    [(2, 1), (5, 1), (6, 2), (8, 2), (9, 3), (12, 4), (39, 4), (40, 5), (160, 20), (9999, 46)],
+)
+def test_a_window_is_cut_into_eight_bursts_and_a_small_one_into_three(w: int, largest: int) -> None:
+    assert largest_burst(w) == largest
+
+
+@given(st.integers(2, LARGEST_WINDOW))
+def test_half_a_burst_is_worth_claiming_while_bursts_are_small(w: int) -> None:
+    """So a claim after a loss, whose grant is half of it, does not leave the line in crumbs."""
+    enough = worth_claiming(w)
+    assert 1 <= enough <= max(largest_burst(w), w // CLAIM_PER_WINDOW)
+    assert 2 * enough >= min(SMALL_BURST, largest_burst(w))
+    assert enough <= w // 2, "others must be in flight while it waits"
+
+
 @given(st.integers(0, 100), st.integers(1, 46))
-def test_first_and_last_packet_carry_the_continuation(start: int, length: int) -> None:
+def test_the_first_packet_carries_the_continuation_and_the_last_of_a_long_burst(
+    start: int, length: int
+) -> None:
     span = Span(Epoch(0, 0, 0, 10, 10), start, start + length)
-    assert list(carriers(span)) == sorted({start, start + length - 1})
+    found = list(carriers(span))
+    assert found == ([start] if length < TWO_CARRIERS else [start, start + length - 1])
 
 
 @settings(max_examples=50)

@@ -169,7 +169,7 @@ class Server:
             gc.set_threshold(YOUNG_OBJECTS)
         endpoint.start()
         self.started = True
-        self._announce()
+        self._announce(udp.advice)
         await self._stop.wait()
         if self._on_started is None:  # else it is the supervisor's to say
             logger.info("Shutting down")
@@ -233,7 +233,7 @@ class Server:
             return False
         return True
 
-    def _announce(self) -> None:
+    def _announce(self, advice: str) -> None:
         if self._on_started is not None:
             self._on_started()
             return
@@ -241,6 +241,8 @@ class Server:
             "Trickles running on trickles://%s (UDP) (Press CTRL+C to quit)",
             endpoint_name(*self.address),
         )
+        if advice:
+            logger.warning("%s", advice)
         logger.info("To try it: kill -9 %d, start it again, and transfers go on", os.getpid())
 
     async def _drain(self, service: Service) -> bool:

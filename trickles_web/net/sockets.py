@@ -19,7 +19,9 @@ SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
 
 BUFFER_BYTES = 8 << 20
-"""Socket buffers asked for. A full receive buffer loses datagrams while the loop is busy."""
+"""Socket buffers asked for. A full receive buffer loses datagrams while the loop is busy. The
+kernel doubles the number, and counts a small request as 768 to 1,280 bytes: this holds 13,000 or
+more, what comes in 0.3 s at the highest rate that one process serves."""
 
 
 def endpoint_name(host: str, port: int) -> str:
@@ -111,20 +113,30 @@ def inherited_udp(descriptor: int) -> socket.socket:
     return sock
 
 
-def tune(sock: socket.socket) -> None:
-    """Never fragment; buffers as large as the kernel allows. What it refuses, it refuses."""
+def tune(sock: socket.socket) -> str:
+    """Never fragment; buffers as large as the kernel allows. What it refuses, it refuses.
+
+    Returns what to do about a receive buffer that is smaller than asked for; "" if it is not.
+    """
     set_option(sock, socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
     if sock.family == socket.AF_INET6:
         set_option(sock, socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
     for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        if sock.getsockopt(socket.SOL_SOCKET, plain) < BUFFER_BYTES and not set_option(
+        if sock.getsockopt(socket.SOL_SOCKET, plain) < 2 * BUFFER_BYTES and not set_option(
             sock, socket.SOL_SOCKET, forced, BUFFER_BYTES
         ):
             set_option(sock, socket.SOL_SOCKET, plain, BUFFER_BYTES)
-    logger.debug(
-        "Socket buffers: %d bytes in, %d bytes out",
-        sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
-        sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
+    received, sent = (
+        sock.getsockopt(socket.SOL_SOCKET, option) // 2  # in the terms in which it was asked for
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF)
+    )
+    logger.debug("Socket buffers: %d bytes in, %d bytes out", received, sent)
+    if received >= BUFFER_BYTES:
+        return ""
+    return (
+        f"The kernel gives the socket a receive buffer of {received:,} bytes, not "
+        f"{BUFFER_BYTES:,}: requests that come while the process is busy may be lost, and are "
+        f"repeated. To remedy it, as root: sysctl -w net.core.rmem_max={BUFFER_BYTES}"
     )
 
 

@@ -30,7 +30,7 @@ from dataclasses import replace
 from trickles_web.errors import BindError, UsageError
 from trickles_web.net.options import Config
 from trickles_web.net.secret import ENVIRONMENT, load_secret
-from trickles_web.net.sockets import bind_udp, endpoint_name, inherited_udp, parse_listen
+from trickles_web.net.sockets import bind_udp, endpoint_name, inherited_udp, parse_listen, tune
 
 logger = logging.getLogger("trickles.error")
 
@@ -167,10 +167,14 @@ class Supervisor:
         if config.fd is not None:
             sock = inherited_udp(config.fd)
             host, port = sock.getsockname()[:2]
+            advice = tune(sock)
             sock.detach()  # the worker's
         else:
             with bind_udp(config.host, config.port) as probe:
                 host, port = config.host, probe.getsockname()[1]
+                advice = tune(probe)
+        if advice:
+            logger.warning("%s", advice)
         if config.gateway is not None:
             gateway_host, gateway_port = parse_listen("--gateway", config.gateway)
             gateway_port = free_tcp_port(gateway_host, gateway_port)

@@ -217,6 +217,8 @@ class Download:
             return
         if opener.held is None:
             self._round_trip.sample(now - opener.at)
+        elif held.continuation.ordinal < opener.held.continuation.ordinal:
+            return  # a late one: what it would open from is closed
         self.timers.attempt = 0
         repeats = opener.repeats + 1
         wants, terms = self.wanted.everything(), held.nothing_proven
@@ -236,10 +238,8 @@ class Download:
         if line is not None:
             line.walk(now)
             terms = line.opening_terms(held)
-        attempt = 0
-        if terms is None:
-            terms = held.nothing_proven
-            attempt = 0 if held.continuation.refreshed else 1
+        attempt = int(terms is None and not held.continuation.refreshed)
+        terms = terms or held.nothing_proven
         self._close_line()
         self.wanted.restart()
         self.stats.openings += 1
@@ -368,9 +368,10 @@ class Download:
         if not (gaps or near_end or room >= min(_ROOM_TO_OPEN, self._config.receive_buffer_bytes)):
             self.timers.rest(now)
             return
-        best = line.best() or self.best
-        if best is not None:
+        if (best := line.best()) is not None:
             self._open(best, now)
+        else:
+            self.retry(now)  # the only carrier was lost: what the line was opened from is spent
 
     @property
     def resting(self) -> bool:

@@ -11,13 +11,17 @@ exactly [frontier(p), frontier(b)). Since `frontier` is monotone, the grants of 
 adjacent: whatever the sizes of the bursts, the order in which they arrive, or the replica that
 serves them, the grants tile the number line and each number is granted once.
 
-                 window(E, L)
-        |<------------------------->|
-    ----L---------------------------base'----------------->  k
-        first loss in E             first number of next(E, L), which has half the window;
-                                    while k goes from L to base', the frontier moves only half as
-                                    fast, so packets leave evenly spread and at once, as in
-                                    RFC 6937 (proportional rate reduction)
+                 window(E, L)       1/8 more
+        |<------------------------->|<-->|
+    ----L--------------------------------base'----------------->  k
+        first loss in E                  first number of next(E, L), which has half the window;
+                                         while k goes from L to base', the frontier moves about half
+                                         as fast, so packets leave evenly spread and at once, as in
+                                         RFC 6937 (proportional rate reduction)
+
+What leaves together with the last numbers of the full window meets the queue that has just
+overflowed; a loss among it is the same event, as it is to TCP, which counts whatever was sent
+before the loss was noticed. Hence the eighth, the size of a burst.
 
 Integers only: two machines must never disagree by a rounding.
 """
@@ -39,6 +43,12 @@ LARGEST_BURST = 46
 WINDOW_PER_BURST = 8
 """A window is cut into this many bursts: small enough that loss of one carrier costs little,
 large enough that a continuation serves several packets."""
+SMALL_BURST = 4
+SMALL_WINDOW_PER_BURST = 3
+"""A small window is cut into fewer bursts, of up to SMALL_BURST packets. A continuation takes a
+sixth of its packet: one in each would cost a lossy path as much of its goodput."""
+TWO_CARRIERS = 8
+"""A burst this long carries its continuation twice."""
 CLAIM_PER_WINDOW = 16
 """A claim smaller than window / 16 waits for the next burst, or bursts crumble after halvings."""
 LONGEST_REACH = 256
@@ -88,9 +98,11 @@ def frontier(epoch: Epoch, k: int) -> int:
     base = epoch.base
     if k >= base:
         return k + window(epoch, k)
+    recovery = base - epoch.start
+    more = recovery // (WINDOW_PER_BURST + 1)  # w // 8 where recovery is w + w // 8
     if k <= epoch.start:
-        return base
-    return base - (epoch.start - k) * epoch.cwnd0 // (base - epoch.start)  # ceiling
+        return base - more
+    return base - more - (epoch.start - k) * (epoch.cwnd0 + more) // recovery  # ceiling
 
 
 def halved(w: int) -> int:
@@ -102,12 +114,12 @@ def after_loss(epoch: Epoch, lost: int, key: int = 0) -> Epoch:
     """`next(E, L)`: the epoch that follows E when `lost`, its first such number, did not arrive."""
     w = window(epoch, lost)
     h = halved(w)
-    return Epoch(key, lost, lost + w, h, h)
+    return Epoch(key, lost, lost + w + w // WINDOW_PER_BURST, h, h)
 
 
 def valid_loss(epoch: Epoch, lost: int, end: int) -> bool:
     """Can the first loss of the epoch be `lost`, if a burst of it ends at `end`?"""
-    return epoch.base <= lost and end <= frontier(epoch, lost)
+    return epoch.base <= lost and end <= after_loss(epoch, lost).base
 
 
 def grant(epoch: Epoch, successor: Epoch | None, k: int) -> int:
@@ -165,6 +177,17 @@ def _last_answered(epoch: Epoch, end: int) -> int:
     return low
 
 
+def largest_burst(w: int) -> int:
+    """Packets in one burst at most, where the window is w."""
+    small = min(SMALL_BURST, w // SMALL_WINDOW_PER_BURST)
+    return max(1, small, min(LARGEST_BURST, w // WINDOW_PER_BURST))
+
+
+def worth_claiming(w: int) -> int:
+    """Numbers that make a claim worth sending at once, where the window is w."""
+    return max((min(SMALL_BURST, largest_burst(w)) + 1) // 2, w // CLAIM_PER_WINDOW)
+
+
 class Span(NamedTuple):
     """One burst to send: numbers [start, stop) of one epoch."""
 
@@ -185,7 +208,7 @@ def bursts(epoch: Epoch, successor: Epoch | None, low: int, high: int) -> Iterat
                 owner = successor
             else:
                 stop = min(high, successor.base)
-        most = max(1, min(LARGEST_BURST, window(owner, low) // WINDOW_PER_BURST))
+        most = largest_burst(window(owner, low))
         parts = -(-(stop - low) // most)
         for i in range(parts, 0, -1):
             following = low - (low - stop) // i
@@ -194,6 +217,7 @@ def bursts(epoch: Epoch, successor: Epoch | None, low: int, high: int) -> Iterat
 
 
 def carriers(span: Span) -> tuple[int, ...]:
-    """The packets of this burst that carry its continuation: the first and the last."""
-    last = span.stop - 1
-    return (last,) if last == span.start else (span.start, last)
+    """The packets of a burst that carry its continuation: the first, and the last of a long one."""
+    if span.stop - span.start < TWO_CARRIERS:
+        return (span.start,)
+    return span.start, span.stop - 1

@@ -1,11 +1,11 @@
 """Laying bytes out in packets: the same rule at the server, which fills them, and at the client,
 which must know, before the answer comes, how much a claim can bring.
 
-A packet carries bytes of one wanted range; it is full unless its range ends. The first and the last
-packet of a burst carry the burst's continuation, so they hold less of the response. The
-continuations that an answer carries are of one length, which the continuation that was presented
-names: that is what makes the layout foreseeable. They name the length of the next ones: so the
-application part can shrink as the exchange goes on, one round trip later.
+A packet carries bytes of one wanted range; it is full unless its range ends. The first packet of a
+burst, and the last of a long one, carries the burst's continuation, so it holds less of the
+response. The continuations that an answer carries are of one length, which the continuation that
+was presented names: that is what makes the layout foreseeable. They name the length of the next
+ones: so the application part can shrink as the exchange goes on, one round trip later.
 """
 
 from __future__ import annotations
@@ -218,14 +218,16 @@ class _BurstWriter:
         most = max(1, LARGEST_SEND // size)
         pack, last = DATA_PACKET.pack, len(packets) - 1
         train = trains[-1] if goes_on else Train(size, 0, [])
+        carrying = carriers(span)
         for i, (offset, length) in enumerate(packets):
             if not train.count:
                 trains.append(train)
             train.count += 1
             buffers = train.buffers
             room = size - DATA_HEADER_BYTES - length
-            # A burst that ended before its time has a last packet laid out to be full.
-            if i == 0 or (i == last and room >= len(carried)):
+            # A burst that ended before its time has a last packet laid out to be full; where one is
+            # not, it carries the continuation at no cost.
+            if (span.start + i in carrying or i == last) and room >= len(carried):
                 room -= len(carried)
                 buffers.append(prefix + pack(i, values[i], offset, self._length) + carried)
             else:

@@ -18,7 +18,6 @@ from trickles_web.errors import ContinuationError
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport.claim import Claim, Held, Terms, View
 from trickles_web.transport.epochs import (
-    CLAIM_PER_WINDOW,
     LAST_NUMBER,
     LONGEST_REACH,
     Epoch,
@@ -26,6 +25,7 @@ from trickles_web.transport.epochs import (
     bursts,
     grant,
     window,
+    worth_claiming,
 )
 from trickles_web.transport.holding import Holding
 from trickles_web.transport.layout import capacities, place
@@ -300,7 +300,7 @@ class Line:
             if grant(view.epoch, successor, stop) <= grant(view.epoch, successor, start):
                 self._accounted = stop
                 continue
-            if stop - self._accounted < window(view.epoch, stop) // CLAIM_PER_WINDOW:
+            if stop - self._accounted < worth_claiming(window(view.epoch, stop)):
                 merged = self._merge(stop, view, now)
                 if merged is None:
                     return None
@@ -315,7 +315,7 @@ class Line:
 
     def _merge(self, stop: int, view: View, now: float) -> tuple[int, int] | None:
         """A later burst that makes a small claim worth sending; None while waiting for one."""
-        enough = window(view.epoch, stop) // CLAIM_PER_WINDOW
+        enough = worth_claiming(window(view.epoch, stop))
         best = (stop, self._waiting[0][1])
         for later, burst in sorted(self._waiting[:32]):
             if later > self._prefix or self._holding.bursts[later][1] is not view:
