@@ -13,7 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import trickles_web
 from loadtest.targets import TARGETS, Verdict, judge
+from trickles_web.cli.serve import COMPILED
 
 Row = dict[str, Any]
 
@@ -102,6 +104,7 @@ def machine() -> Row:
         "processor": _processor(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "trickles-web": trickles_web.__version__ + (", compiled" if COMPILED else ", pure Python"),
     }
     for name in VERSIONS_OF:
         try:

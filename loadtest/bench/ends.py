@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from loadtest.bench.meter import UNMEASURED, Meter
 from trickles_web.client.sockets import LARGEST_TRAIN
 from trickles_web.config import ClientConfig, HttpConfig, TransportConfig
+from trickles_web.http.names import NAME_KEY_BYTES, Names
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
 from trickles_web.http.service import Service
@@ -84,10 +85,11 @@ class MemorySocket(socket.socket):
     def getsockname(self) -> Address:
         return SERVER_ADDRESS
 
-    def recvfrom(self, *_: Any) -> Parcel:
+    def recvmsg(self, *_: Any) -> tuple[bytes, list[Any], int, Address]:
         if not self.inbox:
             raise BlockingIOError
-        return self.inbox.popleft()
+        datagram, address = self.inbox.popleft()
+        return datagram, [], 0, address
 
     def sendto(self, data: Any, address: Any) -> int:  # type: ignore[override]
         self.sent.append((bytes(data), len(data), address))
@@ -178,6 +180,7 @@ class ServerEnd:
             store,
             on_ready=lambda incarnation: self.endpoint.on_ready(incarnation),
             clock=clock.wall_ms,
+            names=Names(bytes(NAME_KEY_BYTES)),
             random=draw,
             server=SERVER_ADDRESS,
         )

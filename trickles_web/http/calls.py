@@ -91,10 +91,12 @@ class Calls:
         self._slow_timer = None
         while young and young[0][0] <= now:
             run = young.popleft()[1]
-            if not run.begun:
-                young.append((now + SLOW_AFTER_S, run))
-            elif run in self.runs:
+            if run not in self.runs:
+                continue
+            if run.begun:
                 self._slow(run)
+            else:
+                young.append((now + SLOW_AFTER_S, run))
         if young:
             self._slow_timer = self._loop.call_at(young[0][0], self._look)
 

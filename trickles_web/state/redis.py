@@ -85,6 +85,7 @@ class RedisStore(MemoryStore[R]):
         """What came of claims that were asked for, until it is used."""
         self._peers: dict[int, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
         self._renewing: asyncio.Task[None] | None = None
         self._down_until = 0
         self._down = False
@@ -103,7 +104,8 @@ class RedisStore(MemoryStore[R]):
         self._renewing = self._do(self._keep_renewing())
 
     async def close(self) -> None:
-        """Give the lease back: what this process ran has ended."""
+        """Give the lease back: what this process ran has ended, and nothing more is told."""
+        self._closing = True
         if self._renewing is not None:
             self._renewing.cancel()
         # A question cut off in the middle would leave its connection to the garbage collector.
@@ -387,7 +389,8 @@ class RedisStore(MemoryStore[R]):
             with contextlib.suppress(RedisError):
                 await self._ask(command)
 
-        self._do(send())
+        if not self._closing:
+            self._do(send())
 
     async def _ask(self, command: Callable[[], Awaitable[Any]], nothing: Any = None) -> Any:
         """Redis's answer; `nothing` if it does not answer. Raises RedisError if it refuses."""
