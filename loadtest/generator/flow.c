@@ -63,6 +63,7 @@ static uint32_t largest_burst(uint32_t w) {
 
 static uint32_t worth_claiming(uint32_t w) {
     uint32_t small = largest_burst(w), enough = w / CLAIM_PER_WINDOW;
+    if (enough > LARGEST_BURST) enough = LARGEST_BURST;
     small = ((small < SMALL_BURST ? small : SMALL_BURST) + 1) / 2;
     return enough > small ? enough : small;
 }

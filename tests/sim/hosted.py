@@ -76,7 +76,7 @@ class _Socket:
     def send(self, datagram: bytes, peer: Peer) -> None:
         self._cluster.down(datagram, host_and_port(peer.sockaddr))
 
-    def send_trains(self, trains: list[Train], peer: Peer) -> None:
+    def send_trains(self, trains: list[Train], peer: Peer, pace: int) -> None:
         for train in trains:
             for datagram in train.datagrams():
                 self.send(datagram, peer)

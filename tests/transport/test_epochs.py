@@ -315,6 +315,7 @@ def test_half_a_burst_is_worth_claiming_while_bursts_are_small(w: int) -> None:
     enough = worth_claiming(w)
     assert 1 <= enough <= max(largest_burst(w), w // CLAIM_PER_WINDOW)
     assert 2 * enough >= min(SMALL_BURST, largest_burst(w))
+    assert enough <= LARGEST_BURST, "more than a whole burst may never come within its reach"
     assert enough <= w // 2, "others must be in flight while it waits"
 
 

@@ -76,8 +76,8 @@ class Socket(Protocol):
     def send(self, datagram: bytes, peer: Peer) -> None:
         """Send one datagram, or lose it."""
 
-    def send_trains(self, trains: list[Train], peer: Peer) -> None:
-        """Send one answer, or lose parts of it."""
+    def send_trains(self, trains: list[Train], peer: Peer, pace: int) -> None:
+        """Send one answer at so many datagrams a millisecond, or lose parts of it."""
 
     def close(self) -> None:
         """Neither take nor send any more."""
@@ -275,7 +275,7 @@ class Endpoint:
                 if peer.via is not None:
                     peer.via(trains)
                 else:
-                    self._udp.send_trains(trains, peer)
+                    self._udp.send_trains(trains, peer, redeemed.pace)
                 if not trains and redeemed.starved:
                     self._send(self._server.come_back(redeemed, now), peer)
 

@@ -2,7 +2,7 @@
 
     trains in     recvmsg with UDP_GRO, drained up to 64 datagrams or 3 ms, then the loop's turn
     trains out    sendmsg with UDP_SEGMENT -> (refused: one by one, from then on)
-                  more than 64 datagrams in one answer: a slice each millisecond,
+                  of a large answer a slice each millisecond,
                   and what else goes to that peer meanwhile queues behind them
     kernel full   bounded backlog, flushed when the socket is writable; beyond it, dropped
 
@@ -48,11 +48,9 @@ DRAIN_DATAGRAMS = 64
 DRAIN_SECONDS = 0.003
 """A wake-up ends with the train that brings so many datagrams, or after this long: tasks and timers
 get their turn."""
-FIRST_SLICE = 64
-"""Datagrams. A larger answer leaves in slices, so as not to overrun the first queue on its way."""
-PACED_SLICE = 96
 PACE_SECONDS = 0.001
-"""Each of the following: two trains of 46, which is 1.1 Gbit/s to one peer."""
+"""Between the slices of an answer, so that it does not overrun a queue on its way: neither does it
+lose much at a time then, which would be to the harm of flows that lose packets one by one."""
 LATEST_PACE = 4
 """A timer may be late by so many slices, which then leave together."""
 PACED_BYTES = 8 << 20
@@ -88,9 +86,9 @@ def host_and_port(sockaddr: Sockaddr) -> tuple[str, int]:
     return (host[7:] if host.startswith("::ffff:") and "." in host else host), port
 
 
-def _split(train: Train) -> Iterator[Train]:
-    """The train in pieces that one segmented send can hold; most trains are one piece."""
-    most = max(1, min(MAX_SEGMENTS, LARGEST_SEND // max(1, train.segment)))
+def _split(train: Train, most: int) -> Iterator[Train]:
+    """The train in pieces of `most` datagrams, and no more than one segmented send can hold."""
+    most = max(1, min(most, MAX_SEGMENTS, LARGEST_SEND // max(1, train.segment)))
     if train.count <= most:
         yield train
         return
@@ -128,7 +126,8 @@ class UdpSocket:
         self._backlog: deque[tuple[Train, Peer]] = deque()
         self._backlog_bytes = 0
         self._retry: asyncio.TimerHandle | None = None
-        self._paced: dict[Sockaddr, deque[tuple[Train, Peer]]] = {}
+        self._paced: dict[Sockaddr, tuple[deque[tuple[Train, Peer]], int]] = {}
+        """What waits for each peer, and how many datagrams of it leave in a millisecond."""
         self._paced_bytes = 0
         self._paced_at = 0.0
         self._pacer: asyncio.TimerHandle | None = None
@@ -231,22 +230,24 @@ class UdpSocket:
     def send(self, datagram: bytes, peer: Peer) -> None:
         self._offer(Train(len(datagram), 1, [datagram]), peer)
 
-    def send_trains(self, trains: list[Train], peer: Peer) -> None:
-        """Sends one answer: at once when it is small, its first slice now and the rest paced when
-        not. None overtakes the one before it: to the client that would look like loss.
+    def send_trains(self, trains: list[Train], peer: Peer, pace: int) -> None:
+        """Sends one answer, `pace` datagrams now and as many each millisecond from then on.
+
+        None overtakes the one before it: to the client that would look like loss.
         """
         waits = peer.sockaddr in self._paced
-        if not waits and sum(train.count for train in trains) <= FIRST_SLICE:
+        if not waits and sum(train.count for train in trains) <= pace:
             for train in trains:
-                for piece in _split(train):
+                for piece in _split(train, MAX_SEGMENTS):
                     self._offer(piece, peer)
             return
-        pieces = deque((piece, peer) for train in trains for piece in _split(train))
+        pieces = deque((piece, peer) for train in trains for piece in _split(train, pace))
         if not waits:
-            self._send_slice(pieces, FIRST_SLICE)
+            self._send_slice(pieces, pace)
         size = sum(piece.segment * piece.count for piece, _ in pieces)
-        waiting = self._paced.setdefault(peer.sockaddr, deque())
+        waiting, _ = self._paced.setdefault(peer.sockaddr, (deque(), pace))
         waiting.extend((_kept(piece), peer) for piece, _ in pieces)
+        self._paced[peer.sockaddr] = waiting, pace
         self._paced_bytes += size
         if self._paced_bytes > PACED_BYTES:
             self._paced_bytes -= self._send_slice(waiting, len(waiting) * MAX_SEGMENTS)
@@ -272,8 +273,8 @@ class UdpSocket:
     def _pace(self) -> None:
         self._pacer = None
         slices = min((self._loop.time() - self._paced_at) / PACE_SECONDS, LATEST_PACE)
-        for sockaddr, waiting in list(self._paced.items()):
-            self._paced_bytes -= self._send_slice(waiting, int(PACED_SLICE * max(1.0, slices)))
+        for sockaddr, (waiting, pace) in list(self._paced.items()):
+            self._paced_bytes -= self._send_slice(waiting, int(pace * max(1.0, slices)))
             if not waiting:
                 del self._paced[sockaddr]
         self._schedule_pacer()

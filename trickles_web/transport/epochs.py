@@ -185,7 +185,8 @@ def largest_burst(w: int) -> int:
 
 def worth_claiming(w: int) -> int:
     """Numbers that make a claim worth sending at once, where the window is w."""
-    return max((min(SMALL_BURST, largest_burst(w)) + 1) // 2, w // CLAIM_PER_WINDOW)
+    half = (min(SMALL_BURST, largest_burst(w)) + 1) // 2
+    return max(half, min(LARGEST_BURST, w // CLAIM_PER_WINDOW))
 
 
 class Span(NamedTuple):

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from trickles_web.transport.continuation import Continuation
-from trickles_web.transport.epochs import Epoch
+from trickles_web.transport.epochs import Epoch, window
 from trickles_web.transport.note import Note
 from trickles_web.transport.wire import Kind, Wants
 
 Address = tuple[str, int]
 UNLIMITED = 1 << 62
+LEAST_PACE = 4
+"""Datagrams a millisecond: the largest burst of a small window leaves at once."""
 
 
 class Response(Protocol):
@@ -287,6 +289,21 @@ class Redeemed:
         self.attempt = attempt
         self.asked_size = asked_size
         self.numbers = numbers
+
+    @property
+    def pace(self) -> int:
+        """Datagrams a millisecond at which the answer is to leave: a window and a quarter in a
+        round trip, or two in slow start.
+
+        The continuation was minted a round trip ago, or earlier.
+        """
+        c = self.continuation
+        if c is None or not self.answers:
+            return LEAST_PACE
+        epoch = self.answers[-1].successor or self.answers[-1].epoch
+        w = window(epoch, self.answers[-1].low)
+        quarters = 8 * w if w < epoch.ssthresh else 5 * w
+        return max(LEAST_PACE, -(-quarters // (4 * max(1, self.at - c.minted))))
 
     @property
     def starved(self) -> bool:
