@@ -85,7 +85,7 @@ class RedisStore(MemoryStore[R]):
         """What came of claims that were asked for, until it is used."""
         self._peers: dict[int, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._closing = False
+        self._closing = self._closed = False
         self._renewing: asyncio.Task[None] | None = None
         self._down_until = 0
         self._down = False
@@ -114,6 +114,7 @@ class RedisStore(MemoryStore[R]):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._closed = True
         with contextlib.suppress(RedisError, OSError):
             await self._redis.zrem(f"{self._prefix}:owners", f"{self.owner:08x}")
         await self._redis.aclose()
@@ -393,15 +394,14 @@ class RedisStore(MemoryStore[R]):
             self._do(send())
 
     async def _ask(self, command: Callable[[], Awaitable[Any]], nothing: Any = None) -> Any:
-        """Redis's answer; `nothing` if it does not answer. Raises RedisError if it refuses."""
-
-        async def asked() -> Any:
-            return await command()
-
-        question = self._do(asked())
+        """Redis's answer; `nothing` if there is none. Raises RedisError if it refuses."""
+        if self._closed:
+            return nothing  # or a connection would be made that nobody closes
+        question = asyncio.ensure_future(command())
+        self._tasks.add(question)
+        question.add_done_callback(self._tasks.discard)
         question.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        # One that takes too long is not cancelled: in the middle of a connect, that would leave a
-        # socket behind. The client's own limits end it soon.
+        # Not cancelled if it takes too long: within a connect, that would leave a socket behind.
         done, _ = await asyncio.wait((question,), timeout=TIMEOUT_S)
         try:
             if not done:
