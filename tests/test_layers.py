@@ -24,6 +24,7 @@ RANKS = {
     "transport": 2,
     "state": 3,
     "http": 4,
+    "trains": 4,
     "net": 5,
     "client": 5,
     "gateway": 6,

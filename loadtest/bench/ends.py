@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadtest.bench.meter import UNMEASURED, Meter
-from trickles_web.client.sockets import LARGEST_TRAIN
 from trickles_web.config import ClientConfig, HttpConfig, TransportConfig
 from trickles_web.http.names import NAME_KEY_BYTES, Names
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
 from trickles_web.http.service import Service
 from trickles_web.net.endpoint import Endpoint
-from trickles_web.net.udp import UDP_SEGMENT, UdpSocket
+from trickles_web.net.udp import UdpSocket
 from trickles_web.state import DirectoryStore
+from trickles_web.trains import LARGEST_TRAIN, UDP_SEGMENT
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.replay import ReplayFilter

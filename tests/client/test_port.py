@@ -12,7 +12,9 @@ import pytest
 
 from trickles_web.client import port as port_module
 from trickles_web.client.port import QUEUE_DATAGRAMS, Port
-from trickles_web.client.sockets import LARGEST_SEND, SOL_UDP, UDP_SEGMENT, resolve
+from trickles_web.client.sockets import resolve
+from trickles_web.trains import SOL_UDP, UDP_SEGMENT
+from trickles_web.transport.layout import LARGEST_SEND
 
 PATIENCE_S = 5.0
 

@@ -22,7 +22,8 @@ from trickles_web.net.endpoint import LOADED_AFTER, Endpoint
 from trickles_web.net.options import Config
 from trickles_web.net.parking import Parking
 from trickles_web.net.server import Server
-from trickles_web.net.udp import DRAIN_DATAGRAMS, SOL_UDP, UDP_SEGMENT
+from trickles_web.net.udp import DRAIN_DATAGRAMS
+from trickles_web.trains import SOL_UDP, UDP_SEGMENT
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.origin import pack_origin
 from trickles_web.transport.wire import (

@@ -18,6 +18,7 @@ from trickles_web.net import sockets
 from trickles_web.net import udp as module
 from trickles_web.net.sockets import bind_udp, inherited_udp
 from trickles_web.net.udp import Peer, UdpSocket, host_and_port
+from trickles_web.trains import SOL_UDP, UDP_SEGMENT
 from trickles_web.transport.server import Train
 
 HOSTS = ["127.0.0.1", "::1"]
@@ -187,7 +188,7 @@ def test_a_train_is_taken_apart(host: str) -> None:
                 sent: list[bytes] = []
                 for count, size, last in ((4, 16_376, None), (45, 1452, 7), (2, 1, 1), (1, 9, 9)):
                     datagrams = numbered(count, size, last)
-                    segment = (module.SOL_UDP, module.UDP_SEGMENT, size.to_bytes(2, sys.byteorder))
+                    segment = (SOL_UDP, UDP_SEGMENT, size.to_bytes(2, sys.byteorder))
                     client.sendmsg([b"".join(datagrams)], [segment] if count > 1 else [])
                     sent += datagrams
                 await until(lambda: len(recorded.datagrams) == len(sent))
@@ -203,7 +204,7 @@ def test_over_long_datagrams_of_a_train_are_counted_one_by_one() -> None:
     async def main() -> None:
         async with opened() as (udp, recorded, address):
             with receiver() as client:
-                segment = (module.SOL_UDP, module.UDP_SEGMENT, (20_000).to_bytes(2, sys.byteorder))
+                segment = (SOL_UDP, UDP_SEGMENT, (20_000).to_bytes(2, sys.byteorder))
                 client.sendmsg([bytes(45_000)], [segment], 0, address)
                 client.sendto(b"last", address)
                 await until(lambda: recorded.datagrams)

@@ -7,29 +7,25 @@ entry); and, before the first answer, by one towards the server's next address.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from trickles_web.client.sockets import (
-    LARGEST_SEND,
+from trickles_web.client.sockets import Remote, open_socket
+from trickles_web.errors import ConnectError
+from trickles_web.trains import (
     LARGEST_TRAIN,
     MOST_SEGMENTS,
+    SEGMENT_SPACE,
     SOL_UDP,
     UDP_GRO,
-    UDP_SEGMENT,
-    Remote,
     can_segment,
-    open_socket,
+    segmented,
 )
-from trickles_web.errors import ConnectError
+from trickles_web.transport.layout import LARGEST_SEND
 
 QUEUE_DATAGRAMS = 1024
 """Waiting for a full socket buffer to drain; more are dropped, as the network would do."""
-_ANCILLARY_BYTES = socket.CMSG_SPACE(4)
-_SEGMENT = struct.Struct("=H")
 
 
 class Port:
@@ -61,7 +57,7 @@ class Port:
 
         Raises OSError: BlockingIOError if there are none, others are of datagrams sent before.
         """
-        train, ancillary, _, _ = self.socket.recvmsg(LARGEST_TRAIN, _ANCILLARY_BYTES)
+        train, ancillary, _, _ = self.socket.recvmsg(LARGEST_TRAIN, SEGMENT_SPACE)
         for level, kind, value in ancillary:
             if level == SOL_UDP and kind == UDP_GRO:
                 return train, int.from_bytes(value, sys.byteorder)
@@ -100,9 +96,8 @@ class Port:
 
     def _try_send_train(self, datagrams: Sequence[bytes]) -> bool:
         """False if they must be sent one by one, for whatever reason."""
-        segment = (SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(len(datagrams[0])))
         try:
-            self.socket.sendmsg(datagrams, [segment])
+            self.socket.sendmsg(datagrams, [segmented(len(datagrams[0]))])
         except BlockingIOError:
             return False
         except ConnectionRefusedError:

@@ -12,19 +12,12 @@ from typing import Any
 
 from trickles_web.client.url import join_authority
 from trickles_web.errors import ConnectError
+from trickles_web.trains import take_trains
 
 RECEIVE_BUFFER_BYTES = 4 << 20
 """Windows of 16 KiB datagrams arrive while the reader is busy; the default 208 KiB holds 13."""
 _SO_RCVBUFFORCE = 33
 """Linux; the socket module has no name for it. Past net.core.rmem_max, where the process may."""
-SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
-"""Linux, <linux/udp.h>: datagrams of one length pass the kernel end to end, as one."""
-MOST_SEGMENTS = 64
-"""Datagrams that old kernels take at once."""
-LARGEST_SEND = 65_507
-"""Bytes that any kernel takes at once: what fits an IPv4 datagram before it is cut."""
-LARGEST_TRAIN = 65_535
-"""Bytes that a kernel hands over at once, at most."""
 
 SocketAddress = tuple[Any, ...]
 """As the socket module has it: (host, port), or (host, port, flow info, scope) for IPv6."""
@@ -89,8 +82,7 @@ def _connected(family: int, address: SocketAddress, local: tuple[str, int] | Non
     try:
         sock.setblocking(False)
         _enlarge(sock)
-        with contextlib.suppress(OSError):  # kernels that do not know it hand over one by one
-            sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+        take_trains(sock)
         if local is not None:
             sock.bind(local)
         sock.connect(address)
@@ -98,15 +90,6 @@ def _connected(family: int, address: SocketAddress, local: tuple[str, int] | Non
         sock.close()
         raise
     return sock
-
-
-def can_segment(sock: socket.socket) -> bool:
-    """Does the kernel cut a train into datagrams? One that does not would send a giant one."""
-    try:
-        sock.getsockopt(SOL_UDP, UDP_SEGMENT)
-    except OSError:
-        return False
-    return True
 
 
 def _enlarge(sock: socket.socket) -> None:

@@ -19,7 +19,7 @@ MOST_HEADERS = 128
 """Header lines: parsing takes 2 us for each, and each takes more memory than it has bytes."""
 
 MOST_BLANKS = 1024
-"""Spaces and tabs in a head: h11 takes 0.3 us for each word of a value."""
+"""Spaces and tabs in header lines: h11 takes 0.3 us for each word of a value."""
 
 MOST_METHOD = 32
 """Bytes; the longest registered one has 17 (UPDATEREDIRECTREF)."""

@@ -17,7 +17,6 @@ import asyncio
 import errno
 import logging
 import socket
-import struct
 import sys
 import time
 from collections import Counter, deque
@@ -26,24 +25,27 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from trickles_web.net.sockets import set_option, tune
+from trickles_web.trains import (
+    LARGEST_TRAIN,
+    MOST_SEGMENTS,
+    SEGMENT_SPACE,
+    SOL_UDP,
+    UDP_GRO,
+    can_segment,
+    segmented,
+    take_trains,
+)
 from trickles_web.transport.layout import LARGEST_SEND
 from trickles_web.transport.server import Train
 
 logger = logging.getLogger("trickles.error")
 
-SOL_UDP = 17  # from the kernel's headers: `socket` lacks them
-UDP_SEGMENT = 103
-UDP_GRO = 104
-IP_PKTINFO = 8
+IP_PKTINFO = 8  # from the kernel's headers: `socket` lacks them
 IPV6_RECVPKTINFO = 49
 IPV6_PKTINFO = 50
 
-MAX_SEGMENTS = 64
-"""Datagrams in one segmented send (UDP_MAX_SEGMENTS of kernels before 6.9)."""
 MAX_DATAGRAM = 16_384
 """Largest client datagram that can mean anything: the protocol's limit on loopback."""
-LARGEST_TRAIN = 65_535
-"""Bytes that a kernel hands over at once, at most."""
 DRAIN_DATAGRAMS = 64
 DRAIN_SECONDS = 0.003
 """A wake-up ends with the train that brings so many datagrams, or after this long: tasks and timers
@@ -58,8 +60,7 @@ BACKLOG_BYTES = 4 << 20
 
 _SEGMENTATION_REFUSED = {errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT}
 _NO_ROOM = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
-_SEGMENT = struct.Struct("=H")
-_ANCILLARY_BYTES = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
+_ANCILLARY_BYTES = SEGMENT_SPACE + socket.CMSG_SPACE(20)
 """The segment's length, and struct in6_pktinfo, the longer of the two kinds."""
 
 Sockaddr = Any
@@ -88,7 +89,7 @@ def host_and_port(sockaddr: Sockaddr) -> tuple[str, int]:
 
 def _split(train: Train, most: int) -> Iterator[Train]:
     """The train in pieces of `most` datagrams, and no more than one segmented send can hold."""
-    most = max(1, min(most, MAX_SEGMENTS, LARGEST_SEND // max(1, train.segment)))
+    most = max(1, min(most, MOST_SEGMENTS, LARGEST_SEND // max(1, train.segment)))
     if train.count <= most:
         yield train
         return
@@ -115,13 +116,13 @@ class UdpSocket:
         self, sock: socket.socket, loop: asyncio.AbstractEventLoop, *, segmentation: bool = True
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self.segmentation = segmentation and _can_segment(sock)
+        self.segmentation = segmentation and can_segment(sock)
         self._socket = sock
         self._loop = loop
         self._deliver: Callable[[bytes, Peer], None] = lambda datagram, peer: None
         self._drained: Callable[[bool], None] = lambda full: None
         self._ask_for_destination()
-        set_option(sock, SOL_UDP, UDP_GRO, 1)
+        take_trains(sock)
         self._replies_from: dict[bytes, Control] = {}
         self._backlog: deque[tuple[Train, Peer]] = deque()
         self._backlog_bytes = 0
@@ -238,7 +239,7 @@ class UdpSocket:
         waits = peer.sockaddr in self._paced
         if not waits and sum(train.count for train in trains) <= pace:
             for train in trains:
-                for piece in _split(train, MAX_SEGMENTS):
+                for piece in _split(train, MOST_SEGMENTS):
                     self._offer(piece, peer)
             return
         pieces = deque((piece, peer) for train in trains for piece in _split(train, pace))
@@ -250,7 +251,7 @@ class UdpSocket:
         self._paced[peer.sockaddr] = waiting, pace
         self._paced_bytes += size
         if self._paced_bytes > PACED_BYTES:
-            self._paced_bytes -= self._send_slice(waiting, len(waiting) * MAX_SEGMENTS)
+            self._paced_bytes -= self._send_slice(waiting, len(waiting) * MOST_SEGMENTS)
         if not waiting:
             del self._paced[peer.sockaddr]
         self._schedule_pacer()
@@ -293,8 +294,7 @@ class UdpSocket:
         buffers = train.buffers
         try:
             if train.count > 1:
-                segmented = (SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(train.segment))
-                self._socket.sendmsg(buffers, [*control, segmented], 0, sockaddr)
+                self._socket.sendmsg(buffers, [*control, segmented(train.segment)], 0, sockaddr)
             elif control:
                 self._socket.sendmsg(buffers, control, 0, sockaddr)
             else:  # joining a datagram costs less than what sendmsg does for more than one buffer
@@ -365,17 +365,6 @@ class UdpSocket:
                 self.counters[_reason("send", refusal)] += train.count
         if self._backlog:
             self._await_room(refusal or errno.EAGAIN)
-
-
-def _can_segment(sock: socket.socket) -> bool:
-    """Kernels that do not know UDP_SEGMENT ignore the control message, and would send one giant
-    datagram.
-    """
-    try:
-        sock.getsockopt(SOL_UDP, UDP_SEGMENT)
-    except OSError:
-        return False
-    return True
 
 
 def _reason(action: str, number: int | None) -> str:

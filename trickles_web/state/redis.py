@@ -20,7 +20,7 @@ import contextlib
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import redis.asyncio
@@ -377,8 +377,8 @@ class RedisStore(MemoryStore[R]):
     def _part(self, key: Key, part: Part) -> str:
         return f"{self._exchange(key)}:{part.owner:08x}-{part.serial:x}"
 
-    def _do(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(work)
+    def _do(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -397,9 +397,7 @@ class RedisStore(MemoryStore[R]):
         """Redis's answer; `nothing` if there is none. Raises RedisError if it refuses."""
         if self._closed:
             return nothing  # or a connection would be made that nobody closes
-        question = asyncio.ensure_future(command())
-        self._tasks.add(question)
-        question.add_done_callback(self._tasks.discard)
+        question = self._do(command())
         question.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         # Not cancelled if it takes too long: within a connect, that would leave a socket behind.
         done, _ = await asyncio.wait((question,), timeout=TIMEOUT_S)

@@ -1,0 +1,40 @@
+"""Trains: datagrams of one length that Linux takes and gives end to end, as one (<linux/udp.h>)."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+
+SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
+"""`socket` lacks them."""
+MOST_SEGMENTS = 64
+"""Datagrams in one segmented send (UDP_MAX_SEGMENTS of kernels before 6.9)."""
+LARGEST_TRAIN = 65_535
+"""Bytes that a kernel hands over at once, at most."""
+SEGMENT_SPACE = socket.CMSG_SPACE(4)
+"""Bytes of ancillary data that tell a train's segment."""
+
+_SEGMENT = struct.Struct("=H")
+
+
+def can_segment(sock: socket.socket) -> bool:
+    """Kernels that do not know UDP_SEGMENT ignore the control message, and would send one giant
+    datagram.
+    """
+    try:
+        sock.getsockopt(SOL_UDP, UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
+
+
+def segmented(segment: int) -> tuple[int, int, bytes]:
+    """The control message that cuts what is sent into datagrams of so many bytes."""
+    return SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(segment)
+
+
+def take_trains(sock: socket.socket) -> None:
+    """Receive trains from now on, with UDP_GRO; older kernels hand over one by one."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
