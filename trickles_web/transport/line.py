@@ -64,6 +64,8 @@ class Line:
         self.losses = 0
         self.base = epoch.base
         self.granted = epoch.base + epoch.cwnd0
+        self._used = epoch.cwnd0
+        """Most numbers in flight."""
         self._foreseen = False
         self._round_trip = round_trip
         self._wanted = wanted
@@ -244,7 +246,7 @@ class Line:
                     claim.account(offset, size, self._wanted)
                 self._prefix = stop
             elif k < max(self._highest, self._promised) and self._is_lost(k, now):
-                self._lose(k)
+                self.losses += self._end_epoch(k)
                 self._prefix = k + 1
             else:
                 break
@@ -273,12 +275,13 @@ class Line:
             self._holding.proofs[following.epoch.base] = 0
         return self.views[self._proof_view]
 
-    def _lose(self, k: int) -> None:
+    def _end_epoch(self, k: int) -> bool:
+        """Report k for lost, if it is the first of its epoch to be; was it?"""
         view = self._advance_view(k)
-        if view.lost is None and k >= view.epoch.base:
-            view.lost = k
-            view.lost_proof = self._proof
-            self.losses += 1
+        if view.lost is not None or k < view.epoch.base:
+            return False
+        view.lost, view.lost_proof = k, self._proof
+        return True
 
     # ---- claims
 
@@ -340,10 +343,16 @@ class Line:
         wants, full = self._wanted.take(list(capacities(spans, self.size, carried)))
         if not wants:
             self._blocked = True
+            w = window(view.epoch, self._prefix)
+            if w >= 2 * self._used and self._wanted.not_asked:
+                # A window must not grow on what the reader, not the window, holds back (RFC
+                # 7661 §4.4.1); a loss reported without need leaves of it what was used.
+                self._end_epoch(self._prefix)
             return None
         self._accounted = stop
         self._merging = -1
         self.granted = max(self.granted, high)
+        self._used = max(self._used, high - self._prefix)
         if not full:
             self.ended = high  # asked for less than the grant: the answer will be short
         if view.lost is None:
