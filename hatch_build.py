@@ -35,7 +35,7 @@ COMPILED = {
         *("scope", "service", "websocket"),
     ),
     "state": ("directory", "memory", "prefixes", "redis", "shares"),
-    "net": ("endpoint", "parking", "udp"),
+    "net": ("endpoint", "pacing", "parking", "udp"),
 }
 """Modules by folder. Those of one package call each other directly."""
 
