@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.sim.network import Path
 from tests.sim.world import Client, Config, World
 from trickles_web.config import ClientConfig, TransportConfig
 from trickles_web.transport.epochs import window
@@ -24,7 +23,9 @@ def line_of(client: Client) -> Line:
 
 
 def held_back() -> tuple[World, Client]:
-    world = World(1, Config(client=ClientConfig(receive_buffer_bytes=ROOM), transport=TransportConfig()))
+    world = World(
+        1, Config(client=ClientConfig(receive_buffer_bytes=ROOM), transport=TransportConfig())
+    )
     client = world.add([(2_000_000_000, 0, 0)])
     world.run(5.0)
     return world, client
@@ -39,7 +40,9 @@ def test_slow_start_ends_where_the_reader_holds_it_back() -> None:
     assert client.flow.stats.losses == line.losses == 0
 
 
-def test_a_loss_then_overflows_no_queue_with_all_that_was_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_then_overflows_no_queue_with_all_that_was_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """At most half a buffer, in a round trip: servers pace it, these ones here do not."""
     world, client = held_back()
     deliver = world.down_link.send

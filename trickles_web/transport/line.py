@@ -64,8 +64,7 @@ class Line:
         self.losses = 0
         self.base = epoch.base
         self.granted = epoch.base + epoch.cwnd0
-        self._used = epoch.cwnd0
-        """Most numbers in flight."""
+        self._used = epoch.cwnd0  # most numbers in flight so far
         self._foreseen = False
         self._round_trip = round_trip
         self._wanted = wanted
@@ -203,14 +202,14 @@ class Line:
 
         A claim that was answered by WAIT was not spent: its numbers are not lost.
         """
-        claim = self._claim_of(k)
+        claim, trip = self._claim_of(k), self._round_trip
         if claim is not None and claim.waiting:
             return False
         if self._highest - k >= REORDERING:
             return True
-        if k < self._highest and (claim is None or now >= claim.at + self._round_trip.reordering):
+        if k < self._highest and (claim is None or now >= claim.at + trip.reordering):
             return True
-        return k < self._promised and now >= self._last_arrival + self._round_trip.within_burst
+        return k < self._promised and now >= self._last_arrival + trip.silence(self.ended < 0)
 
     def _claim_of(self, k: int) -> Claim | None:
         for claim in self._claims:
@@ -225,7 +224,7 @@ class Line:
             claim = self._claim_of(self._prefix)
             if claim is None or not claim.waiting:
                 if self._prefix < self._promised:
-                    times.append(self._last_arrival + self._round_trip.within_burst)
+                    times.append(self._last_arrival + self._round_trip.silence(self.ended < 0))
                 if claim is not None and self._prefix < self._highest:
                     times.append(claim.at + self._round_trip.reordering)
         if self._merging == self._accounted and not self._blocked and self.ended < 0:
@@ -276,7 +275,7 @@ class Line:
         return self.views[self._proof_view]
 
     def _end_epoch(self, k: int) -> bool:
-        """Report k for lost, if it is the first of its epoch to be; was it?"""
+        """Report k as lost, if it is the first of its epoch; is it?"""
         view = self._advance_view(k)
         if view.lost is not None or k < view.epoch.base:
             return False
@@ -343,9 +342,9 @@ class Line:
         wants, full = self._wanted.take(list(capacities(spans, self.size, carried)))
         if not wants:
             self._blocked = True
-            w = window(view.epoch, self._prefix)
-            if w >= 2 * self._used and self._wanted.not_asked:
-                # A window must not grow on what the reader, not the window, holds back (RFC
+            grown = view.lost is None and window(view.epoch, self._prefix) >= 2 * self._used
+            if grown and self._wanted.not_asked:
+                # A window must not grow while the reader, not the window, holds a flow back (RFC
                 # 7661 §4.4.1); a loss reported without need leaves of it what was used.
                 self._end_epoch(self._prefix)
             return None
@@ -373,7 +372,8 @@ class Line:
             return ()
         found = [other for other in self._claims if other.may_go_with(claim)][-MOST_EARLIER:]
         for other in found:
-            other.repeated = True
+            # If it was lost, what answers is of the repetition: no matter, where that is as old.
+            other.repeated |= claim.at - other.at > self._round_trip.estimate / 8
         return tuple(Earlier(other.terms.start, other.stop, other.wants) for other in found)
 
     def waiting_claim(self, stop: int) -> Claim | None:
