@@ -24,6 +24,7 @@ from trickles_web.transport.epochs import (
     after_loss,
     bursts,
     grant,
+    whole_claim,
     window,
     worth_claiming,
 )
@@ -121,8 +122,7 @@ class Line:
         stop = data.burst + data.burst_length
         if data.short:
             end = data.burst + data.short
-            if self.ended < 0 or end < self.ended:
-                self.ended = end
+            self.ended = end if self.ended < 0 else min(self.ended, end)
         if not self._is_new(run):
             return None
         self._arrived[run.start] = (run.stop, data.offset, run.size, run.proof)
@@ -302,11 +302,11 @@ class Line:
             if grant(view.epoch, successor, stop) <= grant(view.epoch, successor, start):
                 self._accounted = stop
                 continue
-            if stop - self._accounted < worth_claiming(window(view.epoch, stop)):
-                merged = self._merge(stop, view, now)
-                if merged is None:
+            w = window(view.epoch, stop)
+            if stop - self._accounted < whole_claim(w):
+                stop, burst = self._merge(stop, view, whole_claim(w))
+                if stop - self._accounted < worth_claiming(w) and self._may_wait(now):
                     return None
-                stop, burst = merged
                 held = self._holding.bursts[stop][0]
             return self._claim(held, view, successor, max(start, burst - LONGEST_REACH), stop, now)
 
@@ -315,9 +315,8 @@ class Line:
         i = self.views.index(view) + 1
         return self.views[i].epoch if i < len(self.views) else after_loss(view.epoch, view.lost)
 
-    def _merge(self, stop: int, view: View, now: float) -> tuple[int, int] | None:
-        """A later burst that makes a small claim worth sending; None while waiting for one."""
-        enough = worth_claiming(window(view.epoch, stop))
+    def _merge(self, stop: int, view: View, whole: int) -> tuple[int, int]:
+        """The burst up to which what is settled makes a whole claim, or the most of one."""
         best = (stop, self._waiting[0][1])
         for later, burst in sorted(self._waiting[:32]):
             if later > self._prefix or self._holding.bursts[later][1] is not view:
@@ -325,13 +324,16 @@ class Line:
             if burst - self._accounted > LONGEST_REACH:
                 break
             best = (later, burst)
-            if later - self._accounted >= enough:
-                return best
+            if later - self._accounted >= whole:
+                break
+        return best
+
+    def _may_wait(self, now: float) -> bool:
+        """May a small claim wait for a later burst?"""
         if self._merging != self._accounted:
             self._merging = self._accounted
             self._merge_at = now + self._round_trip.merging
-            return None
-        return best if now >= self._merge_at else None
+        return now < self._merge_at
 
     def _claim(
         self, held: Held, view: View, successor: Epoch | None, start: int, stop: int, now: float
@@ -378,10 +380,7 @@ class Line:
 
     def waiting_claim(self, stop: int) -> Claim | None:
         """The claim that a WAIT names by the end of its burst."""
-        for claim in self._claims:
-            if claim.stop == stop:
-                return claim
-        return None
+        return next((claim for claim in self._claims if claim.stop == stop), None)
 
     @property
     def settled(self) -> bool:
