@@ -9,25 +9,25 @@ All entries are soft: a parked request that is forgotten is repeated by its clie
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from trickles_web.http.run import Run
 from trickles_web.net.udp import Peer
 from trickles_web.state.prefixes import PerPrefix, Prefix, prefix_of
 from trickles_web.transport.server import Redeemed
 
-WAIT_AFTER_S = 0.010
+WAIT_AFTER_S: Final = 0.010
 """Most applications answer sooner, and then a WAIT would be a datagram for nothing."""
-SHORTEST_WAIT_MS = 250
-LONGEST_WAIT_MS = 8_000
-FORGET_AFTER_S = 20.0
+SHORTEST_WAIT_MS: Final = 250
+LONGEST_WAIT_MS: Final = 8_000
+FORGET_AFTER_S: Final = 20.0
 """A client that still waits repeats its request within the longest WAIT."""
-MOST_PARKED = 20_000
-MOST_BYTES = 64 << 20
+MOST_PARKED: Final = 20_000
+MOST_BYTES: Final = 64 << 20
 """On loopback a request may have 16 KiB."""
-ENTRY_BYTES = 2_000
+ENTRY_BYTES: Final = 2_000
 """What an entry takes beside its datagram."""
-MOST_PER_PREFIX = 10_000
+MOST_PER_PREFIX: Final = 10_000
 """No one network gets more than half."""
 
 

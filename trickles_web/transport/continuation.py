@@ -10,34 +10,34 @@ cannot change a bit of it. The application part is opaque to it. One AEAD call s
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from trickles_web.errors import ContinuationError
 from trickles_web.transport.epochs import LARGEST_WINDOW, LAST_NUMBER, Epoch
 from trickles_web.transport.keys import SEAL_OVERHEAD, Keyring, Keys
 
-FORMAT = 1
-HAS_END = 1
+FORMAT: Final = 1
+HAS_END: Final = 1
 """The response's end is known and sealed."""
-CLOSES = 2
+CLOSES: Final = 2
 """The flow ends with this response."""
-REFRESHED = 4
+REFRESHED: Final = 4
 """Proves an address and an age, but carries no window: it opens with at most 10 packets."""
 
-COMPLETE = 8
+COMPLETE: Final = 8
 """The exchange's request is whole: later request bytes belong to the next."""
 
-OPEN = 16
+OPEN: Final = 16
 """It is not, and more of it is taken while it is answered: what lies below `request_wanted` is
 never asked for again."""
 
-MOST_PROGRESS = 768
+MOST_PROGRESS: Final = 768
 """Bytes of application part: a carrier of 1,200 bytes must still carry something else."""
 
-_READABLE = struct.Struct(">BBIIQIQQIIHHHHBIBIQIQHIQQI")
-_PLAIN = struct.Struct(">H")
-READABLE_BYTES = _READABLE.size
-OVERHEAD = READABLE_BYTES + SEAL_OVERHEAD + _PLAIN.size
+_READABLE: Final = struct.Struct(">BBIIQIQQIIHHHHBIBIQIQHIQQI")
+_PLAIN: Final = struct.Struct(">H")
+READABLE_BYTES: Final = _READABLE.size
+OVERHEAD: Final = READABLE_BYTES + SEAL_OVERHEAD + _PLAIN.size
 """Bytes of a continuation beside its application part."""
 
 

@@ -30,30 +30,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import isqrt
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-INITIAL_WINDOW = 10
+INITIAL_WINDOW: Final = 10
 """Packets, RFC 6928."""
-MINIMUM_WINDOW = 2
+MINIMUM_WINDOW: Final = 2
 """Packets; below it a loss can never be told from silence (RFC 9002 §7.2)."""
-LARGEST_WINDOW = (1 << 16) - 1
+LARGEST_WINDOW: Final = (1 << 16) - 1
 """Sealed in 16 bits. As ssthresh it means "none yet": slow start runs up to here."""
-LARGEST_BURST = 46
+LARGEST_BURST: Final = 46
 """Datagrams in one UDP_SEGMENT send of 1,400 bytes each (65,507 bytes in all)."""
-WINDOW_PER_BURST = 8
+WINDOW_PER_BURST: Final = 8
 """A window is cut into this many bursts: small enough that loss of one carrier costs little,
 large enough that a continuation serves several packets."""
-SMALL_BURST = 4
-SMALL_WINDOW_PER_BURST = 3
+SMALL_BURST: Final = 4
+SMALL_WINDOW_PER_BURST: Final = 3
 """A small window is cut into fewer bursts, of up to SMALL_BURST packets. A continuation takes a
 sixth of its packet: one in each would cost a lossy path as much of its goodput."""
-TWO_CARRIERS = 8
+TWO_CARRIERS: Final = 8
 """A burst this long carries its continuation twice."""
-CLAIM_PER_WINDOW = 16
+CLAIM_PER_WINDOW: Final = 16
 """A claim smaller than window / 16 waits for the next burst, or bursts crumble after halvings."""
-LONGEST_REACH = 256
+LONGEST_REACH: Final = 256
 """How far a claim may reach back before its own burst: bounds the replay filter's work."""
-LAST_NUMBER = 1 << 31
+LAST_NUMBER: Final = 1 << 31
 """Numbers of a line stay below this; an answer that would pass it is short."""
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -26,15 +27,15 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from trickles_web.errors import ContinuationError, SecretError
 
-SECRET_BYTES = 32
-SEAL_NONCE_BYTES = 12
-SEAL_TAG_BYTES = 16
-SEAL_OVERHEAD = SEAL_NONCE_BYTES + SEAL_TAG_BYTES
+SECRET_BYTES: Final = 32
+SEAL_NONCE_BYTES: Final = 12
+SEAL_TAG_BYTES: Final = 16
+SEAL_OVERHEAD: Final = SEAL_NONCE_BYTES + SEAL_TAG_BYTES
 
-MOST_TAGS = 4096
+MOST_TAGS: Final = 4096
 """Hosts whose tag is remembered: making one costs more than a datagram's header."""
 
-_IDENTITY = struct.Struct(">cQQQ")
+_IDENTITY: Final = struct.Struct(">cQQQ")
 
 
 def derived(secret: bytes, service: str, purpose: str, generation: int, length: int) -> bytes:

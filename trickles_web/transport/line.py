@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heappop, heappush
+from typing import Final
 
 from trickles_web.errors import ContinuationError
 from trickles_web.transport import continuation as sealing
@@ -34,7 +35,7 @@ from trickles_web.transport.rtt import RoundTrip
 from trickles_web.transport.wanted import Wanted
 from trickles_web.transport.wire import MOST_EARLIER, Data, Earlier, Run, Wants
 
-REORDERING = 3
+REORDERING: Final = 3
 """Packets (RFC 9002 §6.1.1)."""
 
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import struct
 from functools import cache
+from typing import Final
 
 from trickles_web.transport.keys import Keys
 
-_TWO = struct.Struct(">QQQQ")
+_TWO: Final = struct.Struct(">QQQQ")
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from trickles_web.errors import WireError
 from trickles_web.transport.origin import ORIGIN_BYTES
@@ -22,14 +22,19 @@ from trickles_web.transport.wire.common import (
     unpack_wants,
 )
 
-_HELLO = struct.Struct(">B8sBHHHB")
-_REQUEST = struct.Struct(">B8sBBHQIIIQBBHH")
-_REQUEST_BYTES = struct.Struct(">Q8s")
-_EARLIER = struct.Struct(">IIB")
-_UPLOAD = struct.Struct(">B8sIQ8sHH")
-_CANCEL = struct.Struct(">B8sH")
-_OPENS, _HANDED_ON, _LOST, _PADDED, _REPEATED, _NOTED = 1, 2, 4, 8, 16, 32
-_NO_DIGEST = bytes(8)
+_HELLO: Final = struct.Struct(">B8sBHHHB")
+_REQUEST: Final = struct.Struct(">B8sBBHQIIIQBBHH")
+_REQUEST_BYTES: Final = struct.Struct(">Q8s")
+_EARLIER: Final = struct.Struct(">IIB")
+_UPLOAD: Final = struct.Struct(">B8sIQ8sHH")
+_CANCEL: Final = struct.Struct(">B8sH")
+_OPENS: Final = 1
+_HANDED_ON: Final = 2
+_LOST: Final = 4
+_PADDED: Final = 8
+_REPEATED: Final = 16
+_NOTED: Final = 32
+_NO_DIGEST: Final = bytes(8)
 
 
 class Earlier(NamedTuple):
