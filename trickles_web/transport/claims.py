@@ -35,7 +35,6 @@ from trickles_web.transport.refused import RefusedError
 from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.wire import OPEN_END, Code, Earlier, Request
 
-FIRST_EPOCH: Final = Epoch(0, 0, 0, INITIAL_WINDOW, LARGEST_WINDOW)
 IDLE_MS: Final = 1000
 """After this long without sending, the window is no longer current (RFC 5681 §4.1)."""
 FIRST_RETRY_MS: Final = 20
@@ -53,6 +52,10 @@ _KEY: Final = struct.Struct(">cQI")
 def filter_key(purpose: bytes, name: int, number: int = 0) -> bytes:
     """A key of the replay filter; `purpose` is one byte."""
     return _KEY.pack(purpose, name, number)
+
+
+def initial_epoch(ssthresh: int, key: int = 0) -> Epoch:
+    return Epoch(key, 0, 0, INITIAL_WINDOW, ssthresh)
 
 
 def _epoch_keys(c: Continuation, keyring: Keyring, now: int) -> tuple[int, Keys]:
@@ -80,7 +83,7 @@ def first_contact(
     return Answer(
         ordinal=0,
         generation=generation,
-        epoch=FIRST_EPOCH._replace(key=keys.identity(b"e", generation, 0, 0)),
+        epoch=initial_epoch(LARGEST_WINDOW, keys.identity(b"e", generation, 0, 0)),
         successor=None,
         low=0,
         high=INITIAL_WINDOW,
@@ -318,7 +321,7 @@ def _first_epoch(
             ssthresh = halved(window(c.epoch, lost))
         else:
             ssthresh = c.epoch.ssthresh
-        return FIRST_EPOCH._replace(ssthresh=ssthresh)
+        return initial_epoch(ssthresh)
     if (lost is None or lost >= c.stop) and _bought_more(c, replay, absent):
         return opened(c.epoch, c.stop + 1, c.stop, idle=now - c.minted > IDLE_MS)
     return opened(c.epoch, c.stop, lost, idle=now - c.minted > IDLE_MS)

@@ -10,7 +10,8 @@ cannot change a bit of it. The application part is opaque to it. One AEAD call s
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from trickles_web.errors import ContinuationError
 from trickles_web.transport.epochs import LARGEST_WINDOW, LAST_NUMBER, Epoch
@@ -41,7 +42,8 @@ OVERHEAD: Final = READABLE_BYTES + SEAL_OVERHEAD + _PLAIN.size
 """Bytes of a continuation beside its application part."""
 
 
-class Continuation(NamedTuple):
+@dataclass(slots=True, init=False)
+class Continuation:
     """The transport part. Times are wall-clock ms, `authorised_at` seconds; offsets are of streams.
 
     `size` is that of its generation's datagrams; `padding` the length of the application part,
@@ -73,6 +75,88 @@ class Continuation(NamedTuple):
     response_end: int
     edition: int
 
+    def __init__(
+        self,
+        flags: int,
+        key_generation: int,
+        replica: int,
+        incarnation: int,
+        ordinal: int,
+        generation: int,
+        epoch: Epoch,
+        size: int,
+        padding: int,
+        nonce_generation: int,
+        burst: int,
+        stop: int,
+        paid: int,
+        minted: int,
+        authorised_at: int,
+        host_tag: int,
+        port: int,
+        store: int,
+        request_wanted: int,
+        response_end: int,
+        edition: int,
+    ) -> None:
+        self.flags = flags
+        self.key_generation = key_generation
+        self.replica = replica
+        self.incarnation = incarnation
+        self.ordinal = ordinal
+        self.generation = generation
+        self.epoch = epoch
+        self.size = size
+        self.padding = padding
+        self.nonce_generation = nonce_generation
+        self.burst = burst
+        self.stop = stop
+        self.paid = paid
+        self.minted = minted
+        self.authorised_at = authorised_at
+        self.host_tag = host_tag
+        self.port = port
+        self.store = store
+        self.request_wanted = request_wanted
+        self.response_end = response_end
+        self.edition = edition
+
+    def renewed(
+        self,
+        flags: int,
+        key_generation: int,
+        replica: int,
+        minted: int,
+        host_tag: int,
+        port: int,
+        request_wanted: int,
+        response_end: int,
+    ) -> Continuation:
+        """The same, minted again: these are what it says by then."""
+        return Continuation(
+            flags,
+            key_generation,
+            replica,
+            self.incarnation,
+            self.ordinal,
+            self.generation,
+            self.epoch,
+            self.size,
+            self.padding,
+            self.nonce_generation,
+            self.burst,
+            self.stop,
+            self.paid,
+            minted,
+            self.authorised_at,
+            host_tag,
+            port,
+            self.store,
+            request_wanted,
+            response_end,
+            self.edition,
+        )
+
     @property
     def closes(self) -> bool:
         return bool(self.flags & CLOSES)
@@ -87,6 +171,7 @@ class Continuation(NamedTuple):
 
 
 def _readable(c: Continuation) -> bytes:
+    e = c.epoch
     return _READABLE.pack(
         FORMAT,
         c.flags | (HAS_END if c.response_end >= 0 else 0),
@@ -95,7 +180,11 @@ def _readable(c: Continuation) -> bytes:
         c.incarnation,
         c.ordinal,
         c.generation,
-        *c.epoch,
+        e.key,
+        e.start,
+        e.base,
+        e.cwnd0,
+        e.ssthresh,
         c.size,
         c.padding,
         c.nonce_generation & 0xFF,

@@ -29,8 +29,9 @@ Integers only: two machines must never disagree by a rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import isqrt
-from typing import Final, NamedTuple
+from typing import Final
 
 INITIAL_WINDOW: Final = 10
 """Packets, RFC 6928."""
@@ -57,7 +58,10 @@ LAST_NUMBER: Final = 1 << 31
 """Numbers of a line stay below this; an answer that would pass it is short."""
 
 
-class Epoch(NamedTuple):
+# Both classes here write `__init__` out, for the reason that `transport.redeemed` gives, and none
+# changes once it is made.
+@dataclass(slots=True, init=False)
+class Epoch:
     """A stretch of packet numbers under one congestion state.
 
     `key` is the keyed identity: only holders of the secret can compute it; 0 at the client.
@@ -70,8 +74,17 @@ class Epoch(NamedTuple):
     cwnd0: int
     ssthresh: int
 
-    def same_numbers(self, other: Epoch) -> bool:
-        return self[1:] == other[1:]
+    def __init__(self, key: int, start: int, base: int, cwnd0: int, ssthresh: int) -> None:
+        self.key = key
+        self.start = start
+        self.base = base
+        self.cwnd0 = cwnd0
+        self.ssthresh = ssthresh
+
+    @property
+    def numbers(self) -> tuple[int, int, int, int]:
+        """What both ends know of it: start, base, cwnd0 and ssthresh."""
+        return self.start, self.base, self.cwnd0, self.ssthresh
 
 
 def window(epoch: Epoch, k: int) -> int:
@@ -162,7 +175,7 @@ def resized(epoch: Epoch, old: int, new: int) -> Epoch:
     ssthresh = epoch.ssthresh
     if ssthresh != LARGEST_WINDOW:
         ssthresh = max(MINIMUM_WINDOW, ssthresh * old // new)
-    return epoch._replace(cwnd0=cwnd0, ssthresh=ssthresh)
+    return Epoch(epoch.key, epoch.start, epoch.base, cwnd0, ssthresh)
 
 
 def _last_answered(epoch: Epoch, end: int) -> int:
@@ -189,12 +202,18 @@ def worth_claiming(w: int) -> int:
     return max(half, min(LARGEST_BURST, w // CLAIM_PER_WINDOW))
 
 
-class Span(NamedTuple):
+@dataclass(slots=True, init=False)
+class Span:
     """One burst to send: numbers [start, stop) of one epoch."""
 
     epoch: Epoch
     start: int
     stop: int
+
+    def __init__(self, epoch: Epoch, start: int, stop: int) -> None:
+        self.epoch = epoch
+        self.start = start
+        self.stop = stop
 
 
 def bursts(epoch: Epoch, successor: Epoch | None, low: int, high: int) -> Iterator[Span]:

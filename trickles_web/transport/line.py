@@ -142,13 +142,13 @@ class Line:
         """The epoch a packet says it belongs to: one that is known, or the one that must follow."""
         numbers = (data.start, data.base, data.cwnd0, data.ssthresh)
         for view in reversed(self.views):
-            if view.epoch[1:] == numbers:
+            if view.epoch.numbers == numbers:
                 return view
         last = self.views[-1]
         if last.lost is None:
             return None
         successor = after_loss(last.epoch, last.lost)
-        if successor[1:] != numbers:
+        if successor.numbers != numbers:
             return None
         view = View(successor)
         self.views.append(view)
@@ -168,7 +168,7 @@ class Line:
         except ContinuationError:
             return None
         stop = data.burst + data.burst_length
-        if c.burst != data.burst or c.stop != stop or not c.epoch.same_numbers(view.epoch):
+        if c.burst != data.burst or c.stop != stop or c.epoch.numbers != view.epoch.numbers:
             return None
         self.size = c.size
         held = Held(c, data.continuation, now, self)

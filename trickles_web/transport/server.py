@@ -347,7 +347,7 @@ class Server:
         if progress != redeemed.progress:
             end = -1  # another exchange: the end sealed before was that of the last one
         state = COMPLETE if complete else OPEN if room >= 0 else c.flags & OPEN
-        refreshed = c._replace(
+        refreshed = c.renewed(
             flags=REFRESHED | state | c.flags & CLOSES,
             key_generation=self._keyring.generation(now),
             replica=self.replica,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from trickles_web.errors import WireError
@@ -56,7 +57,8 @@ class Hello(NamedTuple):
     origin: bytes = b""
 
 
-class Request(NamedTuple):
+@dataclass(slots=True, init=False)
+class Request:
     """Redeems a continuation. `lost` is -1 when no loss is reported.
 
     `note`: None if it does not say which one is at hand; b"" if there is none.
@@ -75,11 +77,51 @@ class Request(NamedTuple):
     received: int
     continuation: bytes
     wants: Wants
-    earlier: tuple[Earlier, ...] = ()
-    request_offset: int = 0
-    request: bytes = b""
-    digest: bytes | None = None
-    note: bytes | None = None
+    earlier: tuple[Earlier, ...]
+    request_offset: int
+    request: bytes
+    digest: bytes | None
+    note: bytes | None
+
+    def __init__(
+        self,
+        flow: bytes,
+        opens: bool,
+        handed_on: bool,
+        repeated: bool,
+        attempt: int,
+        size: int,
+        proof: int,
+        edition: int,
+        lost: int,
+        start: int,
+        received: int,
+        continuation: bytes,
+        wants: Wants,
+        earlier: tuple[Earlier, ...] = (),
+        request_offset: int = 0,
+        request: bytes = b"",
+        digest: bytes | None = None,
+        note: bytes | None = None,
+    ) -> None:
+        self.flow = flow
+        self.opens = opens
+        self.handed_on = handed_on
+        self.repeated = repeated
+        self.attempt = attempt
+        self.size = size
+        self.proof = proof
+        self.edition = edition
+        self.lost = lost
+        self.start = start
+        self.received = received
+        self.continuation = continuation
+        self.wants = wants
+        self.earlier = earlier
+        self.request_offset = request_offset
+        self.request = request
+        self.digest = digest
+        self.note = note
 
 
 class Upload(NamedTuple):
