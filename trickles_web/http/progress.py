@@ -86,6 +86,9 @@ class Body(IntEnum):
     CHECKPOINT = 3
 
 
+_KINDS: Final = tuple(Body)
+
+
 class Page(NamedTuple):
     """A page of this server's own: what it says follows from this, so any replica can say it."""
 
@@ -336,7 +339,7 @@ def _decode(data: bytes) -> Progress:
         reruns=more & _RERUNS,
         streamed=more & _STREAMED != 0,
         head_only=more & _HEAD_ONLY != 0,
-        kind=Body(flags >> _KIND_SHIFT & 3),
+        kind=_KINDS[flags >> _KIND_SHIFT & 3],
         closes=flags & _CLOSES != 0,
         request_digest=name,
         date=date,
