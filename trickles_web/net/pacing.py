@@ -14,12 +14,12 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from trickles_web.transport.redeemed import LEAST_PACE, Train
 
-PACE_SECONDS = 0.001
-LATEST_PACE = 4
+PACE_SECONDS: Final = 0.001
+LATEST_PACE: Final = 4
 """A timer may be late by so many turns, whose datagrams then leave together."""
 PACED_BYTES = 8 << 20
 
