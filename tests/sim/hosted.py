@@ -10,7 +10,7 @@ import asyncio
 import selectors
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as Directory
 
 from tests.sim.network import Clock, Link, Path
@@ -95,7 +95,7 @@ class _Relay:
     def forward(self, owner: int, datagram: bytes, peer: Peer) -> None:
         process = self._cluster.owners.get(owner)
         if process is not None:
-            further = peer._replace(hops=peer.hops + 1)
+            further = replace(peer, hops=peer.hops + 1)
             self._cluster.clock.after(1e-5, lambda: process.relay.deliver(datagram, further))
 
     def close(self) -> None:
