@@ -40,8 +40,9 @@ async def app(scope, receive, send):
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester) -> pytest.Pytester:
-    pytester.makeini("[pytest]\npythonpath = .\nfilterwarnings = error\n")
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.setenv("COLUMNS", "200")  # summaries in full
+    pytester.makeini("[pytest]\npythonpath = .\nfilterwarnings = error\naddopts = -p no:asyncio\n")
     pytester.makepyfile(simple=APPLICATION)
     return pytester
 
@@ -65,11 +66,12 @@ def test_without_a_plugin_for_asyncio(project: pytest.Pytester) -> None:
             asyncio.run(main())
         """
     )
-    result = project.runpytest_subprocess("-p", "no:asyncio", "-p", "no:anyio")
+    result = project.runpytest_subprocess("-p", "no:anyio")
     result.assert_outcomes(passed=1)
 
 
 def test_beside_pytest_asyncio(project: pytest.Pytester) -> None:
+    project.makeini("[pytest]\npythonpath = .\nasyncio_default_fixture_loop_scope = function\n")
     project.makepyfile(
         """
         import pytest
@@ -87,7 +89,7 @@ def test_beside_pytest_asyncio(project: pytest.Pytester) -> None:
                 assert len(pids) == 1
         """
     )
-    result = project.runpytest_subprocess("-p", "no:anyio", "-o", "asyncio_mode=strict")
+    result = project.runpytest_subprocess("-p", "no:anyio")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["FAILED *::test_that_fails - state kept in one process: *"])
 
@@ -111,7 +113,7 @@ def test_beside_anyio(project: pytest.Pytester) -> None:
                 assert text.startswith("012")
         """
     )
-    result = project.runpytest_subprocess("-p", "no:asyncio")
+    result = project.runpytest_subprocess()
     result.assert_outcomes(passed=2)
 
 
@@ -137,7 +139,7 @@ def test_lifespan_in_every_process(project: pytest.Pytester) -> None:
                 assert len(set(file)) == 4
         """
     )
-    project.runpytest_subprocess("-p", "no:asyncio").assert_outcomes(passed=1)
+    project.runpytest_subprocess().assert_outcomes(passed=1)
 
 
 def test_what_the_application_raises_is_reported(project: pytest.Pytester) -> None:
@@ -149,11 +151,11 @@ def test_what_the_application_raises_is_reported(project: pytest.Pytester) -> No
             assert trickles_client(simple.app).get("/broken").status_code == 200
         """
     )
-    result = project.runpytest_subprocess("-p", "no:asyncio")
+    result = project.runpytest_subprocess()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "E       assert 500 == 200",
+            "E *assert 500 == 200",
             "The test fails with one replica that is never killed, too*",
             "* trickles: errors of the application *",
             "replica ?: Traceback (most recent call last):",
@@ -180,7 +182,7 @@ def test_an_application_that_does_not_start(project: pytest.Pytester) -> None:
                 trickles_client("nowhere:app")
         """
     )
-    project.runpytest_subprocess("-p", "no:asyncio").assert_outcomes(passed=1)
+    project.runpytest_subprocess().assert_outcomes(passed=1)
 
 
 # -- options
@@ -195,14 +197,15 @@ def test_an_application_that_does_not_start(project: pytest.Pytester) -> None:
     ],
 )
 def test_options_that_cannot_be(project: pytest.Pytester, option: str, told: str) -> None:
-    result = project.runpytest_subprocess("-p", "no:asyncio", option)
+    result = project.runpytest_subprocess(option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: trickles_{option[11:].partition('=')[0]}: {told}*"])
 
 
 def test_which_setting_counts(project: pytest.Pytester) -> None:
     """The command line before the test before the ini file before the default."""
-    project.makeini("[pytest]\npythonpath = .\ntrickles_replicas = 1\ntrickles_loss = 0\n")
+    settings = "trickles_replicas = 1\ntrickles_loss = 0\n"
+    project.makeini(f"[pytest]\npythonpath = .\naddopts = -p no:asyncio\n{settings}")
     project.makepyfile(
         """
         import simple
@@ -217,9 +220,9 @@ def test_which_setting_counts(project: pytest.Pytester) -> None:
             assert served(trickles_client(simple.app, replicas=2)) == 2
         """
     )
-    plain = project.runpytest_subprocess("-p", "no:asyncio")
+    plain = project.runpytest_subprocess()
     plain.assert_outcomes(passed=2)
-    told = project.runpytest_subprocess("-p", "no:asyncio", "--trickles-replicas=1")
+    told = project.runpytest_subprocess("--trickles-replicas=1")
     told.assert_outcomes(passed=1, failed=1)
     told.stdout.fnmatch_lines(["This was one replica that is never killed*"])
 
@@ -236,7 +239,7 @@ def test_seeds_drawn_at_random_are_told(project: pytest.Pytester) -> None:
     )
     seeds = set()
     for _ in range(2):
-        result = project.runpytest_subprocess("-p", "no:asyncio", "--trickles-seed=random")
+        result = project.runpytest_subprocess("--trickles-seed=random")
         seeds |= {line for line in result.outlines if "--trickles-seed" in line}
     assert len(seeds) == 2
 
@@ -253,7 +256,7 @@ def test_always_killed_is_refused(project: pytest.Pytester) -> None:
                 trickles_client(simple.app, kill_every=1)
         """
     )
-    project.runpytest_subprocess("-p", "no:asyncio").assert_outcomes(passed=1)
+    project.runpytest_subprocess().assert_outcomes(passed=1)
 
 
 # -- verdicts

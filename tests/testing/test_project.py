@@ -10,14 +10,15 @@ from tests.testing.project import APPLICATIONS, TESTS
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester) -> pytest.Pytester:
-    pytester.makeini("[pytest]\npythonpath = .\nfilterwarnings = error\n")
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.setenv("COLUMNS", "200")  # summaries in full
+    pytester.makeini("[pytest]\npythonpath = .\nfilterwarnings = error\naddopts = -p no:asyncio\n")
     pytester.makepyfile(shop=APPLICATIONS, test_shop=TESTS)
     return pytester
 
 
 def test_only_what_is_safe_passes(project: pytest.Pytester) -> None:
-    result = project.runpytest_subprocess("-p", "no:asyncio", "-rfp")
+    result = project.runpytest_subprocess("-rfp")
     result.assert_outcomes(passed=1, failed=3)
     result.stdout.fnmatch_lines(
         [
@@ -31,10 +32,10 @@ def test_only_what_is_safe_passes(project: pytest.Pytester) -> None:
             "  3  POST /pay: replica ?: 200; repeats request 2",
             "* ms  flow 0 -> replica ?  HELLO, 1200 bytes",
             "The same network again: --trickles-seed 965626804",
-            "PASSED test_shop.py::test_safe",
             "FAILED test_shop.py::test_counter - state kept in one process: *",
             "FAILED test_shop.py::test_session - state kept in one process: *",
             "FAILED test_shop.py::test_payment - unsafe request sent again: *",
+            "PASSED test_shop.py::test_safe",
         ]
     )
     cost = re.search(r"trickles: (\d+) ms on average .* \(4 tests\)", result.stdout.str())
