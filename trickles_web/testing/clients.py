@@ -10,7 +10,8 @@ import httpx
 from trickles_web.testing.simulation import Simulation
 from trickles_web.testing.world import Settings
 
-BASE_URL = "http://testserver"
+DEFAULTS: dict[str, Any] = {"base_url": "http://testserver", "trust_env": False}
+"""Of clients. A proxy that the environment names would not find that host."""
 
 
 class MakeClient(Protocol):
@@ -65,7 +66,7 @@ class _Transport(httpx.HTTPTransport):
     """Ends the simulation with its client."""
 
     def __init__(self, simulation: Simulation) -> None:
-        super().__init__(uds=simulation.path)
+        super().__init__(uds=simulation.path, verify=False)  # no TLS: that would load certificates
         self._simulation = simulation
 
     def close(self) -> None:
@@ -77,7 +78,7 @@ class _AsyncTransport(httpx.AsyncHTTPTransport):
     """The same; what is awaited there takes some milliseconds."""
 
     def __init__(self, simulation: Simulation) -> None:
-        super().__init__(uds=simulation.path)
+        super().__init__(uds=simulation.path, verify=False)  # no TLS: that would load certificates
         self._simulation = simulation
 
     async def aclose(self) -> None:
@@ -105,7 +106,7 @@ class Clients:
     ) -> httpx.Client:
         """See MakeClient."""
         simulation = self._begin(app, replicas, loss, kill_every, seed)
-        client = httpx.Client(transport=_Transport(simulation), **{"base_url": BASE_URL} | options)
+        client = httpx.Client(transport=_Transport(simulation), **DEFAULTS | options)
         self._closing.append(client.close)
         return client
 
@@ -121,8 +122,7 @@ class Clients:
     ) -> httpx.AsyncClient:
         """See MakeAsyncClient."""
         simulation = self._begin(app, replicas, loss, kill_every, seed)
-        options = {"base_url": BASE_URL} | options
-        return httpx.AsyncClient(transport=_AsyncTransport(simulation), **options)
+        return httpx.AsyncClient(transport=_AsyncTransport(simulation), **DEFAULTS | options)
 
     def _begin(
         self,

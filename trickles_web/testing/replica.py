@@ -35,7 +35,10 @@ class Host(Protocol):
         """The application is called there. True: the process dies before the answer is out."""
 
     def dies(self, number: int) -> None:
-        """Kill that replica, soon."""
+        """Kill that replica, soon; another process takes its place."""
+
+    def crashed(self, number: int) -> None:
+        """The process of that replica has ended by itself."""
 
     def asked(self) -> None:
         """The application has something to do, from now on."""
@@ -45,8 +48,9 @@ class Host(Protocol):
 
 
 class _Call:
-    def __init__(self, number: int, receive: Receive, *, doomed: bool) -> None:
+    def __init__(self, number: int, receive: Receive, *, lifespan: bool, doomed: bool) -> None:
         self.number = number
+        self.lifespan = lifespan
         self.receive = receive
         self.doomed = doomed
         self.inbox: asyncio.Queue[Ended] = asyncio.Queue()
@@ -63,6 +67,7 @@ class Replica:
         self._numbers = itertools.count(1)
         self._frames: Frames | None = None
         self._pid = 0
+        self._lives = 0
         self._resting: set[int] = set()
         """Numbers of lifespan calls that wait for the end."""
 
@@ -70,7 +75,9 @@ class Replica:
         sock, self._pid = self._host.spawn()
         self._calls.clear()
         self._resting.clear()
-        self._frames = await connect(sock, self._take, self._lost)
+        self._lives += 1
+        life = self._lives
+        self._frames = await connect(sock, self._take, lambda: self._lost(life))
 
     def kill(self) -> None:
         """As SIGKILL does."""
@@ -87,20 +94,25 @@ class Replica:
         """Is anything called that may answer by itself?"""
         return self._frames is not None and len(self._calls) > len(self._resting)
 
-    def _lost(self) -> None:
-        """The process has ended, by itself or because it was killed."""
-        if self._frames is not None:
-            self._frames, self._pid = None, 0
-            self._host.problem(f"replica {self._number}: its process has ended by itself\n")
-            self._host.dies(self._number)
+    def _lost(self, life: int) -> None:
+        """The process of that life has ended. By itself, if it is the present one."""
+        if self._frames is None or life != self._lives:
+            return
+        self._frames, self._pid = None, 0
+        self._host.problem(f"replica {self._number}: its process has ended by itself\n")
+        for call in self._calls.values():
+            if call.lifespan and call.number not in self._resting:
+                call.inbox.put_nowait(("raised", "its process has ended by itself\n"))
+        self._host.crashed(self._number)
 
     # What the server calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> object:
         if self._frames is None:
             raise ApplicationFailed("the process of this replica is not there")
-        doomed = scope["type"] != "lifespan" and self._host.called(scope, self._number)
-        call = _Call(next(self._numbers), receive, doomed=doomed)
+        lifespan = scope["type"] == "lifespan"
+        doomed = not lifespan and self._host.called(scope, self._number)
+        call = _Call(next(self._numbers), receive, lifespan=lifespan, doomed=doomed)
         self._calls[call.number] = call
         self._host.asked()
         self._write("call", call.number, {k: v for k, v in scope.items() if k != "state"})

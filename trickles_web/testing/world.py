@@ -36,6 +36,8 @@ from trickles_web.testing.story import Story
 APPLICATION_S = 0.25
 """Real seconds that virtual time waits for an application, each time that it gets something to do.
 Most answer within it, on slow machines too, and then their speed changes nothing."""
+MOST_CRASHES = 10
+"""Processes that end by themselves: who does so at its start is not started for ever."""
 SHUTDOWN_S = 5.0
 """For the lifespans to end; as trickles-serve has it."""
 
@@ -107,7 +109,7 @@ class World(Cluster):
         self.serving = False
         self.patient_until = 0.0
         self._requests = requests
-        self._kill_every, self._calls = settings.kill_every, 0
+        self._kill_every, self._calls, self._crashes = settings.kill_every, 0, 0
         self.replicas = [Replica(self, number) for number in range(settings.replicas)]
         self._tasks: set[asyncio.Task[None]] = set()
         super().__init__(
@@ -151,6 +153,11 @@ class World(Cluster):
 
     def dies(self, number: int) -> None:
         self.loop.call_soon(self._kill, number)
+
+    def crashed(self, number: int) -> None:
+        self._crashes += 1
+        if self._crashes <= MOST_CRASHES:
+            self.dies(number)
 
     def asked(self) -> None:
         self.patient_until = time.monotonic() + APPLICATION_S
