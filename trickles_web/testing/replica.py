@@ -40,7 +40,7 @@ class Host(Protocol):
     def crashed(self, number: int) -> None:
         """The process of that replica has ended by itself."""
 
-    def asked(self) -> None:
+    def woken(self) -> None:
         """The application has something to do, from now on."""
 
     def problem(self, text: str) -> None:
@@ -114,7 +114,7 @@ class Replica:
         doomed = not lifespan and self._host.called(scope, self._number)
         call = _Call(next(self._numbers), receive, lifespan=lifespan, doomed=doomed)
         self._calls[call.number] = call
-        self._host.asked()
+        self._host.woken()
         self._write("call", call.number, {k: v for k, v in scope.items() if k != "state"})
         try:
             return await self._follow(call, send)
@@ -168,7 +168,7 @@ class Replica:
     async def _receive(self, call: _Call) -> None:
         message = await call.receive()
         self._resting.discard(call.number)
-        self._host.asked()
+        self._host.woken()
         self._write("message", call.number, message)
 
     def _write(self, *frame: Any) -> None:

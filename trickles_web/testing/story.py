@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -20,8 +21,8 @@ class Asked:
     number: int
     method: str
     target: str
-    content: bytes
-    """All of its bytes."""
+    digest: bytes
+    """Of all its bytes."""
     replicas: list[int] = field(default_factory=list)
     """Where the application was called for it,"""
     killed: list[int] = field(default_factory=list)
@@ -79,9 +80,11 @@ class Story:
     """Tracebacks and warnings of the application, the first ones."""
 
     def ask(self, method: str, target: str, content: bytes) -> Asked:
-        asked = Asked(len(self.requests) + 1, method, target, content)
+        """content: all bytes of the request."""
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        asked = Asked(len(self.requests) + 1, method, target, digest)
         for earlier in self.requests:
-            if earlier.unknown and earlier.content == content and method not in SAFE:
+            if earlier.unknown and earlier.digest == digest and method not in SAFE:
                 asked.repeats = earlier.number
         self.requests.append(asked)
         return asked

@@ -159,7 +159,7 @@ class World(Cluster):
         if self._crashes <= MOST_CRASHES:
             self.dies(number)
 
-    def asked(self) -> None:
+    def woken(self) -> None:
         self.patient_until = time.monotonic() + APPLICATION_S
 
     def problem(self, text: str) -> None:
@@ -189,8 +189,11 @@ class World(Cluster):
         logger = logging.getLogger("trickles.error")
         logger.addHandler(_Noting(self.story))
         logger.propagate = False
-        self.loop.run_until_complete(self._serve(control))
-        self.loop.close()
+        try:
+            self.loop.run_until_complete(self._serve(control))
+        finally:
+            for replica in self.replicas:
+                replica.kill()
 
     async def _serve(self, control: socket.socket) -> None:
         ended, gone = asyncio.Event(), asyncio.Event()
@@ -232,5 +235,3 @@ class World(Cluster):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SHUTDOWN_S):
                 await asyncio.gather(*(process.service.shutdown() for process in self.processes))
-        for replica in self.replicas:
-            replica.kill()
