@@ -163,6 +163,7 @@ def test_nothing_outlives_a_test_that_is_killed() -> None:
     )
     assert done.stdout.endswith("/http\n"), done.stderr
     assert done.returncode == -9
+    assert not os.path.exists(os.path.dirname(done.stdout))
 
 
 def test_a_child_never_comes_back() -> None:

@@ -81,7 +81,6 @@ class Simulation:
         self._open = False
         self._control.close()
         os.waitpid(self._pid, 0)
-        shutil.rmtree(self._directory, ignore_errors=True)
 
     # In the children
 
@@ -92,6 +91,8 @@ class Simulation:
         control.close()
         world.close()
         nursery.tend(app, requests)
+        # Here, because a test that is killed would leave it.
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _be_world(
         self, control: socket.socket, world: socket.socket, requests: socket.socket
