@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from trickles_web.client.streams import create_connection, open_connection
+from trickles_web.client.streams import open_connection, open_transport
 
-__all__ = ["create_connection", "open_connection"]
+__all__ = ["open_connection", "open_transport"]
