@@ -41,6 +41,8 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 OpenFlow = Callable[[asyncio.Protocol], FlowTransport]
 """Makes the flow of a connection, for the protocol that is its side. Raises OSError."""
+OnFailure = Callable[[Exception], None]
+"""Hears why a connection is about to be reset."""
 
 
 class Warnings:
@@ -73,13 +75,10 @@ class Relay:
         self._half_closed: set[Inbound] = set()
         self._sweep: asyncio.TimerHandle | None = None
 
-    def take(
-        self, sock: socket.socket, open_flow: OpenFlow, on_failure: Callable[[Exception], None]
-    ) -> None:
+    def take(self, sock: socket.socket, open_flow: OpenFlow, on_failure: OnFailure) -> None:
         """Carry this connection from now on, a non-blocking socket which then is the relay's own.
 
-        The flow opens with the client's first bytes, not before. `on_failure` hears why a
-        connection is about to be reset.
+        The flow opens with the client's first bytes, not before.
         """
         inbound = Inbound(self, open_flow, on_failure)
         self.connections.add(inbound)
@@ -130,9 +129,7 @@ class Inbound(asyncio.Protocol):
 
     __slots__ = ("flow", "half_closed", "linger", "on_failure", "open_flow", "relay", "tcp")
 
-    def __init__(
-        self, relay: Relay, open_flow: OpenFlow, on_failure: Callable[[Exception], None]
-    ) -> None:
+    def __init__(self, relay: Relay, open_flow: OpenFlow, on_failure: OnFailure) -> None:
         self.relay = relay
         self.open_flow = open_flow
         self.on_failure = on_failure
