@@ -114,6 +114,13 @@ class FlowSocket(socket.socket):
             raise self._outcome.error
 
 
+def answered_within(timeout: float | None, config: ClientConfig) -> ClientConfig:
+    """With no more than `timeout` seconds until a server first answers."""
+    if timeout is None or timeout >= config.connect_timeout_s:
+        return config
+    return dataclasses.replace(config, connect_timeout_s=timeout)
+
+
 _UNSET = object()
 
 
@@ -127,7 +134,9 @@ def create_connection(
 ) -> FlowSocket:
     """As socket.create_connection: a socket whose peer is the Trickles server at `address`.
 
-    `timeout` in seconds is the socket's; anything but a number or None means the default one.
+    `timeout` in seconds is the socket's, and that of the first answer, if that is less than the
+    configuration's. Anything but a number or None means the default one.
+
     Returns as soon as the name is resolved: a flow begins with the first bytes that are sent, and
     that no server answers shows as ConnectError when an answer is read.
 
@@ -137,11 +146,12 @@ def create_connection(
     near, far = _connected_pair()
     near._server, near._outcome = remote.addresses[0][1], _Outcome()
     told = timeout is None or isinstance(timeout, (int, float))
-    near.settimeout(cast("float | None", timeout) if told else socket.getdefaulttimeout())
+    limit = cast("float | None", timeout) if told else socket.getdefaulttimeout()
+    near.settimeout(limit)
     open_flow = functools.partial(
         connect,
         remote,
-        config=config or ClientConfig(),
+        config=answered_within(limit, config or ClientConfig()),
         tokens=tokens if tokens is not None else default_tokens(),
         local_addr=source_address,
     )
