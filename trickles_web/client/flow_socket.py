@@ -116,7 +116,7 @@ class FlowSocket(socket.socket):
 
 def answered_within(timeout: float | None, config: ClientConfig) -> ClientConfig:
     """With no more than `timeout` seconds until a server first answers."""
-    if timeout is None or timeout >= config.connect_timeout_s:
+    if not timeout or timeout >= config.connect_timeout_s:
         return config
     return dataclasses.replace(config, connect_timeout_s=timeout)
 
