@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -11,12 +12,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.client import application
 from tests.client.application import pattern
-from tests.client.conftest import PATIENCE_S, wait_until
+from tests.client.conftest import PATIENCE_S, Run, wait_until
 from tests.client.test_streams import get, post
 from trickles_web.client import FlowSocket, background, create_connection, flow_socket, routed
 from trickles_web.config import ClientConfig
@@ -156,6 +158,24 @@ def test_a_response_that_breaks_off_is_a_reset_to_readers_in_c(sock: FlowSocket)
     with pytest.raises(ConnectionResetError):
         while os.read(sock.fileno(), 1_000_000) if wait_readable(sock) else False:
             pass
+
+
+@pytest.mark.live
+def test_in_asyncio(run: Run[Any], server_port: int) -> None:
+    async def main() -> None:
+        for target, whole in (("/last/300000", True), ("/broken", False)):
+            sock = create_connection((HOST, server_port))
+            reader, writer = await asyncio.open_connection(sock=sock)
+            writer.write(get(target))
+            if whole:
+                assert (await reader.read()).endswith(pattern(300_000))
+            else:
+                with pytest.raises(ConnectionResetError):
+                    await reader.read()
+                assert isinstance(sock.failure, ResponseTruncated)
+            writer.close()
+
+    run(main())
 
 
 def wait_readable(sock: socket.socket) -> bool:
