@@ -264,6 +264,16 @@ def test_the_thread_ends_and_starts_again(
         wait_until(lambda: not thread.is_alive())  # noqa: B023
 
 
+@pytest.mark.live
+def test_a_thread_that_was_about_to_end_stays_for_a_new_socket(sock: FlowSocket) -> None:
+    current = background._current
+    assert current is not None
+    current._loop.call_soon_threadsafe(background._on_idle, current)
+    sock.sendall(get("/bytes/5"))
+    assert read_answer(sock) == pattern(5)
+    assert background._current is current
+
+
 def python(script: str, port: int) -> subprocess.CompletedProcess[str]:
     # The scripts leave sockets open, and fork with a thread, of which Python warns from 3.12 on.
     words = [sys.executable, "-W", "ignore", "-c", script]

@@ -119,8 +119,9 @@ def test_nor_is_one_in_asyncio(library: Any, ours: Any, server_port: int) -> Non
             assert stream.get_extra_info("server_addr") == (HOST, server_port)
             assert stream.get_extra_info("socket").type == socket.SOCK_DGRAM
             stream._transport.abort()
-            while not stream.get_extra_info("is_readable"):
-                await asyncio.sleep(0)
+            async with asyncio.timeout(PATIENCE_S):
+                while not stream.get_extra_info("is_readable"):
+                    await asyncio.sleep(0)
             assert local_port(await asking.get(url)) != before
 
     asyncio.run(main())
