@@ -7,7 +7,7 @@ import contextvars
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trickles_web.state.prefixes import PerPrefix
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from trickles_web.http.scope import ASGIApp
     from trickles_web.state.prefixes import Prefix
 
-TICK_S = 5.0
+TICK_S: Final = 5.0
 """How often clients that fell silent and files that nobody reads are looked for."""
 
-SLOW_AFTER_S = 0.010
+SLOW_AFTER_S: Final = 0.010
 """Half of what clients wait at least before they ask again."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trickles_web.errors import FramingError
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
     from trickles_web.http.request import Request
 
-SERVER = b"trickles-web"
+SERVER: Final = b"trickles-web"
 
-_TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
-_DIGITS = re.compile(rb"[0-9]{1,18}").fullmatch
-_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+_TOKEN: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
+_DIGITS: Final = re.compile(rb"[0-9]{1,18}").fullmatch
+_STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
-_OWN = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date", b"server"))
+_OWN: Final = frozenset(
+    (b"content-length", b"transfer-encoding", b"connection", b"date", b"server")
+)
 
 
 @lru_cache(maxsize=8)

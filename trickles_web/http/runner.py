@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trickles_web.http.asgi import HttpRun
 from trickles_web.http.calls import Calls
@@ -42,17 +42,17 @@ if TYPE_CHECKING:
 Answer = Run | Finished | FileResponse | Pending | Held | Need | Forward | Refuse
 KeptResponse = Run | Finished | FileResponse
 
-SMALLEST_BUFFER = 65_536
+SMALLEST_BUFFER: Final = 65_536
 """What a running response may hold even when the store is full: it must be able to go on."""
 
-FIRST_FLIGHT = 8_192
+FIRST_FLIGHT: Final = 8_192
 """Bytes: a safe response no larger, and done at once, is not worth telling others of."""
 
-APPENDED_AT_ONCE = 65_536
+APPENDED_AT_ONCE: Final = 65_536
 """Bytes: what is produced goes to the store in pieces of at least so many, because each costs some
 system calls. A response that is whole before the first piece goes there as a whole."""
 
-OUTCOME_UNKNOWN = ((b"trickles-outcome", b"unknown"),)
+OUTCOME_UNKNOWN: Final = ((b"trickles-outcome", b"unknown"),)
 
 logger = logging.getLogger("trickles.error")
 access = logging.getLogger("trickles.access")

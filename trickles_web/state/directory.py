@@ -19,14 +19,15 @@ import logging
 import os
 import struct
 from pathlib import Path
+from typing import Final
 
 from trickles_web.state import rundir
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry, Ledger
 from trickles_web.state.memory import LIMITS, Limits, MemoryStore
 from trickles_web.state.store import EMPTY, MOST_APPENDED, Key, Part, Published, R
 
-_CLAIM = struct.Struct(">8sIQ")
-_OWNER = struct.Struct(">I")
+_CLAIM: Final = struct.Struct(">8sIQ")
+_OWNER: Final = struct.Struct(">I")
 
 logger = logging.getLogger("trickles.error")
 
