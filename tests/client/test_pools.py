@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -231,7 +232,7 @@ def test_a_request_that_is_cancelled(library: Any, ours: Any, server_port: int) 
         url = f"trickles://{HOST}:{server_port}"
         async with async_client(library, ours, limits=limits) as asking:
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.2):
+                async with asyncio.timeout(0.5):
                     await asking.get(f"{url}/endless")
             assert await asyncio.to_thread(application.disconnected.wait, PATIENCE_S)
             assert (await asking.get(f"{url}/bytes/7")).content == pattern(7)
@@ -248,7 +249,7 @@ def test_errors_of_reading(library: Any, ours: Any, server_port: int) -> None:
     """Nothing comes for too long; and: no more can come."""
     url = f"trickles://{HOST}:{server_port}"
     application.disconnected.clear()
-    timeout = library.Timeout(PATIENCE_S, read=0.2)
+    timeout = library.Timeout(PATIENCE_S, read=0.5)
     with client(library, ours, timeout) as asking:
         with pytest.raises(library.ReadTimeout, match="timed out"):
             asking.get(f"{url}/endless")
@@ -365,8 +366,9 @@ def test_errors_of_requests(
 @pytest.mark.live
 def test_requests_knows_an_ordinary_url(server_port: int) -> None:
     place = f"http://{HOST}:{server_port}"
+    adapter = pickle.loads(pickle.dumps(TricklesAdapter()))  # as sessions are
     with requests.Session() as session:
-        session.mount(place, TricklesAdapter())
+        session.mount(place, adapter)
         answer = session.get(f"{place}/bytes/20", params={"a": "ü"}, timeout=PATIENCE_S)
         assert answer.url == f"{place}/bytes/20?a=%C3%BC"
         assert answer.content == pattern(20)

@@ -205,8 +205,9 @@ class AsyncStream(asyncio.Protocol):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         with _errors(self._core, "Read"):
-            async with asyncio.timeout(timeout):
-                await self._readable.wait()
+            if not self._readable.is_set():
+                async with asyncio.timeout(timeout):
+                    await self._readable.wait()
             if not self._received and self._error is not None:
                 raise self._error
         data = bytes(self._received[:max_bytes])
@@ -221,8 +222,9 @@ class AsyncStream(asyncio.Protocol):
         with _errors(self._core, "Write"):
             if not self._ended:
                 self._transport.write(buffer)
-            async with asyncio.timeout(timeout):
-                await self._writable.wait()
+            if not self._writable.is_set():
+                async with asyncio.timeout(timeout):
+                    await self._writable.wait()
             if self._error is not None:
                 raise self._error
 
