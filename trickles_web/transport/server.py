@@ -320,9 +320,10 @@ class Server:
         """
         if redeemed.allowance != UNLIMITED or redeemed.asked_size <= answer.size:
             return 0
-        if filter_key(b"p", answer.generation) in self._replay:
+        size = min(redeemed.asked_size, self.config.largest_datagram(redeemed.address[0]))
+        if size <= answer.size or filter_key(b"p", answer.generation) in self._replay:
             return 0
-        return min(redeemed.asked_size, self.config.largest_datagram(redeemed.address[0]))
+        return size
 
     # ---- answers without data: never longer than what they answer
 
