@@ -31,10 +31,10 @@ COMPILED = {
     "transport/wire": ("client", "common", "runs", "server", "uploads"),
     "http": (
         *("asgi", "blocks", "calls", "finding", "framing", "heads", "names", "parsers"),
-        *("pieces", "progress", "reader", "receiving", "request", "responses", "run", "runner"),
-        *("scope", "service", "websocket"),
+        *("pieces", "progress", "proxy_headers", "reader", "receiving", "request", "responses"),
+        *("run", "runner", "scope", "service", "websocket"),
     ),
-    "state": ("directory", "memory", "prefixes", "redis", "shares"),
+    "state": ("backing", "directory", "memory", "prefixes", "redis", "shares"),
     "net": ("endpoint", "parking", "udp"),
 }
 """Modules by folder. Those of one package call each other directly."""

@@ -103,7 +103,7 @@ class Framing:
                 self._note(special, own, value)
         block = b"".join(lines)
         # Every CR and LF in the block must be one of ours: cheaper than looking at each value.
-        if block.count(b"\r") != count or block.count(b"\n") != count or b"\0" in block:
+        if block.count(b"\r") != count or block.count(b"\n") != count or 0 in block:
             raise FramingError("CR, LF or NUL in an HTTP header value.")
         opening = self._opening(status, special)
         return b"".join((*opening, block, self._closing(status, special, file)))

@@ -8,7 +8,6 @@ All entries are soft: a parked request that is forgotten is repeated by its clie
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from trickles_web.http.run import Run
@@ -73,8 +72,8 @@ class Parking:
         self._most_bytes = most_bytes
         self._bytes = 0
         # Sorted without sorting, because both delays are constants: the entries by when they were
-        # parked (each parking inserts anew), and the waits, which outlive their entries by 10 ms.
-        self._waits: deque[Parked] = deque()
+        # parked (each parking inserts anew), and those that are due a WAIT by when that is.
+        self._waits: dict[int, Parked] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -122,12 +121,13 @@ class Parking:
 
     def _wait(self, entry: Parked, now: float) -> None:
         entry.due = now + WAIT_AFTER_S
-        self._waits.append(entry)
+        self._waits[entry.redeemed.incarnation] = entry
 
     def remove(self, incarnation: int) -> Parked | None:
         entry = self._entries.pop(incarnation, None)
         if entry is None:
             return None
+        self._waits.pop(incarnation, None)
         self._bytes -= entry.size
         self._per_prefix.remove(entry.prefix)
         return entry
@@ -135,30 +135,28 @@ class Parking:
     def take_waits(self, now: float, most: int) -> list[Parked]:
         """Up to `most` entries that are due a WAIT, each given out once. Forgets the expired."""
         due: list[Parked] = []
-        while self._waits and self._waits[0].due <= now and len(due) < most:
-            entry = self._waits.popleft()
-            if not self._is_here(entry):
-                continue
-            if entry.run is not None and not entry.run.begun:
-                self._wait(entry, now)
+        while (first := self._first(self._waits)) is not None and first.due <= now:
+            if len(due) == most:
+                break
+            del self._waits[first.redeemed.incarnation]
+            if first.run is not None and not first.run.begun:
+                self._wait(first, now)
             else:
-                due.append(entry)
-        while (oldest := self._oldest()) is not None and oldest.seen + FORGET_AFTER_S <= now:
+                due.append(first)
+        while (
+            oldest := self._first(self._entries)
+        ) is not None and oldest.seen + FORGET_AFTER_S <= now:
             self.remove(oldest.redeemed.incarnation)
         return due
 
     def next_due(self) -> float | None:
         """When `take_waits` has something to do; None while nothing is parked."""
-        while self._waits and not self._is_here(self._waits[0]):
-            self._waits.popleft()
-        oldest = self._oldest()
+        oldest, first = self._first(self._entries), self._first(self._waits)
         if oldest is None:
             return None
         expiry = oldest.seen + FORGET_AFTER_S
-        return min(self._waits[0].due, expiry) if self._waits else expiry
+        return expiry if first is None else min(first.due, expiry)
 
-    def _oldest(self) -> Parked | None:
-        return next(iter(self._entries.values()), None)
-
-    def _is_here(self, entry: Parked) -> bool:
-        return self._entries.get(entry.redeemed.incarnation) is entry
+    @staticmethod
+    def _first(entries: dict[int, Parked]) -> Parked | None:
+        return next(iter(entries.values()), None)

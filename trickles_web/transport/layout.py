@@ -239,9 +239,12 @@ class _BurstWriter:
                 train = Train(size, 0, [])
         return train.count > 0
 
-    def _payloads(self, packets: list[tuple[int, int]]) -> list[memoryview]:
+    def _payloads(self, packets: list[tuple[int, int]]) -> list[bytes | memoryview]:
         """The bytes of each packet; neighbours are read at once."""
-        payloads: list[memoryview] = []
+        if len(packets) == 1:
+            start, length = packets[0]
+            return [self._response.read(start, start + length) if length else b""]
+        payloads: list[bytes | memoryview] = []
         i = 0
         while i < len(packets):
             start, length = packets[i]
