@@ -10,7 +10,7 @@ SIZE = 1 << 20
 WORTH_KEEPING = 65_536
 """Bytes: for less the allocator has memory at hand."""
 
-MOST = 8
+MOST = 16
 """Of an answer of several bursts each has its own, until all is sent."""
 
 
