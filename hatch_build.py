@@ -32,7 +32,7 @@ COMPILED = {
     "http": (
         *("asgi", "blocks", "calls", "finding", "framing", "heads", "names", "parsers"),
         *("pieces", "progress", "reader", "receiving", "request", "responses", "run", "runner"),
-        *("scope", "service", "websocket"),
+        *("scope", "service", "telling", "websocket"),
     ),
     "state": ("directory", "memory", "prefixes", "redis", "shares"),
     "net": ("endpoint", "parking", "udp"),

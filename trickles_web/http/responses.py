@@ -96,10 +96,12 @@ class Finished:
         "key",
         "name",
         "progress",
+        "put_off",
         "request_digest",
         "request_start",
         "request_wanted",
         "start",
+        "told",
     )
     open = False
     running = False
@@ -136,6 +138,11 @@ class Finished:
         self.failed = failed
         self.checkpoints = checkpoints
         self.joins = p.response_start if joins < 0 else joins
+        self.put_off = False
+        """Other processes have not got it, and need not, if the first answer is all that it takes.
+        """
+        self.told = False
+        """There was a first answer."""
 
     @property
     def size(self) -> int:

@@ -176,6 +176,10 @@ class MemoryStore(Generic[R]):
         self._make_room(key, now)
         return True
 
+    def finished(self) -> list[R]:
+        """All responses that are held here and do not run."""
+        return [slot.response for slot in self._finished.values()]
+
     def resized(self, key: Key, response: R) -> None:
         """Account for a change of `response.size`."""
         slot = self._running.get(key) or self._finished.get(key)
