@@ -114,6 +114,27 @@ def test_all_backings_share_one_bound(disk: Disk) -> None:
         assert first[:] == b"as good as new"
 
 
+def test_memory_is_lent_while_there_is_some(tmp_path: Path) -> None:
+    disk = Disk(1000, str(tmp_path), memory_bytes=100)
+    first, second = Backing(disk, LIMIT), Backing(disk, LIMIT)
+    with contextlib.closing(first), contextlib.closing(second):
+        first.append(bytes(LIMIT))
+        assert disk.lent == 0
+        first.append(bytes(60))
+        second.append(bytes(LIMIT + 41))
+        assert (disk.used, disk.lent) == (LIMIT + 41, 60)
+        taken = first.moved()
+        with contextlib.closing(taken):
+            taken.append(bytes(30))
+            assert (len(first), disk.used, disk.lent) == (0, LIMIT + 41, 90)
+            taken.append(bytes(11))
+            assert (disk.used, disk.lent) == (2 * LIMIT + 142, 0)
+            first.append(bytes(LIMIT + 100))
+            assert (disk.used, disk.lent) == (2 * LIMIT + 142, 100)
+        first.close()
+        assert (disk.used, disk.lent) == (LIMIT + 41, 0)
+
+
 def test_the_file_has_no_name_and_is_given_back(disk: Disk) -> None:
     before = os.listdir("/proc/self/fd")
     backing = Backing(disk, LIMIT)
