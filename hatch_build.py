@@ -31,8 +31,8 @@ COMPILED = {
     "transport/wire": ("client", "common", "runs", "server", "uploads"),
     "http": (
         *("asgi", "assembly", "blocks", "calls", "finding", "framing", "heads", "names", "parsers"),
-        *("pieces", "progress", "reader", "receiving", "request", "responses", "run", "runner"),
-        *("scope", "service", "telling", "websocket"),
+        *("pieces", "progress", "proxy_headers", "reader", "receiving", "request", "responses"),
+        *("run", "runner", "scope", "service", "telling", "websocket"),
     ),
     "state": ("backing", "directory", "memory", "prefixes", "redis", "shares", "spool"),
     "net": ("endpoint", "parking", "udp"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-BASE_DATAGRAM = 1200
+BASE_DATAGRAM: Final = 1200
 """Bytes of UDP payload that any path carries (RFC 9000 §14)."""
 
-MILLISECONDS = 1000
+MILLISECONDS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)

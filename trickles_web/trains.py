@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from typing import Final
 
 SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
 """`socket` lacks them."""
-MOST_SEGMENTS = 64
+MOST_SEGMENTS: Final = 64
 """Datagrams in one segmented send (UDP_MAX_SEGMENTS of kernels before 6.9)."""
-LARGEST_TRAIN = 65_535
+LARGEST_TRAIN: Final = 65_535
 """Bytes that a kernel hands over at once, at most."""
-SEGMENT_SPACE = socket.CMSG_SPACE(4)
+SEGMENT_SPACE: Final = socket.CMSG_SPACE(4)
 """Bytes of ancillary data that tell a train's segment."""
 
-_SEGMENT = struct.Struct("=H")
+_SEGMENT: Final = struct.Struct("=H")
 
 
 def can_segment(sock: socket.socket) -> bool:

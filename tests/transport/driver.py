@@ -7,6 +7,7 @@ to lie about, it passes as an argument.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -125,7 +126,7 @@ def datagrams(trains: Iterable[Train]) -> list[bytes]:
 
 def readable(**changes: object) -> bytes:
     """A continuation of anybody's making: a client, having no keys, takes it for a server's."""
-    fields: dict[str, object] = dict.fromkeys(Continuation._fields, 0)
+    fields: dict[str, object] = {f.name: 0 for f in dataclasses.fields(Continuation)}
     fields |= {"flags": 4, "incarnation": 1, "generation": 1, "size": 1200, "response_end": -1}
     fields |= {"epoch": Epoch(0, 0, 0, 10, 10)} | changes
     return sealing._readable(Continuation(**fields)) + bytes(40)  # type: ignore[arg-type]

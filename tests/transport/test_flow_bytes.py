@@ -213,18 +213,18 @@ class Nonsense:
             self.epoch = e = after_loss(e, e.base + rng.randrange(12))
         first = rng.choice(EDGES) if self.wild else max(0, e.base + rng.randrange(-8, 40))
         length = rng.choice([1, 1, 2, 5, 46, 255])
-        e = Epoch(*(min(x, 0xFFFF_FFFF) for x in e))
+        numbers = [min(x, 0xFFFF_FFFF) for x in e.numbers]
         first = min(first, 0xFFFF_FFFF)
         place = rng.randrange(length)
         short = rng.choice([0, 0, 0, 1, length, 0xFFFF])
         prefix = wire.data_prefix(
-            b"flow-id.", 0, 1, *e[1:3], e.cwnd0 & 0xFFFF, e.ssthresh & 0xFFFF, 0, 0,
+            b"flow-id.", 0, 1, *numbers[:2], *(x & 0xFFFF for x in numbers[2:]), 0, 0,
             rng.choice([1, 1, 1, 2]), rng.choice([5, 5, 5, 6]), first, length, short,
         )  # fmt: skip
         blob = b""
         if known or rng.random() < 0.7:
             blob = readable(
-                epoch=e, burst=first, stop=first + length, edition=5,
+                epoch=Epoch(0, *numbers), burst=first, stop=first + length, edition=5,
                 response_end=rng.choice([-1, -1, 0, 3000, 1 << 40]),
             )  # fmt: skip
         own = wire.DATA_PACKET.pack(place, 7, rng.choice(OFFSETS), len(blob))

@@ -124,7 +124,7 @@ def test_a_packet_that_names_the_wrong_epoch_must_not_raise() -> None:
     for k in range(1, 10):
         e = epoch if k < 5 else successor
         blob = readable(epoch=e, burst=k, stop=k + 1, edition=5)
-        prefix = wire.data_prefix(FLOW, 0, 1, *e[1:], 0, 0, 1, 5, k, 1, 0)
+        prefix = wire.data_prefix(FLOW, 0, 1, *e.numbers, 0, 0, 1, 5, k, 1, 0)
         own = wire.DATA_PACKET.pack(0, 7, 100 * k, len(blob))
         client.receive(prefix + own + blob + bytes(100), 0.1)
         client.transmit(0.1)

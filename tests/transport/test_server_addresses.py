@@ -22,6 +22,7 @@ from tests.transport.driver import (
     refused_code,
     server,
 )
+from trickles_web.config import TransportConfig
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import wire
 from trickles_web.transport.server import Redeemed, Refusal, Server
@@ -267,6 +268,14 @@ def test_a_probe_shows_a_larger_size_to_proven_addresses_only() -> None:
     result = redeemed(peer.redeem(claim))
     sent = datagrams(peer.server.burst(result, Bytes(), NOW))
     assert all(len(datagram) <= 1200 for datagram in sent)
+
+
+def test_a_size_that_nobody_gets_is_not_probed_beside_the_largest() -> None:
+    peer = running()
+    largest = TransportConfig().max_datagram_bytes
+    answer = peer.send(peer.opening(peer.held()[-1], size=largest + 1))
+    assert answer
+    assert not any(data.flags & wire.FLAG_PROBE for data in answer)
 
 
 def test_a_generation_is_probed_once() -> None:

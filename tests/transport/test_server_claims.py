@@ -188,7 +188,7 @@ def test_the_grant_after_a_loss_is_that_of_the_halved_window() -> None:
     assert [d.burst + d.place for d in data] == list(range(low, high))
     for d in data:
         mine = successor if d.burst >= successor.base else c.epoch
-        assert (d.start, d.base, d.cwnd0, d.ssthresh) == mine[1:]
+        assert (d.start, d.base, d.cwnd0, d.ssthresh) == mine.numbers
 
 
 def test_a_loss_must_be_possible() -> None:

@@ -42,7 +42,7 @@ def answer_epoch(result: Redeemed | Refusal) -> tuple[int, int, int, int]:
     """(start, base, cwnd0, ssthresh) of what an opening is worth."""
     (answer,) = redeemed(result).answers
     assert (answer.low, answer.high) == (0, answer.epoch.cwnd0)
-    return answer.epoch[1:]
+    return answer.epoch.numbers
 
 
 def test_first_contact_opens_with_ten_packets() -> None:
@@ -50,7 +50,7 @@ def test_first_contact_opens_with_ten_packets() -> None:
     assert peer.numbers() == list(range(10))
     first = peer.held()[0].continuation
     assert first.ordinal == 1
-    assert first.epoch[1:] == (0, 0, 10, LARGEST_WINDOW)
+    assert first.epoch.numbers == (0, 0, 10, LARGEST_WINDOW)
 
 
 def test_an_answer_of_many_bursts_is_as_few_trains_as_can_be() -> None:
@@ -71,7 +71,7 @@ def test_an_opening_by_proof_keeps_the_window() -> None:
     expected = opened(c.epoch, c.stop, None, idle=False)
     assert len(data) == expected.cwnd0 > 40
     assert {d.ordinal for d in data} == {2}
-    assert {(d.start, d.base, d.cwnd0, d.ssthresh) for d in data} == {expected[1:]}
+    assert {(d.start, d.base, d.cwnd0, d.ssthresh) for d in data} == {expected.numbers}
     assert [d.burst + d.place for d in data] == list(range(expected.cwnd0))
     # Another incarnation it is not, but another generation, and nonces of its own.
     opened_one = peer.held(2)[0].continuation
@@ -91,7 +91,7 @@ def test_an_opening_with_a_loss_halves_and_needs_the_proof_up_to_it() -> None:
         assert refused_code(peer.redeem(lie)) == Code.PROOF
     assert (
         answer_epoch(peer.redeem(peer.opening(burst, lost=50)))
-        == (opened(c.epoch, c.stop, 50, idle=False)[1:])
+        == opened(c.epoch, c.stop, 50, idle=False).numbers
     )
 
 
@@ -160,7 +160,7 @@ def test_an_attempt_is_served_at_its_time_and_once(attempt: int) -> None:
     data = peer.send(request, other)
     assert [d.attempt for d in data] == [attempt] * 2
     expected = opened_after_timeout(c.epoch, c.stop, None)
-    assert {(d.start, d.base, d.cwnd0, d.ssthresh) for d in data} == {expected[1:]}
+    assert {(d.start, d.base, d.cwnd0, d.ssthresh) for d in data} == {expected.numbers}
     assert refused_code(peer.redeem(request, other)) is None
 
 
@@ -177,7 +177,7 @@ def test_an_attempt_needs_no_proof_but_halves_by_what_it_reports() -> None:
     c = burst.continuation
     peer.now += 20
     epoch = answer_epoch(peer.redeem(peer.opening(burst, attempt=1, lost=70, proof=1)))
-    assert epoch == opened_after_timeout(c.epoch, c.stop, 70)[1:]
+    assert epoch == opened_after_timeout(c.epoch, c.stop, 70).numbers
 
 
 def test_an_attempt_where_only_the_request_was_lost_keeps_the_window() -> None:
@@ -240,7 +240,7 @@ def test_an_opening_from_a_burst_that_later_claims_have_passed_halves() -> None:
     passed = next(b for b in peer.held() if b.continuation.stop >= peer.accounted[1])
     c = passed.continuation
     expected = opened(c.epoch, c.stop + 1, c.stop, idle=False)
-    assert answer_epoch(peer.redeem(peer.opening(passed))) == expected[1:]
+    assert answer_epoch(peer.redeem(peer.opening(passed))) == expected.numbers
     assert expected.cwnd0 == window(c.epoch, c.stop) // 2
     newest = peer.held()[-1]
     assert answer_epoch(peer.redeem(peer.opening(newest)))[2] > expected.cwnd0
@@ -267,7 +267,7 @@ def test_an_old_continuation_opens_a_small_window_once_per_flow(age: int) -> Non
     assert not result.fresh
     assert not result.validated
     (answer,) = result.answers
-    assert answer.epoch[1:] == (0, 0, 10, LARGEST_WINDOW)
+    assert answer.epoch.numbers == (0, 0, 10, LARGEST_WINDOW)
     trains = peer.server.burst(result, peer.response, peer.now)
     # The address must prove itself anew: three times what it sent, for a start.
     assert len(datagrams(trains)) == 3
@@ -318,7 +318,7 @@ def test_what_a_full_filter_forgot_counts_as_old() -> None:
     assert refused_code(peer.redeem(peer.claim(early))) == Code.EXPIRED
     # It still opens, with a small window, as an old one does; the address counts as proven.
     result = redeemed(peer.redeem(peer.opening(early)))
-    assert result.answers[0].epoch[1:] == (0, 0, 10, LARGEST_WINDOW)
+    assert result.answers[0].epoch.numbers == (0, 0, 10, LARGEST_WINDOW)
 
 
 # ---- keys

@@ -238,7 +238,7 @@ def test_a_run_stays_within_its_burst() -> None:
 
 
 def data(burst: int, length: int, place: int, blob: bytes = b"") -> bytes:
-    prefix = wire.data_prefix(FLOW, 0, 1, *EPOCH[1:], 0, 0, 1, 5, burst, length, 0)
+    prefix = wire.data_prefix(FLOW, 0, 1, *EPOCH.numbers, 0, 0, 1, 5, burst, length, 0)
     own = wire.DATA_PACKET.pack(place, 7, (burst + place) * 1000, len(blob))
     return prefix + own + blob + bytes(1000)
 

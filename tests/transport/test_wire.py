@@ -11,6 +11,7 @@ writes them anew.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def test_request(
     message: Request, offset: int, body: bytes, digest: bytes | None, pad_to: int
 ) -> None:
     assert wire.decode_request(wire.encode_request(message)) == message
-    carrying = message._replace(request_offset=offset, request=body, digest=digest)
+    carrying = replace(message, request_offset=offset, request=body, digest=digest)
     datagram = wire.encode_request(carrying, pad_to)
     assert len(datagram) >= pad_to
     assert wire.decode_request(datagram) == carrying
@@ -257,10 +258,10 @@ def test_an_origin_is_of_one_of_two_lengths(length: int) -> None:
 def test_counts_beyond_the_limits_are_errors() -> None:
     base = Request(b"12345678", False, False, False, 0, 0, 0, 0, -1, 0, 0, b"", ())
     most = ((0, 1),) * wire.MOST_WANTS
-    wire.decode_request(wire.encode_request(base._replace(wants=most)))
-    over_wants = base._replace(wants=(*most, (5, 6)))
-    over_earlier = base._replace(earlier=(Earlier(0, 1, ((0, 1),)),) * 3)
-    over_both = base._replace(earlier=(Earlier(0, 1, ((0, 1),) * 9),))
+    wire.decode_request(wire.encode_request(replace(base, wants=most)))
+    over_wants = replace(base, wants=(*most, (5, 6)))
+    over_earlier = replace(base, earlier=(Earlier(0, 1, ((0, 1),)),) * 3)
+    over_both = replace(base, earlier=(Earlier(0, 1, ((0, 1),) * 9),))
     for message in (over_wants, over_earlier, over_both):
         with pytest.raises(WireError):
             wire.decode_request(wire.encode_request(message))
@@ -363,7 +364,7 @@ def known_answers() -> dict[str, bytes]:
         "data-noted": encode_data(
             DATA._replace(flags=wire.FLAG_NOTED, note=sealed_note(), payload=b"event\n")
         ),
-        "request-noted": wire.encode_request(REQUEST._replace(note=sealed_note())),
+        "request-noted": wire.encode_request(replace(REQUEST, note=sealed_note())),
         "nonces": b"".join(value.to_bytes(8, "big") for value in values),
         "keys": b"".join(
             (

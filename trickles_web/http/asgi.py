@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable
 from operator import index
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trickles_web.http.checkpoints import FIRST_RUN, Checkpoint, Rerun, state_of
 from trickles_web.http.files import FileResponse, file_progress
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from trickles_web.state.prefixes import Prefix
     from trickles_web.state.store import Key
 
-BODY_CHUNK = 65_536
+BODY_CHUNK: Final = 65_536
 """Bytes of request body in one http.request message, and of a file read in one go."""
 
-HEAD_AFTER_S = 0.050
+HEAD_AFTER_S: Final = 0.050
 """Longer than what brings a body takes to pass through middleware, even on a busy machine."""
 
 logger = logging.getLogger("trickles.error")

@@ -7,18 +7,19 @@ block of lines follows from its bytes alone, so it is kept by them, not by who s
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from trickles_web.http import heads
 from trickles_web.http.heads import RequestError
 from trickles_web.http.parsers import Parse
 from trickles_web.http.request import HEADER_OVERHEAD
 
-MOST_KEPT = 512
-LONGEST_KEPT = 2048
+MOST_KEPT: Final = 512
+LONGEST_KEPT: Final = 2048
 """Bytes. Together with the number of lines a head may have, at most 10 MB are kept."""
 
-_LOOKED_AT = frozenset((b"host", b"connection", b"expect", b"upgrade"))
-_LINES = {True: b"GET / HTTP/1.0\r\n", False: b"GET / HTTP/1.1\r\n"}
+_LOOKED_AT: Final = frozenset((b"host", b"connection", b"expect", b"upgrade"))
+_LINES: Final = {True: b"GET / HTTP/1.0\r\n", False: b"GET / HTTP/1.1\r\n"}
 
 
 class Block:

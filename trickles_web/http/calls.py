@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trickles_web.state.prefixes import PerPrefix
 
@@ -16,10 +15,10 @@ if TYPE_CHECKING:
     from trickles_web.http.scope import ASGIApp
     from trickles_web.state.prefixes import Prefix
 
-TICK_S = 5.0
+TICK_S: Final = 5.0
 """How often clients that fell silent and files that nobody reads are looked for."""
 
-SLOW_AFTER_S = 0.010
+SLOW_AFTER_S: Final = 0.010
 """Half of what clients wait at least before they ask again."""
 
 
@@ -37,8 +36,8 @@ class Calls:
         self._per_prefix = PerPrefix((most + 1) // 2)
         self._tick = tick
         self._slow = slow
-        # Sorted without sorting, because the delay is a constant.
-        self._young: deque[tuple[float, Run]] = deque()
+        # When they are to be looked at: sorted without sorting, because the delay is a constant.
+        self._young: dict[Run, float] = {}
         self._slow_timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = contextvars.Context()
@@ -71,7 +70,7 @@ class Calls:
         if run not in self.runs:
             return  # it has ended already
         run.task = task
-        self._young.append((self._loop.time() + SLOW_AFTER_S, run))
+        self._young[run] = self._loop.time() + SLOW_AFTER_S
         if self._slow_timer is None:
             self._slow_timer = self._loop.call_later(SLOW_AFTER_S, self._look)
         if self._timer is None:
@@ -81,6 +80,7 @@ class Calls:
         """The call has returned."""
         if run in self.runs:
             self.runs.remove(run)
+            self._young.pop(run, None)
             self._per_prefix.remove(run.prefix)
             run.leave_body()
 
@@ -89,16 +89,16 @@ class Calls:
         assert self._loop is not None
         now, young = self._loop.time(), self._young
         self._slow_timer = None
-        while young and young[0][0] <= now:
-            run = young.popleft()[1]
-            if run not in self.runs:
-                continue
+        while young:
+            run, due = next(iter(young.items()))
+            if due > now:
+                self._slow_timer = self._loop.call_at(due, self._look)
+                break
+            del young[run]
             if run.begun:
                 self._slow(run)
             else:
-                young.append((now + SLOW_AFTER_S, run))
-        if young:
-            self._slow_timer = self._loop.call_at(young[0][0], self._look)
+                young[run] = now + SLOW_AFTER_S
 
     def _again(self) -> None:
         self._timer = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trickles_web.http.names import digest
 from trickles_web.http.responses import PENDING, Forward, Held, Pending, Refuse
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trickles_web.state import Key, Store
     from trickles_web.transport.server import Redeemed
 
-MOST_HOPS = 2
+MOST_HOPS: Final = 2
 """To whom the continuation names, and on to whom that one knows of; never in a circle."""
 
 

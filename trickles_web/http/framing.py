@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trickles_web.errors import FramingError
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
     from trickles_web.http.request import Request
 
-SERVER = b"trickles-web"
+SERVER: Final = b"trickles-web"
 
-_TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
-_DIGITS = re.compile(rb"[0-9]{1,18}").fullmatch
-_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+_TOKEN: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
+_DIGITS: Final = re.compile(rb"[0-9]{1,18}").fullmatch
+_STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
-_OWN = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date", b"server"))
+_OWN: Final = frozenset(
+    (b"content-length", b"transfer-encoding", b"connection", b"date", b"server")
+)
 
 
 @lru_cache(maxsize=8)
@@ -101,7 +103,7 @@ class Framing:
                 self._note(special, own, value)
         block = b"".join(lines)
         # Every CR and LF in the block must be one of ours: cheaper than looking at each value.
-        if block.count(b"\r") != count or block.count(b"\n") != count or b"\0" in block:
+        if block.count(b"\r") != count or block.count(b"\n") != count or 0 in block:
             raise FramingError("CR, LF or NUL in an HTTP header value.")
         opening = self._opening(status, special)
         return b"".join((*opening, block, self._closing(status, special, file)))

@@ -10,51 +10,51 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
 
-MOST_HEADERS = 128
+MOST_HEADERS: Final = 128
 """Header lines: parsing takes 2 us for each, and each takes more memory than it has bytes."""
 
-MOST_BLANKS = 1024
+MOST_BLANKS: Final = 1024
 """Spaces and tabs in header lines: h11 takes 0.3 us for each word of a value."""
 
-MOST_METHOD = 32
+MOST_METHOD: Final = 32
 """Bytes; the longest registered one has 17 (UPDATEREDIRECTREF)."""
 
-LINE_ROOM = 64
+LINE_ROOM: Final = 64
 """Bytes of a request line beside its target: the method, two spaces, the version."""
 
-MOST_AUTHORITY = 300
+MOST_AUTHORITY: Final = 300
 """Bytes of a host and its port: a DNS name has 253 at most (RFC 1035 §2.3.4)."""
 
-MOST_EXPECT = 256
+MOST_EXPECT: Final = 256
 """Bytes of an Expect field, which says one word."""
 
-CHUNKED = -1
+CHUNKED: Final = -1
 """In place of a length: the body comes in chunks."""
-ENDLESS = -2
+ENDLESS: Final = -2
 """What follows is no body but a WebSocket, which has no end."""
 
-_TOKEN = rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]++"
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]++) HTTP/1\.([01])\r\n").match
-_VERSION = re.compile(rb" HTTP/[0-9]\.[0-9]").fullmatch
+_TOKEN: Final = rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]++"
+_REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([!-~]++) HTTP/1\.([01])\r\n").match
+_VERSION: Final = re.compile(rb" HTTP/[0-9]\.[0-9]").fullmatch
 # RFC 9110 §5.5: visible characters, blanks and obs-text. Thus no bare CR or LF, no NUL, no folded
 # line (its name would begin with a blank), no blank before the colon (RFC 9112 §5.1).
-_HEADER_LINES = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*+\r\n)*+\r\n").fullmatch
-_NUMBER = re.compile(rb"[0-9]{1,18}").fullmatch
+_HEADER_LINES: Final = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*+\r\n)*+\r\n").fullmatch
+_NUMBER: Final = re.compile(rb"[0-9]{1,18}").fullmatch
 
-_LENGTH = b"\r\ncontent-length:"
-_CODING = b"\r\ntransfer-encoding:"
-_HOST = b"\r\nhost:"
-_ONCE = (_HOST, _LENGTH, _CODING)
+_LENGTH: Final = b"\r\ncontent-length:"
+_CODING: Final = b"\r\ntransfer-encoding:"
+_HOST: Final = b"\r\nhost:"
+_ONCE: Final = (_HOST, _LENGTH, _CODING)
 
 # RFC 3986 §3.1, §3.2. A fragment is no part of a target, and blanks are none already.
-_ABSOLUTE = re.compile(rb"([A-Za-z][-+.0-9A-Za-z]*+)://([^/?]*+)([^#]*+)").fullmatch
+_ABSOLUTE: Final = re.compile(rb"([A-Za-z][-+.0-9A-Za-z]*+)://([^/?]*+)([^#]*+)").fullmatch
 # RFC 3986 §3.2.2 and §3.2.3, without user information and the address forms of the future.
-_AUTHORITY = re.compile(
+_AUTHORITY: Final = re.compile(
     rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|(?:[-._~!$&'()*+,;=0-9A-Za-z]|%[0-9A-Fa-f]{2})++)"
     rb"(?::([0-9]{0,5}))?"
 ).fullmatch

@@ -9,6 +9,8 @@ more is taken than a window beyond what the application has read.
 
 from __future__ import annotations
 
+from typing import Final
+
 from trickles_web.http.chunks import ChunkError, Chunks
 from trickles_web.http.heads import CHUNKED, RequestError
 from trickles_web.state.backing import Backing, Disk
@@ -18,17 +20,17 @@ WINDOW = 262_144
 """Bytes beyond what was read: 100 Mbit/s over 20 ms. Memory, since it stays below what goes to
 disk."""
 
-SMALLEST_STEP = 1000
+SMALLEST_STEP: Final = 1000
 """Bytes of more room that are told: of less many small datagrams would come (RFC 9293 §3.8.6.2.2).
 """
 
-STEP = 8_192
+STEP: Final = 8_192
 """Bytes of chunks decoded at once: what is behind is not copied for each of many small ones."""
 
-MOST_STEPS = 32
+MOST_STEPS: Final = 32
 """Such steps in one turn of the loop, of 128 chunks at most: each chunk takes 1 us."""
 
-_NO_DISK = 0
+_NO_DISK: Final = 0
 
 
 class Intake:

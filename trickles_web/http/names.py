@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES128
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 
-NAME_KEY_BYTES = 16
+NAME_KEY_BYTES: Final = 16
 
-SHORT = 8_192
+SHORT: Final = 8_192
 """Bytes up to which BLAKE2b costs less than to begin with GCM."""
 
-_FIXED_NONCE = bytes(12)
+_FIXED_NONCE: Final = bytes(12)
 
-_NEW = blake2b(digest_size=8)
+_NEW: Final = blake2b(digest_size=8)
 
 
 def hasher() -> blake2b:

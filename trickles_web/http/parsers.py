@@ -11,14 +11,14 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import h11
 
 from trickles_web.errors import UsageError
 from trickles_web.http.heads import RequestError
 
-NAMES = ("auto", "h11", "httptools")
+NAMES: Final = ("auto", "h11", "httptools")
 
 
 class Head(NamedTuple):

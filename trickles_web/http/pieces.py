@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import Final
 
 from trickles_web.errors import ResponseGone
 
 Piece = bytes | bytearray
 
-LARGE = 16_384
+LARGE: Final = 16_384
 """Bytes of a piece that is kept as it is. Smaller ones are gathered: a piece costs 100 or more."""
 
-BLOCK = 65_536
+BLOCK: Final = 65_536
 """In blocks of up to so many."""
 
-WORTH_CUTTING = 1 << 20
+WORTH_CUTTING: Final = 1 << 20
 """Bytes in front of a piece that are given back before all of it can go. Half of the piece, too, so
 that no byte is copied more often than once, on average."""
 

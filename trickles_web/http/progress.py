@@ -21,46 +21,50 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from trickles_web.errors import TricklesError
 from trickles_web.transport.origin import ORIGIN_BYTES
 
-MOST_PROGRESS = 700
+MOST_PROGRESS: Final = 700
 """Bytes. A continuation must leave room in a 1,200-byte datagram."""
 
-MOST_RERUNS = 3
-UNKNOWN = -1
+MOST_RERUNS: Final = 3
+UNKNOWN: Final = -1
 """An end that is not known yet."""
 
-_RECEIVING = struct.Struct(">BIQQIII")
-_RESPONDING = struct.Struct(">BBIQIQqI8s")
-_PENDING = struct.Struct(">I")
-_MEMORY = struct.Struct(">II4s")
-_CHECKPOINT = struct.Struct(">II")
-_FILE = struct.Struct(">I8sHH")
-_OFFSET = struct.Struct(">Q")
-_PAGE = struct.Struct(">H")
+_RECEIVING: Final = struct.Struct(">BIQQIII")
+_RESPONDING: Final = struct.Struct(">BBIQIQqI8s")
+_PENDING: Final = struct.Struct(">I")
+_MEMORY: Final = struct.Struct(">II4s")
+_CHECKPOINT: Final = struct.Struct(">II")
+_FILE: Final = struct.Struct(">I8sHH")
+_OFFSET: Final = struct.Struct(">Q")
+_PAGE: Final = struct.Struct(">H")
 
-_PHASE = 1
-_UNSAFE = 2
-_CLOSES = 4
-_REPRODUCIBLE = 8
-_DOUBTFUL, _CONTINUED = 4, 8
-"""The same bits, while receiving."""
-_KIND_SHIFT = 4
-_PART = 64
-_ORIGIN = 128
-_RERUNS, _STREAMED, _OWN_PAGE, _HEAD_ONLY = 3, 4, 8, 16
-"""In the byte behind the flags."""
-_OUTCOME_UNKNOWN = 1 << 15
+_PHASE: Final = 1
+_UNSAFE: Final = 2
+_CLOSES: Final = 4
+_REPRODUCIBLE: Final = 8
+_DOUBTFUL: Final = 4
+_CONTINUED: Final = 8
+"""These two are the same bits, while receiving."""
+_KIND_SHIFT: Final = 4
+_PART: Final = 64
+_ORIGIN: Final = 128
+_RERUNS: Final = 3
+_STREAMED: Final = 4
+_OWN_PAGE: Final = 8
+_HEAD_ONLY: Final = 16
+"""These four are in the byte behind the flags."""
+_OUTCOME_UNKNOWN: Final = 1 << 15
 """In the two bytes of a page, above its status."""
 
-_ERROR_STATUSES = frozenset(status.value for status in HTTPStatus if status >= 400)
+_ERROR_STATUSES: Final = frozenset(status.value for status in HTTPStatus if status >= 400)
 
-_MOST_OFFSET = 1 << 62
+_MOST_OFFSET: Final = 1 << 62
 
-MOST_RECEIVED = 1 << 61
+MOST_RECEIVED: Final = 1 << 61
 """No client can have got so many bytes; offsets that follow from less can be sealed."""
 
 
@@ -80,6 +84,9 @@ class Body(IntEnum):
     MEMORY = 1
     FILE = 2
     CHECKPOINT = 3
+
+
+_KINDS: Final = tuple(Body)
 
 
 class Page(NamedTuple):
@@ -332,7 +339,7 @@ def _decode(data: bytes) -> Progress:
         reruns=more & _RERUNS,
         streamed=more & _STREAMED != 0,
         head_only=more & _HEAD_ONLY != 0,
-        kind=Body(flags >> _KIND_SHIFT & 3),
+        kind=_KINDS[flags >> _KIND_SHIFT & 3],
         closes=flags & _CLOSES != 0,
         request_digest=name,
         date=date,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trickles_web.http import heads
 from trickles_web.http.blocks import Block, read_block
@@ -27,10 +27,10 @@ from trickles_web.state.backing import Backing, Disk, DiskError
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
 
-MOST_STEP = 65_536
+MOST_STEP: Final = 65_536
 """Bytes of body looked at in one call: about 80 us for their digest."""
 
-MOST_COMPARED = 1 << 20
+MOST_COMPARED: Final = 1 << 20
 """Bytes that go into a digest of other than the whole request in one call: more than a datagram."""
 
 logger = logging.getLogger("trickles.error")

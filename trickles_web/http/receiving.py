@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
 from trickles_web.http.finding import MOST_HOPS, Finding, told
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trickles_web.state.backing import Backing
     from trickles_web.transport.server import Redeemed
 
-SAFE_STARTS = (b"GET ", b"HEAD ")
+SAFE_STARTS: Final = (b"GET ", b"HEAD ")
 """How most safe requests begin."""
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import Final
 from urllib.parse import unquote
 
 from trickles_web.errors import UsageError
 from trickles_web.http.intake import Intake
 from trickles_web.state.backing import Backing
 
-SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
+SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 """RFC 9110 §9.2.1. Every other method may change something, so it runs at most once."""
 
-HEADER_OVERHEAD = 136
-REQUEST_OVERHEAD = 512
+HEADER_OVERHEAD: Final = 136
+REQUEST_OVERHEAD: Final = 512
 """Bytes that a header line, and a request without any, cost in memory beside their own."""
 
 logger = logging.getLogger("trickles.error")

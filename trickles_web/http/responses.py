@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trickles_web.http.checkpoints import Checkpoints
 from trickles_web.http.names import digest, edition_of
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from trickles_web.state.store import Key
     from trickles_web.transport.note import Note
 
-KEPT_WHOLE = 65_536
+KEPT_WHOLE: Final = 65_536
 """Bytes: a response no larger is kept whole; of larger ones, what the client has is forgotten."""
 
-KEPT_BEHIND = 262_144
+KEPT_BEHIND: Final = 262_144
 """Bytes kept below what the client has: late and repeated datagrams still ask for them."""
 
 
@@ -40,7 +40,7 @@ class Pending:
         self.run = run
 
 
-PENDING = Pending()
+PENDING: Final = Pending()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Finished:
         return useless >= KEPT_WHOLE and self.data.forget(self.base + useless)
 
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def go_on(key: Key, p: Progress, now: int) -> Finished:

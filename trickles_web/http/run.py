@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trickles_web.errors import ClientGone
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trickles_web.state.prefixes import Prefix
     from trickles_web.state.store import Key
 
-RUN_OVERHEAD = 4096
+RUN_OVERHEAD: Final = 4096
 """Bytes that a call costs beside its data: task, coroutine, context, scope, and the run itself."""
 
 logger = logging.getLogger("trickles.error")

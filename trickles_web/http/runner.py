@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trickles_web.http.asgi import HttpRun
 from trickles_web.http.calls import Calls
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 Answer = Run | Finished | FileResponse | Pending | Held | Need | Forward | Refuse
 KeptResponse = Run | Finished | FileResponse
 
-SMALLEST_BUFFER = 65_536
+SMALLEST_BUFFER: Final = 65_536
 """What a running response may hold even when the store is full: it must be able to go on."""
 
-OUTCOME_UNKNOWN = ((b"trickles-outcome", b"unknown"),)
+OUTCOME_UNKNOWN: Final = ((b"trickles-outcome", b"unknown"),)
 
 logger = logging.getLogger("trickles.error")
 access = logging.getLogger("trickles.access")

@@ -11,7 +11,7 @@ their end.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trickles_web.http.responses import Finished
 from trickles_web.state.store import EMPTY
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from trickles_web.state import Key, Part, Store
     from trickles_web.transport.redeemed import Redeemed
 
-FIRST_FLIGHT = 8_192
+FIRST_FLIGHT: Final = 8_192
 """Bytes that any first answer brings, or nearly: 10 datagrams (RFC 6928)."""
 
-APPENDED_AT_ONCE = 65_536
+APPENDED_AT_ONCE: Final = 65_536
 """Bytes: what is produced goes to the store in pieces of at least so many, because each costs some
 system calls. A response that is whole before the first piece goes there as a whole."""
 

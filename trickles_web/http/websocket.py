@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from trickles_web.state.prefixes import Prefix
     from trickles_web.state.store import Key
 
-FED_BYTES = 8_192
+FED_BYTES: Final = 8_192
 """Given to wsproto at once: what it inflates to is at most a thousand times as much."""
 
-MOST_WAITING = 16
-MOST_WAITING_BYTES = 65_536
+MOST_WAITING: Final = 16
+MOST_WAITING_BYTES: Final = 65_536
 """Messages that wait for the application, and what is in them: with one of these reached no more
 is read, and in the end none taken.
 """

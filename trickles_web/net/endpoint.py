@@ -22,7 +22,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from trickles_web.errors import ResponseGone
 from trickles_web.http.progress import first_contact
@@ -39,18 +39,18 @@ from trickles_web.transport.wire import VERSION, Code, Kind, UploadRun, upload_r
 
 logger = logging.getLogger("trickles.error")
 
-HELLO = VERSION << 4 | Kind.HELLO
-UPLOAD = VERSION << 4 | Kind.UPLOAD
+HELLO: Final = VERSION << 4 | Kind.HELLO
+UPLOAD: Final = VERSION << 4 | Kind.UPLOAD
 """First bytes of these."""
-_NAMES = {int(kind): kind.name for kind in Kind}
-LOADED_AFTER = 3
+_NAMES: Final = {int(kind): kind.name for kind in Kind}
+LOADED_AFTER: Final = 3
 """Drains in a row that ended at their bound: from then on strangers get the short reply only. Who
 shows a token is none: a second round trip would be more work for us both."""
-SLICE = 256
+SLICE: Final = 256
 """Parked requests looked at in one turn of the loop."""
-MOST_FLUSHES = 256
+MOST_FLUSHES: Final = 256
 """Turns of the loop, so that ending does not take long."""
-MOST_TRACEBACKS = 64
+MOST_TRACEBACKS: Final = 64
 """Distinct failures logged with a traceback; any more are only counted."""
 
 

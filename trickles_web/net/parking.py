@@ -8,26 +8,25 @@ All entries are soft: a parked request that is forgotten is repeated by its clie
 
 from __future__ import annotations
 
-from collections import deque
-from typing import NamedTuple
+from typing import Final
 
 from trickles_web.http.run import Run
 from trickles_web.net.udp import Peer
 from trickles_web.state.prefixes import PerPrefix, Prefix, prefix_of
 from trickles_web.transport.server import Redeemed
 
-WAIT_AFTER_S = 0.010
+WAIT_AFTER_S: Final = 0.010
 """Most applications answer sooner, and then a WAIT would be a datagram for nothing."""
-SHORTEST_WAIT_MS = 250
-LONGEST_WAIT_MS = 8_000
-FORGET_AFTER_S = 20.0
+SHORTEST_WAIT_MS: Final = 250
+LONGEST_WAIT_MS: Final = 8_000
+FORGET_AFTER_S: Final = 20.0
 """A client that still waits repeats its request within the longest WAIT."""
-MOST_PARKED = 20_000
-MOST_BYTES = 64 << 20
+MOST_PARKED: Final = 20_000
+MOST_BYTES: Final = 64 << 20
 """On loopback a request may have 16 KiB."""
-ENTRY_BYTES = 2_000
+ENTRY_BYTES: Final = 2_000
 """What an entry takes beside its datagram."""
-MOST_PER_PREFIX = 10_000
+MOST_PER_PREFIX: Final = 10_000
 """No one network gets more than half."""
 
 
@@ -36,7 +35,7 @@ class Parked:
     repeats.
     """
 
-    __slots__ = ("incomplete", "peer", "prefix", "redeemed", "run", "seen", "since", "size")
+    __slots__ = ("due", "incomplete", "peer", "prefix", "redeemed", "run", "seen", "since", "size")
 
     def __init__(
         self, redeemed: Redeemed, peer: Peer, prefix: Prefix, now: float, run: Run | None
@@ -48,17 +47,14 @@ class Parked:
         self.prefix = prefix
         self.size = len(redeemed.datagram) + len(redeemed.request_bytes) + ENTRY_BYTES
         self.since = self.seen = now
+        self.due = 0.0
+        """When WAIT is."""
         self.incomplete = False
         """Its HTTP request is not whole yet: acknowledged as far as it is, so it needs no WAIT."""
 
     def wait_ms(self, now: float) -> int:
         parked_ms = int((now - self.since) * 1000)
         return max(SHORTEST_WAIT_MS, min(LONGEST_WAIT_MS, parked_ms))
-
-
-class Due(NamedTuple):
-    at: float
-    entry: Parked
 
 
 class Parking:
@@ -76,8 +72,8 @@ class Parking:
         self._most_bytes = most_bytes
         self._bytes = 0
         # Sorted without sorting, because both delays are constants: the entries by when they were
-        # parked (each parking inserts anew), and the waits, which outlive their entries by 10 ms.
-        self._waits: deque[Due] = deque()
+        # parked (each parking inserts anew), and those that are due a WAIT by when that is.
+        self._waits: dict[int, Parked] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -106,7 +102,7 @@ class Parking:
         self._bytes += entry.size
         self._per_prefix.add(entry.prefix)
         if not incomplete:
-            self._waits.append(Due(now + WAIT_AFTER_S, entry))
+            self._wait(entry, now)
         return True
 
     def _has_room(self, entry: Parked) -> bool:
@@ -121,12 +117,17 @@ class Parking:
         if entry.incomplete:
             entry.incomplete = False
             entry.since = now
-            self._waits.append(Due(now + WAIT_AFTER_S, entry))
+            self._wait(entry, now)
+
+    def _wait(self, entry: Parked, now: float) -> None:
+        entry.due = now + WAIT_AFTER_S
+        self._waits[entry.redeemed.incarnation] = entry
 
     def remove(self, incarnation: int) -> Parked | None:
         entry = self._entries.pop(incarnation, None)
         if entry is None:
             return None
+        self._waits.pop(incarnation, None)
         self._bytes -= entry.size
         self._per_prefix.remove(entry.prefix)
         return entry
@@ -134,30 +135,28 @@ class Parking:
     def take_waits(self, now: float, most: int) -> list[Parked]:
         """Up to `most` entries that are due a WAIT, each given out once. Forgets the expired."""
         due: list[Parked] = []
-        while self._waits and self._waits[0].at <= now and len(due) < most:
-            entry = self._waits.popleft().entry
-            if not self._is_here(entry):
-                continue
-            if entry.run is not None and not entry.run.begun:
-                self._waits.append(Due(now + WAIT_AFTER_S, entry))
+        while (first := self._first(self._waits)) is not None and first.due <= now:
+            if len(due) == most:
+                break
+            del self._waits[first.redeemed.incarnation]
+            if first.run is not None and not first.run.begun:
+                self._wait(first, now)
             else:
-                due.append(entry)
-        while (oldest := self._oldest()) is not None and oldest.seen + FORGET_AFTER_S <= now:
+                due.append(first)
+        while (
+            oldest := self._first(self._entries)
+        ) is not None and oldest.seen + FORGET_AFTER_S <= now:
             self.remove(oldest.redeemed.incarnation)
         return due
 
     def next_due(self) -> float | None:
         """When `take_waits` has something to do; None while nothing is parked."""
-        while self._waits and not self._is_here(self._waits[0].entry):
-            self._waits.popleft()
-        oldest = self._oldest()
+        oldest, first = self._first(self._entries), self._first(self._waits)
         if oldest is None:
             return None
         expiry = oldest.seen + FORGET_AFTER_S
-        return min(self._waits[0].at, expiry) if self._waits else expiry
+        return expiry if first is None else min(first.due, expiry)
 
-    def _oldest(self) -> Parked | None:
-        return next(iter(self._entries.values()), None)
-
-    def _is_here(self, entry: Parked) -> bool:
-        return self._entries.get(entry.redeemed.incarnation) is entry
+    @staticmethod
+    def _first(entries: dict[int, Parked]) -> Parked | None:
+        return next(iter(entries.values()), None)

@@ -22,7 +22,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from trickles_web.net.sockets import set_option, tune
 from trickles_web.trains import (
@@ -40,27 +40,27 @@ from trickles_web.transport.server import Train
 
 logger = logging.getLogger("trickles.error")
 
-IP_PKTINFO = 8  # from the kernel's headers: `socket` lacks them
-IPV6_RECVPKTINFO = 49
-IPV6_PKTINFO = 50
+IP_PKTINFO: Final = 8  # from the kernel's headers: `socket` lacks them
+IPV6_RECVPKTINFO: Final = 49
+IPV6_PKTINFO: Final = 50
 
-MAX_DATAGRAM = 16_384
+MAX_DATAGRAM: Final = 16_384
 """Largest client datagram that can mean anything: the protocol's limit on loopback."""
-DRAIN_DATAGRAMS = 64
-DRAIN_SECONDS = 0.003
+DRAIN_DATAGRAMS: Final = 64
+DRAIN_SECONDS: Final = 0.003
 """A wake-up ends with the train that brings so many datagrams, or after this long: tasks and timers
 get their turn."""
-PACE_SECONDS = 0.001
+PACE_SECONDS: Final = 0.001
 """Between the slices of an answer, so that it does not overrun a queue on its way: neither does it
 lose much at a time then, which would be to the harm of flows that lose packets one by one."""
-LATEST_PACE = 4
+LATEST_PACE: Final = 4
 """A timer may be late by so many slices, which then leave together."""
 PACED_BYTES = 8 << 20
-BACKLOG_BYTES = 4 << 20
+BACKLOG_BYTES: Final = 4 << 20
 
-_SEGMENTATION_REFUSED = {errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT}
-_NO_ROOM = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
-_ANCILLARY_BYTES = SEGMENT_SPACE + socket.CMSG_SPACE(20)
+_SEGMENTATION_REFUSED: Final = {errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT}
+_NO_ROOM: Final = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
+_ANCILLARY_BYTES: Final = SEGMENT_SPACE + socket.CMSG_SPACE(20)
 """The segment's length, and struct in6_pktinfo, the longer of the two kinds."""
 
 Sockaddr = Any

@@ -13,15 +13,15 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Final
 
 from trickles_web.errors import TricklesError
 
-MEMORY_BYTES = 1 << 20
+MEMORY_BYTES: Final = 1 << 20
 """A backing of more lies on disk. Request heads are far shorter, so they are always parsed in
 memory."""
 
-BLOCK_BYTES = 65_536
+BLOCK_BYTES: Final = 65_536
 """Read from disk at once, where a reader goes through many."""
 
 

@@ -20,6 +20,7 @@ import logging
 import os
 import struct
 from pathlib import Path
+from typing import Final
 
 from trickles_web.state import rundir
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry, Ledger
@@ -30,8 +31,8 @@ from trickles_web.state.store import EMPTY, MOST_APPENDED, Key, Part, Published,
 MOST_KEYS = 16_384
 """Exchanges whose files here are known to be from this process: 3 MB."""
 
-_CLAIM = struct.Struct(">8sIQ")
-_OWNER = struct.Struct(">I")
+_CLAIM: Final = struct.Struct(">8sIQ")
+_OWNER: Final = struct.Struct(">I")
 
 logger = logging.getLogger("trickles.error")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Generic, NamedTuple
+from typing import Final, Generic, NamedTuple
 
 from trickles_web.state.backing import Disk
 from trickles_web.state.ledger import Claim, Entry, Ledger
@@ -14,7 +14,7 @@ from trickles_web.state.shares import Share, Shares
 from trickles_web.state.spool import Spool
 from trickles_web.state.store import Key, Part, Published, R
 
-ENTRY_OVERHEAD = 512
+ENTRY_OVERHEAD: Final = 512
 """Bytes that a kept response costs beside its own: object, key, place in the table."""
 
 
@@ -32,7 +32,7 @@ class Limits(NamedTuple):
     lent_bytes: int = 0
 
 
-LIMITS = Limits()
+LIMITS: Final = Limits()
 
 
 class _Slot(Generic[R]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections import Counter
 from functools import lru_cache
 
 Prefix = str | int | None
@@ -28,20 +27,22 @@ class PerPrefix:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._counts: Counter[Prefix] = Counter()
+        self._counts: dict[Prefix, int] = {}
 
     def full(self, prefix: Prefix) -> bool:
         """Has this prefix all that it may have?"""
-        return prefix is not None and self._counts[prefix] >= self._most
+        return prefix is not None and self._counts.get(prefix, 0) >= self._most
 
     def add(self, prefix: Prefix) -> None:
         """One more."""
         if prefix is not None:
-            self._counts[prefix] += 1
+            self._counts[prefix] = self._counts.get(prefix, 0) + 1
 
     def remove(self, prefix: Prefix) -> None:
         """One less of those added."""
         if prefix is not None:
-            self._counts[prefix] -= 1
-            if not self._counts[prefix]:
+            left = self._counts[prefix] - 1
+            if left:
+                self._counts[prefix] = left
+            else:
                 del self._counts[prefix]

@@ -21,7 +21,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -33,19 +33,19 @@ from trickles_web.state.memory import LIMITS, Limits, MemoryStore
 from trickles_web.state.parts import Parts
 from trickles_web.state.store import EMPTY, Key, Part, Published, R
 
-LEASE_MS = 6_000
-RENEW_S = 2.0
+LEASE_MS: Final = 6_000
+RENEW_S: Final = 2.0
 """A process that missed two renewals in a row is still alive to the others."""
-TIMEOUT_S = 1.0
+TIMEOUT_S: Final = 1.0
 """For one question. Requests wait for it, so it is short."""
-LOOKED_UP_MS = 1_000
+LOOKED_UP_MS: Final = 1_000
 """How long what Redis said holds, and how long one that is down is left alone."""
-LONGEST_CLAIM_MS = 3_600_000
+LONGEST_CLAIM_MS: Final = 3_600_000
 """A claim whose process died goes after this."""
 MOST_KNOWN = 8_192
-MOST_ASKED = 1_024
+MOST_ASKED: Final = 1_024
 """Questions at a time; who finds no place is not answered, and so asks again."""
-MOST_PUBLISHED = 16 << 20
+MOST_PUBLISHED: Final = 16 << 20
 """Bytes of one response: more would keep Redis, and whoever looks it up, too long."""
 
 logger = logging.getLogger("trickles.error")

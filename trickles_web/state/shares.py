@@ -12,11 +12,12 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Final
 
 from trickles_web.state.prefixes import Prefix
 from trickles_web.state.store import Key
 
-FEW = 64
+FEW: Final = 64
 """Superseded places in a ranking that are not worth the work to remove them."""
 
 

@@ -9,6 +9,7 @@ test again and what to mark when the answer is really sent (`Server.burst`).
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 from trickles_web.config import BASE_DATAGRAM
 from trickles_web.transport.continuation import Continuation
@@ -34,24 +35,27 @@ from trickles_web.transport.refused import RefusedError
 from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.wire import OPEN_END, Code, Earlier, Request
 
-FIRST_EPOCH = Epoch(0, 0, 0, INITIAL_WINDOW, LARGEST_WINDOW)
-IDLE_MS = 1000
+IDLE_MS: Final = 1000
 """After this long without sending, the window is no longer current (RFC 5681 §4.1)."""
-FIRST_RETRY_MS = 20
+FIRST_RETRY_MS: Final = 20
 """Attempt n of an opening is served FIRST_RETRY_MS * 2^(n-1) after the mint, not before."""
-MOST_ATTEMPTS = 10
+MOST_ATTEMPTS: Final = 10
 """The last attempt, 10 s after the mint. Each opens a window of two packets and closes the ones
 before, so a client that asks for all of them has one live generation."""
 
-MOST_TESTS = 2048
+MOST_TESTS: Final = 2048
 """Numbers that one opening may look up in the filter: about a millisecond."""
 
-_KEY = struct.Struct(">cQI")
+_KEY: Final = struct.Struct(">cQI")
 
 
 def filter_key(purpose: bytes, name: int, number: int = 0) -> bytes:
     """A key of the replay filter; `purpose` is one byte."""
     return _KEY.pack(purpose, name, number)
+
+
+def initial_epoch(ssthresh: int, key: int = 0) -> Epoch:
+    return Epoch(key, 0, 0, INITIAL_WINDOW, ssthresh)
 
 
 def _epoch_keys(c: Continuation, keyring: Keyring, now: int) -> tuple[int, Keys]:
@@ -79,7 +83,7 @@ def first_contact(
     return Answer(
         ordinal=0,
         generation=generation,
-        epoch=FIRST_EPOCH._replace(key=keys.identity(b"e", generation, 0, 0)),
+        epoch=initial_epoch(LARGEST_WINDOW, keys.identity(b"e", generation, 0, 0)),
         successor=None,
         low=0,
         high=INITIAL_WINDOW,
@@ -317,7 +321,7 @@ def _first_epoch(
             ssthresh = halved(window(c.epoch, lost))
         else:
             ssthresh = c.epoch.ssthresh
-        return FIRST_EPOCH._replace(ssthresh=ssthresh)
+        return initial_epoch(ssthresh)
     if (lost is None or lost >= c.stop) and _bought_more(c, replay, absent):
         return opened(c.epoch, c.stop + 1, c.stop, idle=now - c.minted > IDLE_MS)
     return opened(c.epoch, c.stop, lost, idle=now - c.minted > IDLE_MS)

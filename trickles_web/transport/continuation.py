@@ -10,38 +10,40 @@ cannot change a bit of it. The application part is opaque to it. One AEAD call s
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from trickles_web.errors import ContinuationError
 from trickles_web.transport.epochs import LARGEST_WINDOW, LAST_NUMBER, Epoch
 from trickles_web.transport.keys import SEAL_OVERHEAD, Keyring, Keys
 
-FORMAT = 1
-HAS_END = 1
+FORMAT: Final = 1
+HAS_END: Final = 1
 """The response's end is known and sealed."""
-CLOSES = 2
+CLOSES: Final = 2
 """The flow ends with this response."""
-REFRESHED = 4
+REFRESHED: Final = 4
 """Proves an address and an age, but carries no window: it opens with at most 10 packets."""
 
-COMPLETE = 8
+COMPLETE: Final = 8
 """The exchange's request is whole: later request bytes belong to the next."""
 
-OPEN = 16
+OPEN: Final = 16
 """It is not, and more of it is taken while it is answered: what lies below `request_wanted` is
 never asked for again."""
 
-MOST_PROGRESS = 768
+MOST_PROGRESS: Final = 768
 """Bytes of application part: a carrier of 1,200 bytes must still carry something else."""
 
-_READABLE = struct.Struct(">BBIIQIQQIIHHHHBIBIQIQHIQQI")
-_PLAIN = struct.Struct(">H")
-READABLE_BYTES = _READABLE.size
-OVERHEAD = READABLE_BYTES + SEAL_OVERHEAD + _PLAIN.size
+_READABLE: Final = struct.Struct(">BBIIQIQQIIHHHHBIBIQIQHIQQI")
+_PLAIN: Final = struct.Struct(">H")
+READABLE_BYTES: Final = _READABLE.size
+OVERHEAD: Final = READABLE_BYTES + SEAL_OVERHEAD + _PLAIN.size
 """Bytes of a continuation beside its application part."""
 
 
-class Continuation(NamedTuple):
+@dataclass(slots=True, init=False)
+class Continuation:
     """The transport part. Times are wall-clock ms, `authorised_at` seconds; offsets are of streams.
 
     `size` is that of its generation's datagrams; `padding` the length of the application part,
@@ -73,6 +75,88 @@ class Continuation(NamedTuple):
     response_end: int
     edition: int
 
+    def __init__(
+        self,
+        flags: int,
+        key_generation: int,
+        replica: int,
+        incarnation: int,
+        ordinal: int,
+        generation: int,
+        epoch: Epoch,
+        size: int,
+        padding: int,
+        nonce_generation: int,
+        burst: int,
+        stop: int,
+        paid: int,
+        minted: int,
+        authorised_at: int,
+        host_tag: int,
+        port: int,
+        store: int,
+        request_wanted: int,
+        response_end: int,
+        edition: int,
+    ) -> None:
+        self.flags = flags
+        self.key_generation = key_generation
+        self.replica = replica
+        self.incarnation = incarnation
+        self.ordinal = ordinal
+        self.generation = generation
+        self.epoch = epoch
+        self.size = size
+        self.padding = padding
+        self.nonce_generation = nonce_generation
+        self.burst = burst
+        self.stop = stop
+        self.paid = paid
+        self.minted = minted
+        self.authorised_at = authorised_at
+        self.host_tag = host_tag
+        self.port = port
+        self.store = store
+        self.request_wanted = request_wanted
+        self.response_end = response_end
+        self.edition = edition
+
+    def renewed(
+        self,
+        flags: int,
+        key_generation: int,
+        replica: int,
+        minted: int,
+        host_tag: int,
+        port: int,
+        request_wanted: int,
+        response_end: int,
+    ) -> Continuation:
+        """The same, minted again: these are what it says by then."""
+        return Continuation(
+            flags,
+            key_generation,
+            replica,
+            self.incarnation,
+            self.ordinal,
+            self.generation,
+            self.epoch,
+            self.size,
+            self.padding,
+            self.nonce_generation,
+            self.burst,
+            self.stop,
+            self.paid,
+            minted,
+            self.authorised_at,
+            host_tag,
+            port,
+            self.store,
+            request_wanted,
+            response_end,
+            self.edition,
+        )
+
     @property
     def closes(self) -> bool:
         return bool(self.flags & CLOSES)
@@ -87,6 +171,7 @@ class Continuation(NamedTuple):
 
 
 def _readable(c: Continuation) -> bytes:
+    e = c.epoch
     return _READABLE.pack(
         FORMAT,
         c.flags | (HAS_END if c.response_end >= 0 else 0),
@@ -95,7 +180,11 @@ def _readable(c: Continuation) -> bytes:
         c.incarnation,
         c.ordinal,
         c.generation,
-        *c.epoch,
+        e.key,
+        e.start,
+        e.base,
+        e.cwnd0,
+        e.ssthresh,
         c.size,
         c.padding,
         c.nonce_generation & 0xFF,

@@ -12,13 +12,14 @@ nothing is handed on above the highest note whose bytes are all here:
 from __future__ import annotations
 
 from bisect import insort
+from typing import Final
 
 from trickles_web.errors import ContinuationError
 from trickles_web.transport import note as notes
 from trickles_web.transport.reassembly import NO_LIMIT, Reassembly
 from trickles_web.transport.wire import Data
 
-_MOST_WAITING = 16
+_MOST_WAITING: Final = 16
 """Notes kept whose bytes are not all here: the first to become good, and the last."""
 
 

@@ -29,35 +29,39 @@ Integers only: two machines must never disagree by a rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import isqrt
-from typing import NamedTuple
+from typing import Final
 
-INITIAL_WINDOW = 10
+INITIAL_WINDOW: Final = 10
 """Packets, RFC 6928."""
-MINIMUM_WINDOW = 2
+MINIMUM_WINDOW: Final = 2
 """Packets; below it a loss can never be told from silence (RFC 9002 §7.2)."""
-LARGEST_WINDOW = (1 << 16) - 1
+LARGEST_WINDOW: Final = (1 << 16) - 1
 """Sealed in 16 bits. As ssthresh it means "none yet": slow start runs up to here."""
-LARGEST_BURST = 46
+LARGEST_BURST: Final = 46
 """Datagrams in one UDP_SEGMENT send of 1,400 bytes each (65,507 bytes in all)."""
-WINDOW_PER_BURST = 8
+WINDOW_PER_BURST: Final = 8
 """A window is cut into this many bursts: small enough that loss of one carrier costs little,
 large enough that a continuation serves several packets."""
-SMALL_BURST = 4
-SMALL_WINDOW_PER_BURST = 3
+SMALL_BURST: Final = 4
+SMALL_WINDOW_PER_BURST: Final = 3
 """A small window is cut into fewer bursts, of up to SMALL_BURST packets. A continuation takes a
 sixth of its packet: one in each would cost a lossy path as much of its goodput."""
-TWO_CARRIERS = 8
+TWO_CARRIERS: Final = 8
 """A burst this long carries its continuation twice."""
-CLAIM_PER_WINDOW = 16
+CLAIM_PER_WINDOW: Final = 16
 """A claim smaller than window / 16 waits for the next burst, or bursts crumble after halvings."""
-LONGEST_REACH = 256
+LONGEST_REACH: Final = 256
 """How far a claim may reach back before its own burst: bounds the replay filter's work."""
-LAST_NUMBER = 1 << 31
+LAST_NUMBER: Final = 1 << 31
 """Numbers of a line stay below this; an answer that would pass it is short."""
 
 
-class Epoch(NamedTuple):
+# Both classes here write `__init__` out, for the reason that `transport.redeemed` gives, and none
+# changes once it is made.
+@dataclass(slots=True, init=False)
+class Epoch:
     """A stretch of packet numbers under one congestion state.
 
     `key` is the keyed identity: only holders of the secret can compute it; 0 at the client.
@@ -70,8 +74,17 @@ class Epoch(NamedTuple):
     cwnd0: int
     ssthresh: int
 
-    def same_numbers(self, other: Epoch) -> bool:
-        return self[1:] == other[1:]
+    def __init__(self, key: int, start: int, base: int, cwnd0: int, ssthresh: int) -> None:
+        self.key = key
+        self.start = start
+        self.base = base
+        self.cwnd0 = cwnd0
+        self.ssthresh = ssthresh
+
+    @property
+    def numbers(self) -> tuple[int, int, int, int]:
+        """What both ends know of it: start, base, cwnd0 and ssthresh."""
+        return self.start, self.base, self.cwnd0, self.ssthresh
 
 
 def window(epoch: Epoch, k: int) -> int:
@@ -162,7 +175,7 @@ def resized(epoch: Epoch, old: int, new: int) -> Epoch:
     ssthresh = epoch.ssthresh
     if ssthresh != LARGEST_WINDOW:
         ssthresh = max(MINIMUM_WINDOW, ssthresh * old // new)
-    return epoch._replace(cwnd0=cwnd0, ssthresh=ssthresh)
+    return Epoch(epoch.key, epoch.start, epoch.base, cwnd0, ssthresh)
 
 
 def _last_answered(epoch: Epoch, end: int) -> int:
@@ -189,12 +202,18 @@ def worth_claiming(w: int) -> int:
     return max(half, min(LARGEST_BURST, w // CLAIM_PER_WINDOW))
 
 
-class Span(NamedTuple):
+@dataclass(slots=True, init=False)
+class Span:
     """One burst to send: numbers [start, stop) of one epoch."""
 
     epoch: Epoch
     start: int
     stop: int
+
+    def __init__(self, epoch: Epoch, start: int, stop: int) -> None:
+        self.epoch = epoch
+        self.start = start
+        self.stop = stop
 
 
 def bursts(epoch: Epoch, successor: Epoch | None, low: int, high: int) -> Iterator[Span]:

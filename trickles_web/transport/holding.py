@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from trickles_web.transport.claim import Held, View
 
-_REMEMBERED = 600
+_REMEMBERED: Final = 600
 """Proofs and continuations this far behind are still at hand for an opening,"""
-_MOST_KEPT = 2000
+_MOST_KEPT: Final = 2000
 """and older ones are forgotten when there are so many."""
 
 

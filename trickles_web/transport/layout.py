@@ -11,6 +11,7 @@ ones: so the application part can shrink as the exchange goes on, one round trip
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import note as notes
@@ -30,9 +31,9 @@ from trickles_web.transport.wire import (
     Wants,
 )
 
-LARGEST_SEND = 65_507
+LARGEST_SEND: Final = 65_507
 """Bytes in one UDP_SEGMENT send: what fits an IPv4 datagram before it is cut."""
-_NO_NONCE = 0
+_NO_NONCE: Final = 0
 
 
 def capacities(spans: Iterable[Span], size: int, carried: int) -> Iterator[int]:
@@ -238,9 +239,12 @@ class _BurstWriter:
                 train = Train(size, 0, [])
         return train.count > 0
 
-    def _payloads(self, packets: list[tuple[int, int]]) -> list[memoryview]:
+    def _payloads(self, packets: list[tuple[int, int]]) -> list[bytes | memoryview]:
         """The bytes of each packet; neighbours are read at once."""
-        payloads: list[memoryview] = []
+        if len(packets) == 1:
+            start, length = packets[0]
+            return [self._response.read(start, start + length) if length else b""]
+        payloads: list[bytes | memoryview] = []
         i = 0
         while i < len(packets):
             start, length = packets[i]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heappop, heappush
+from typing import Final
 
 from trickles_web.errors import ContinuationError
 from trickles_web.transport import continuation as sealing
@@ -34,7 +35,7 @@ from trickles_web.transport.rtt import RoundTrip
 from trickles_web.transport.wanted import Wanted
 from trickles_web.transport.wire import MOST_EARLIER, Data, Earlier, Run, Wants
 
-REORDERING = 3
+REORDERING: Final = 3
 """Packets (RFC 9002 §6.1.1)."""
 
 
@@ -141,13 +142,13 @@ class Line:
         """The epoch a packet says it belongs to: one that is known, or the one that must follow."""
         numbers = (data.start, data.base, data.cwnd0, data.ssthresh)
         for view in reversed(self.views):
-            if view.epoch[1:] == numbers:
+            if view.epoch.numbers == numbers:
                 return view
         last = self.views[-1]
         if last.lost is None:
             return None
         successor = after_loss(last.epoch, last.lost)
-        if successor[1:] != numbers:
+        if successor.numbers != numbers:
             return None
         view = View(successor)
         self.views.append(view)
@@ -167,7 +168,7 @@ class Line:
         except ContinuationError:
             return None
         stop = data.burst + data.burst_length
-        if c.burst != data.burst or c.stop != stop or not c.epoch.same_numbers(view.epoch):
+        if c.burst != data.burst or c.stop != stop or c.epoch.numbers != view.epoch.numbers:
             return None
         self.size = c.size
         held = Held(c, data.continuation, now, self)

@@ -18,12 +18,16 @@ from functools import cache
 
 from trickles_web.transport.keys import Keys
 
-_TWO = struct.Struct(">QQQQ")
+
+@cache
+def _blocks(count: int) -> struct.Struct:
+    return struct.Struct(">" + "QQ" * count)
 
 
 @cache
-def _packer(count: int) -> struct.Struct:
-    return struct.Struct(">" + "QQ" * count)
+def _halves(count: int) -> struct.Struct:
+    """The first half of each block."""
+    return struct.Struct(">" + "Q8x" * count)
 
 
 def nonces(keys: Keys, epoch_key: int, start: int, stop: int) -> list[int]:
@@ -31,15 +35,15 @@ def nonces(keys: Keys, epoch_key: int, start: int, stop: int) -> list[int]:
     count = stop - start + 1
     blocks = [epoch_key] * (2 * count)
     blocks[1::2] = range(start, stop + 1)
-    packer = _packer(count)
-    r = packer.unpack(keys.encrypt_blocks(packer.pack(*blocks)))
-    return [r[i] ^ r[i + 2] for i in range(0, 2 * count - 2, 2)]
+    r = _halves(count).unpack(keys.encrypt_blocks(_blocks(count).pack(*blocks)))
+    return [r[i] ^ r[i + 1] for i in range(count - 1)]
 
 
 def proves(keys: Keys, epoch_key: int, start: int, stop: int, proof: int) -> bool:
     """Is `proof` the xor of the nonces of [start, stop)?"""
     if start == stop:
         return proof == 0
-    packed = _TWO.pack(epoch_key, start, epoch_key, stop)
-    a, _, b, _ = _TWO.unpack(keys.encrypt_blocks(packed))
+    a, b = _halves(2).unpack(
+        keys.encrypt_blocks(_blocks(2).pack(epoch_key, start, epoch_key, stop))
+    )
     return bool(a ^ b == proof)

@@ -11,20 +11,20 @@ generations, and a client sends it only to a server that has lost everything els
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from trickles_web.errors import ContinuationError
 from trickles_web.transport.keys import SEAL_OVERHEAD, Keyring
 
-UNBOUND = 1 << 62
+UNBOUND: Final = 1 << 62
 """As `firm`: all bytes may be handed on, and nobody can go on from anywhere."""
 
-MOST_NOTE = 560
+MOST_NOTE: Final = 560
 """Bytes of application part: a carrier of 1,200 bytes must still carry something else."""
 
-_READABLE = struct.Struct(">IQQ")
-_ABOUT = struct.Struct(">4sQ")
-OVERHEAD = _READABLE.size + SEAL_OVERHEAD
+_READABLE: Final = struct.Struct(">IQQ")
+_ABOUT: Final = struct.Struct(">4sQ")
+OVERHEAD: Final = _READABLE.size + SEAL_OVERHEAD
 """Bytes of a note beside its application part."""
 
 

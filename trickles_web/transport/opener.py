@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from trickles_web.config import BASE_DATAGRAM, ClientConfig
 from trickles_web.transport.claim import Claim, Held, Terms
 from trickles_web.transport.wire import Wants
 
-GROWS_OLD = 45.0
+GROWS_OLD: Final = 45.0
 """Seconds: a continuation older than this is about to leave the replay horizon of 60."""
-WANTS_WITH_NOTE = 4
+WANTS_WITH_NOTE: Final = 4
 """A note and a beginning of the request must find room beside them."""
-_WORTH_GROWING = 1_000_000
+_WORTH_GROWING: Final = 1_000_000
 """Bytes still to be asked for that make larger datagrams worth waiting for."""
-KEEP_ALIVE_S = 20.0
+KEEP_ALIVE_S: Final = 20.0
 """A third of the silence after which servers take a client to be gone."""
-_MOST_PROBES = 3
+_MOST_PROBES: Final = 3
 """Times that a flow asks whether its path carries larger datagrams."""
 
 

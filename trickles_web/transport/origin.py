@@ -6,8 +6,9 @@ It is a claim, and nothing in the transport depends on it: whoever uses it judge
 from __future__ import annotations
 
 from ipaddress import IPv6Address, ip_address
+from typing import Final
 
-ORIGIN_BYTES = (6, 18)
+ORIGIN_BYTES: Final = (6, 18)
 
 
 def pack_origin(host: str, port: int) -> bytes:

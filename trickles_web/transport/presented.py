@@ -5,6 +5,8 @@ Nothing here depends on what was spent; only keys and clocks are asked. (NSDI'05
 
 from __future__ import annotations
 
+from typing import Final
+
 from trickles_web.config import TransportConfig
 from trickles_web.errors import ContinuationError
 from trickles_web.transport import continuation as sealing
@@ -15,7 +17,7 @@ from trickles_web.transport.redeemed import UNLIMITED, Address, Redeemed
 from trickles_web.transport.refused import RefusedError
 from trickles_web.transport.wire import Code, Kind
 
-AMPLIFICATION = 3
+AMPLIFICATION: Final = 3
 """Bytes sent to an address that has not proved itself, per byte received (RFC 9000 §8.1)."""
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
+from typing import Final
 
 from trickles_web.transport.ranges import Range, RangeSet
 from trickles_web.transport.wire import Buffer
 
-NO_LIMIT = 1 << 62
+NO_LIMIT: Final = 1 << 62
 
 
 class Reassembly:

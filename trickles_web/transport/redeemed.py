@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from trickles_web.transport.continuation import Continuation
 from trickles_web.transport.epochs import INITIAL_WINDOW, Epoch, window
@@ -11,8 +11,8 @@ from trickles_web.transport.note import Note
 from trickles_web.transport.wire import Kind, Wants
 
 Address = tuple[str, int]
-UNLIMITED = 1 << 62
-LEAST_PACE = 4
+UNLIMITED: Final = 1 << 62
+LEAST_PACE: Final = 4
 """Datagrams a millisecond: the largest burst of a small window leaves at once."""
 
 

@@ -18,11 +18,12 @@ window for one round trip, and its packets are then counted by whichever line it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from rbloom import Bloom
 
-FALSE_POSITIVES = 1e-6
-RESTART_GRACE_MS = 3000
+FALSE_POSITIVES: Final = 1e-6
+RESTART_GRACE_MS: Final = 3000
 """Longer than a process takes to be started again, much shorter than the replay horizon."""
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-GRANULARITY = 0.002
+from typing import Final
+
+GRANULARITY: Final = 0.002
 """Seconds. Below this a process that was not scheduled looks like a lost packet."""
-SERVER_DELAY = 0.02
+SERVER_DELAY: Final = 0.02
 """Seconds a server may think before it says WAIT, and be told from one that is gone."""
-INITIAL = 0.1
+INITIAL: Final = 0.1
 """Seconds, before the first sample."""
-LONGEST_PROBE = 2.0
+LONGEST_PROBE: Final = 2.0
 """Seconds between probes at most: a server that restarts should be noticed soon."""
 
 

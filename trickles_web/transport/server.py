@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from trickles_web.config import BASE_DATAGRAM, TransportConfig
 from trickles_web.errors import ContinuationError, ResponseGone, WireError
@@ -43,12 +44,12 @@ from trickles_web.transport.wire import Code, Kind
 
 __all__ = ["Redeemed", "Refusal", "Response", "Server", "Train"]
 
-_REASONS = {
+_REASONS: Final = {
     "truncated": Code.FORGED,
     "forged": Code.FORGED,
     "expired": Code.EXPIRED,
 }
-_SILENT = frozenset({Code.SPENT})
+_SILENT: Final = frozenset({Code.SPENT})
 
 
 class Server:
@@ -319,9 +320,10 @@ class Server:
         """
         if redeemed.allowance != UNLIMITED or redeemed.asked_size <= answer.size:
             return 0
-        if filter_key(b"p", answer.generation) in self._replay:
+        size = min(redeemed.asked_size, self.config.largest_datagram(redeemed.address[0]))
+        if size <= answer.size or filter_key(b"p", answer.generation) in self._replay:
             return 0
-        return min(redeemed.asked_size, self.config.largest_datagram(redeemed.address[0]))
+        return size
 
     # ---- answers without data: never longer than what they answer
 
@@ -346,7 +348,7 @@ class Server:
         if progress != redeemed.progress:
             end = -1  # another exchange: the end sealed before was that of the last one
         state = COMPLETE if complete else OPEN if room >= 0 else c.flags & OPEN
-        refreshed = c._replace(
+        refreshed = c.renewed(
             flags=REFRESHED | state | c.flags & CLOSES,
             key_generation=self._keyring.generation(now),
             replica=self.replica,

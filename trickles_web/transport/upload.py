@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from heapq import heappop, heappush
 from itertools import takewhile
+from typing import Final
 
 from trickles_web.config import BASE_DATAGRAM
 from trickles_web.transport import wire
@@ -18,16 +19,16 @@ from trickles_web.transport.kept import Kept, KeptInMemory
 from trickles_web.transport.ranges import RangeSet
 from trickles_web.transport.rtt import RoundTrip
 
-NO_LIMIT = 1 << 62
-PROBE_ROOM = 1000
+NO_LIMIT: Final = 1 << 62
+PROBE_ROOM: Final = 1000
 """Bytes that are sent even if there is no room for them, in case the news of some was lost: they
 are repeated at the pace of silence (RFC 9293 §3.8.6.1, "zero-window probing")."""
-STEADY = 8
+STEADY: Final = 8
 """Acknowledgements in a row from one replica that make it the one that gathers the request."""
-SILENT_FLIGHTS = 3
+SILENT_FLIGHTS: Final = 3
 """Flights lost whole, one after the other, that put the size of their datagrams in doubt."""
-_REORDERING = 3
-_DIGEST_STEP = 65_536
+_REORDERING: Final = 3
+_DIGEST_STEP: Final = 65_536
 """Bytes read at once for a digest only."""
 
 

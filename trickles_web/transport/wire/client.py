@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from trickles_web.errors import WireError
 from trickles_web.transport.origin import ORIGIN_BYTES
@@ -22,14 +23,19 @@ from trickles_web.transport.wire.common import (
     unpack_wants,
 )
 
-_HELLO = struct.Struct(">B8sBHHHB")
-_REQUEST = struct.Struct(">B8sBBHQIIIQBBHH")
-_REQUEST_BYTES = struct.Struct(">Q8s")
-_EARLIER = struct.Struct(">IIB")
-_UPLOAD = struct.Struct(">B8sIQ8sHH")
-_CANCEL = struct.Struct(">B8sH")
-_OPENS, _HANDED_ON, _LOST, _PADDED, _REPEATED, _NOTED = 1, 2, 4, 8, 16, 32
-_NO_DIGEST = bytes(8)
+_HELLO: Final = struct.Struct(">B8sBHHHB")
+_REQUEST: Final = struct.Struct(">B8sBBHQIIIQBBHH")
+_REQUEST_BYTES: Final = struct.Struct(">Q8s")
+_EARLIER: Final = struct.Struct(">IIB")
+_UPLOAD: Final = struct.Struct(">B8sIQ8sHH")
+_CANCEL: Final = struct.Struct(">B8sH")
+_OPENS: Final = 1
+_HANDED_ON: Final = 2
+_LOST: Final = 4
+_PADDED: Final = 8
+_REPEATED: Final = 16
+_NOTED: Final = 32
+_NO_DIGEST: Final = bytes(8)
 
 
 class Earlier(NamedTuple):
@@ -51,7 +57,8 @@ class Hello(NamedTuple):
     origin: bytes = b""
 
 
-class Request(NamedTuple):
+@dataclass(slots=True, init=False)
+class Request:
     """Redeems a continuation. `lost` is -1 when no loss is reported.
 
     `note`: None if it does not say which one is at hand; b"" if there is none.
@@ -70,11 +77,51 @@ class Request(NamedTuple):
     received: int
     continuation: bytes
     wants: Wants
-    earlier: tuple[Earlier, ...] = ()
-    request_offset: int = 0
-    request: bytes = b""
-    digest: bytes | None = None
-    note: bytes | None = None
+    earlier: tuple[Earlier, ...]
+    request_offset: int
+    request: bytes
+    digest: bytes | None
+    note: bytes | None
+
+    def __init__(
+        self,
+        flow: bytes,
+        opens: bool,
+        handed_on: bool,
+        repeated: bool,
+        attempt: int,
+        size: int,
+        proof: int,
+        edition: int,
+        lost: int,
+        start: int,
+        received: int,
+        continuation: bytes,
+        wants: Wants,
+        earlier: tuple[Earlier, ...] = (),
+        request_offset: int = 0,
+        request: bytes = b"",
+        digest: bytes | None = None,
+        note: bytes | None = None,
+    ) -> None:
+        self.flow = flow
+        self.opens = opens
+        self.handed_on = handed_on
+        self.repeated = repeated
+        self.attempt = attempt
+        self.size = size
+        self.proof = proof
+        self.edition = edition
+        self.lost = lost
+        self.start = start
+        self.received = received
+        self.continuation = continuation
+        self.wants = wants
+        self.earlier = earlier
+        self.request_offset = request_offset
+        self.request = request
+        self.digest = digest
+        self.note = note
 
 
 class Upload(NamedTuple):

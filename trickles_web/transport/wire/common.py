@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from typing import Final
 
 from trickles_web.errors import WireError
 
-VERSION = 1
-OPEN_END = 1 << 62
+VERSION: Final = 1
+OPEN_END: Final = 1 << 62
 """As the end of a wanted range: to the end of the response, wherever that is."""
-FLOW_ID_BYTES = 8
-MOST_WANTS = 32
-MOST_EARLIER = 2
-MOST_EARLIER_WANTS = 8
-LARGEST_DATAGRAM = 65_507
+FLOW_ID_BYTES: Final = 8
+MOST_WANTS: Final = 32
+MOST_EARLIER: Final = 2
+MOST_EARLIER_WANTS: Final = 8
+LARGEST_DATAGRAM: Final = 65_507
 
-_OPEN_LENGTH = 0xFFFF_FFFF
-WANT = struct.Struct(">QI")
-NOTE_LENGTH = struct.Struct(">H")
+_OPEN_LENGTH: Final = 0xFFFF_FFFF
+WANT: Final = struct.Struct(">QI")
+NOTE_LENGTH: Final = struct.Struct(">H")
 
 
 class Kind(IntEnum):
@@ -61,8 +62,8 @@ Buffer = bytes | memoryview
 """Of a datagram: itself, or its place in a train."""
 
 
-FIRST_BYTE = {kind: VERSION << 4 | kind for kind in Kind}
-START_BYTES = 1 + FLOW_ID_BYTES
+FIRST_BYTE: Final = {kind: VERSION << 4 | kind for kind in Kind}
+START_BYTES: Final = 1 + FLOW_ID_BYTES
 """Of any datagram: what tells its kind and its flow."""
 
 

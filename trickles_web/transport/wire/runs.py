@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from trickles_web.transport.wire.common import Buffer
 from trickles_web.transport.wire.server import (
@@ -21,7 +21,7 @@ from trickles_web.transport.wire.server import (
     decode_data,
 )
 
-_SMALL = 2048
+_SMALL: Final = 2048
 """Bytes of payload up to which one copy costs less than to carry many views around."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from trickles_web.errors import WireError
 from trickles_web.transport.wire.common import (
@@ -20,21 +20,22 @@ from trickles_web.transport.wire.common import (
     unpack_wants,
 )
 
-DATA_PREFIX = struct.Struct(">B8sIIIIHHBBHIIBH")
+DATA_PREFIX: Final = struct.Struct(">B8sIIIIHHBBHIIBH")
 """The part of a DATA header that all packets of a burst share, and"""
-DATA_PACKET = struct.Struct(">BQQH")
+DATA_PACKET: Final = struct.Struct(">BQQH")
 """the part that is each packet's own."""
-_DATA = struct.Struct(">B8sIIIIHHBBHIIBHBQQH")
-DATA_HEADER_BYTES = _DATA.size
-_ACK = struct.Struct(">B8sBQIBH")
-_NEED = struct.Struct(">B8sB")
-_WAIT = struct.Struct(">B8sIIIH")
-_REFUSED = struct.Struct(">B8sBH8s")
-_COMPLETE, _OPEN = 1, 2
+_DATA: Final = struct.Struct(">B8sIIIIHHBBHIIBHBQQH")
+DATA_HEADER_BYTES: Final = _DATA.size
+_ACK: Final = struct.Struct(">B8sBQIBH")
+_NEED: Final = struct.Struct(">B8sB")
+_WAIT: Final = struct.Struct(">B8sIIIH")
+_REFUSED: Final = struct.Struct(">B8sBH8s")
+_COMPLETE: Final = 1
+_OPEN: Final = 2
 
-FLAG_PROBE = 1
+FLAG_PROBE: Final = 1
 """DATA: nothing but a length: it shows the client what its path carries."""
-FLAG_NOTED = 2
+FLAG_NOTED: Final = 2
 """DATA: bytes are handed on only as far as notes allow, and a note follows each continuation."""
 
 

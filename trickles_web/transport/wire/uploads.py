@@ -7,15 +7,15 @@ bytes that lie end to end. Joined they are one UPLOAD, which is opened, kept and
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from trickles_web.errors import WireError
 from trickles_web.transport.wire.client import Upload, decode_upload, encode_upload
 
-MOST_JOINED = 65_535
+MOST_JOINED: Final = 65_535
 """Request bytes: what an UPLOAD can say that it carries."""
 
-LEAST_ADDED = MOST_JOINED // 255 + 1
+LEAST_ADDED: Final = MOST_JOINED // 255 + 1
 """Request bytes of each UPLOAD that is joined to others: so an ACK, which counts in one byte, has
 room for the numbers of all, and is shorter than what it answers."""
 
