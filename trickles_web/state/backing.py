@@ -21,6 +21,9 @@ MEMORY_BYTES: Final = 1 << 20
 """A backing of more lies on disk. Request heads are far shorter, so they are always parsed in
 memory."""
 
+MOST_LENT: Final = 16 << 20
+"""Bytes of memory that are lent to one backing: all of a body, unless bodies may be very long."""
+
 BLOCK_BYTES: Final = 65_536
 """Read from disk at once, where a reader goes through many."""
 
@@ -104,7 +107,7 @@ class Backing:
         """Add `piece` at the end."""
         if self._file is None:
             more = len(self._bytes) + len(piece) - self._most - self._lent
-            if more > 0 and self._disk.lend(more):
+            if more > 0 and self._lent + more <= MOST_LENT and self._disk.lend(more):
                 self._lent += more
             elif more > 0:
                 self._move()
