@@ -7,7 +7,7 @@ from __future__ import annotations
 SIZE = 1 << 20
 """Bytes of one: more than the largest burst carries."""
 
-WORTH_KEEPING = 65_536
+WORTH_KEEPING = 16_384
 """Bytes: for less the allocator has memory at hand."""
 
 MOST = 16
@@ -27,9 +27,10 @@ class Buffers:
         for buffer in self._buffers:
             if _is_free(buffer):
                 return memoryview(buffer)[:size]
+        if len(self._buffers) >= MOST:
+            return memoryview(bytearray(size))
         buffer = bytearray(SIZE)
-        if len(self._buffers) < MOST:
-            self._buffers.append(buffer)
+        self._buffers.append(buffer)
         return memoryview(buffer)[:size]
 
 
