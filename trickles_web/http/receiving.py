@@ -114,7 +114,8 @@ class Receiving:
                     return PENDING
             # What there was no room for comes again, if it is not acknowledged.
             stop = r.request_offset + len(r.request_bytes)
-            return Held(spool.held, encode(p), taken=spool.holds(r.request_offset, stop))
+            taken, begins = spool.holds(r.request_offset, stop), reader.expects_continue
+            return Held(spool.held, encode(p), taken=taken, begins=begins)
         whole = p.request_start + reader.outcome.length
         if r.kind is Kind.UPLOAD:
             complete = isinstance(reader.outcome, Malformed) or not reader.outcome.streamed
