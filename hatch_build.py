@@ -35,7 +35,7 @@ COMPILED = {
         *("run", "runner", "scope", "service", "telling", "websocket"),
     ),
     "state": ("backing", "directory", "memory", "prefixes", "redis", "shares", "spool"),
-    "net": ("endpoint", "parking", "udp"),
+    "net": ("endpoint", "pacing", "parking", "udp"),
 }
 """Modules by folder. Those of one package call each other directly."""
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from trickles_web.client import port as port_module
+from trickles_web.client import sockets
 from trickles_web.client.port import QUEUE_DATAGRAMS, Port
 from trickles_web.client.sockets import resolve
 from trickles_web.trains import SOL_UDP, UDP_SEGMENT
@@ -131,3 +134,25 @@ def test_refusals_are_reported_and_nothing_raised(loop: asyncio.AbstractEventLoo
     finally:
         port.close()
     assert refused
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+@pytest.mark.parametrize("small", [True, False])
+def test_an_overflow_is_told_once_with_its_remedy(
+    small: bool, server: socket.socket, port: Port, caplog: pytest.LogCaptureFixture
+) -> None:
+    sockets._warn_of_small_buffer.cache_clear()
+    # What is asked for is small here, where a process may be allowed to have more than others.
+    port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    had = port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sockets, "RECEIVE_BUFFER_BYTES", had + small)
+        for _ in range(3):
+            for _ in range(50):
+                server.sendto(bytes(1000), port.socket.getsockname())
+            with contextlib.suppress(BlockingIOError):
+                while port.receive():
+                    pass
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == small
+    assert all(f"net.core.rmem_max={had + 1}" in text for text in told)

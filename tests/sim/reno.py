@@ -6,6 +6,7 @@ it, so a loss is told after three later arrivals, whatever was sent again (RFC 5
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from math import inf
 
@@ -14,6 +15,8 @@ from trickles_web.testing.network import OVERHEAD, Clock, Link
 SEGMENT = 1448
 """Payload bytes of an IPv4 packet of 1,500 bytes, with timestamps."""
 DUPLICATES = 3
+SELECTED = 64
+"""Numbers that an acknowledgement tells of, for those before may be lost."""
 DELAYED = 0.04
 """Seconds for which a single packet's acknowledgement waits for another."""
 LEAST_TIMEOUT = 0.2
@@ -34,8 +37,9 @@ class Reno:
         self._flying: dict[int, float] = {}
         """When each number was sent, in order."""
         self._next = self._expected = 0
-        self._pending: list[int] = []
-        """Arrived, and not acknowledged yet."""
+        self._pending = 0
+        """How many arrived, and are not acknowledged yet."""
+        self._arrived: deque[int] = deque(maxlen=SELECTED)
         self._recovered = 0
         """Losses below this number belong to a flight that was halved already."""
         self._heard = 0.0
@@ -58,14 +62,15 @@ class Reno:
         self.delivered += SEGMENT
         behind_gap = number != self._expected
         self._expected = number + 1
-        self._pending.append(number)
-        if behind_gap or len(self._pending) == 2:
+        self._arrived.append(number)
+        self._pending += 1
+        if behind_gap or self._pending == 2:
             self._acknowledge()
         else:
             self._clock.after(DELAYED, lambda: self._acknowledge() if self._pending else None)
 
     def _acknowledge(self) -> None:
-        numbers, self._pending = self._pending, []
+        numbers, self._pending = list(self._arrived), 0
         self._up.send(_ACK, lambda _: self._acknowledged(numbers))
 
     def _acknowledged(self, numbers: list[int]) -> None:
@@ -106,4 +111,4 @@ class Reno:
             self._recovered = self._next
             self._heard, late = self._clock.now, 0.0
             self._fill()
-        self._clock.after(self._timeout - late, self._watch)
+        self._clock.after(max(self._timeout - late, 0.001), self._watch)

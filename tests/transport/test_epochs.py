@@ -249,16 +249,19 @@ def test_opening_after_a_timeout_begins_with_two(
 
 @given(epochs(), st.integers(1200, 16_384), st.integers(1200, 16_384))
 def test_resizing_never_grows_the_window_in_bytes(epoch: Epoch, old: int, new: int) -> None:
+    """Where slow start ends keeps its bytes either way."""
     child = resized(epoch, old, new)
     if new <= old:
-        assert child == epoch
-        return
-    assert child.cwnd0 == max(MINIMUM_WINDOW, epoch.cwnd0 * old // new)
-    assert child.cwnd0 * new <= max(epoch.cwnd0 * old, MINIMUM_WINDOW * new)
-    if epoch.ssthresh == LARGEST_WINDOW:
-        assert child.ssthresh == LARGEST_WINDOW
+        assert child.cwnd0 == epoch.cwnd0
     else:
-        assert child.ssthresh == max(MINIMUM_WINDOW, epoch.ssthresh * old // new)
+        assert child.cwnd0 == max(MINIMUM_WINDOW, epoch.cwnd0 * old // new)
+        assert child.cwnd0 * new <= max(epoch.cwnd0 * old, MINIMUM_WINDOW * new)
+    if epoch.ssthresh == LARGEST_WINDOW or old == new:
+        assert child.ssthresh == epoch.ssthresh
+    else:
+        scaled = max(MINIMUM_WINDOW, epoch.ssthresh * old // new)
+        assert child.ssthresh == min(scaled, LARGEST_WINDOW - 1)  # the largest stands for none
+    assert (child.key, child.start, child.base) == (epoch.key, epoch.start, epoch.base)
 
 
 @given(epochs(), st.integers(0, 3000), st.integers(1, 3000), st.booleans())

@@ -7,11 +7,12 @@ entry); and, before the first answer, by one towards the server's next address.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from trickles_web.client.sockets import Remote, open_socket
+from trickles_web.client.sockets import SO_RXQ_OVFL, Remote, open_socket, overflowed
 from trickles_web.errors import ConnectError
 from trickles_web.trains import (
     LARGEST_TRAIN,
@@ -26,6 +27,8 @@ from trickles_web.transport.layout import LARGEST_SEND
 
 QUEUE_DATAGRAMS = 1024
 """Waiting for a full socket buffer to drain; more are dropped, as the network would do."""
+_ANCILLARY_BYTES = SEGMENT_SPACE + socket.CMSG_SPACE(4)
+"""The segment's length, and how many datagrams found the buffer full."""
 
 
 class Port:
@@ -48,6 +51,7 @@ class Port:
         self._on_readable = on_readable
         self._on_refused = on_refused
         self._queue: deque[bytes] = deque()
+        self._overflowed = False
         self.socket, self._address = open_socket(remote, 0, local)
         self._segments = can_segment(self.socket)
         loop.add_reader(self.socket.fileno(), on_readable)
@@ -57,11 +61,15 @@ class Port:
 
         Raises OSError: BlockingIOError if there are none, others are of datagrams sent before.
         """
-        train, ancillary, _, _ = self.socket.recvmsg(LARGEST_TRAIN, SEGMENT_SPACE)
+        train, ancillary, _, _ = self.socket.recvmsg(LARGEST_TRAIN, _ANCILLARY_BYTES)
+        segment = len(train)
         for level, kind, value in ancillary:
             if level == SOL_UDP and kind == UDP_GRO:
-                return train, int.from_bytes(value, sys.byteorder)
-        return train, len(train)
+                segment = int.from_bytes(value, sys.byteorder)
+            elif level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL and not self._overflowed:
+                self._overflowed = True
+                overflowed(self.socket)
+        return train, segment
 
     def send(self, datagrams: Sequence[bytes]) -> None:
         """Send, in order. Failures other than a full buffer are lost datagrams."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
+import logging
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,10 +17,15 @@ from trickles_web.client.url import join_authority
 from trickles_web.errors import ConnectError
 from trickles_web.trains import take_trains
 
+logger = logging.getLogger("trickles.client")
+
 RECEIVE_BUFFER_BYTES = 4 << 20
 """Windows of 16 KiB datagrams arrive while the reader is busy; the default 208 KiB holds 13."""
+SO_RXQ_OVFL = 40
+"""Linux: tells with a datagram how many before it found the buffer full, if any did. The socket
+module has no name for it, nor for the next."""
 _SO_RCVBUFFORCE = 33
-"""Linux; the socket module has no name for it. Past net.core.rmem_max, where the process may."""
+"""Linux. Past net.core.rmem_max, where the process may."""
 
 SocketAddress = tuple[Any, ...]
 """As the socket module has it: (host, port), or (host, port, flow info, scope) for IPv6."""
@@ -101,6 +108,8 @@ def _connected(family: int, address: SocketAddress, local: tuple[str, int] | Non
         sock.setblocking(False)
         _enlarge(sock)
         take_trains(sock)
+        if sys.platform == "linux":
+            sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
         if local is not None:
             sock.bind(local)
         sock.connect(address)
@@ -117,3 +126,22 @@ def _enlarge(sock: socket.socket) -> None:
             return
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+
+
+def overflowed(sock: socket.socket) -> None:
+    """Datagrams were lost because the socket's buffer was full: warn, if it can be remedied."""
+    size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the kernel doubles it
+    if size < RECEIVE_BUFFER_BYTES:
+        _warn_of_small_buffer(size)
+
+
+@functools.cache
+def _warn_of_small_buffer(size: int) -> None:
+    """Once in a process: its flows are all alike."""
+    logger.warning(
+        "Responses are slowed down by lost datagrams: the kernel gives sockets a receive buffer of "
+        "%s bytes, not %s. To remedy it, as root: sysctl -w net.core.rmem_max=%d",
+        f"{size:,}",
+        f"{RECEIVE_BUFFER_BYTES:,}",
+        RECEIVE_BUFFER_BYTES,
+    )

@@ -31,6 +31,7 @@ from trickles_web.http.run import Run
 from trickles_web.http.runner import Answer
 from trickles_web.http.service import Service
 from trickles_web.net.forwarding import Relay
+from trickles_web.net.pacing import Pace
 from trickles_web.net.parking import SHORTEST_WAIT_MS, WAIT_AFTER_S, Parked, Parking
 from trickles_web.net.udp import Peer, host_and_port
 from trickles_web.transport.redeemed import Train
@@ -76,8 +77,8 @@ class Socket(Protocol):
     def send(self, datagram: bytes, peer: Peer) -> None:
         """Send one datagram, or lose it."""
 
-    def send_trains(self, trains: list[Train], peer: Peer, pace: int) -> None:
-        """Send one answer at so many datagrams a millisecond, or lose parts of it."""
+    def send_trains(self, trains: list[Train], peer: Peer, pace: Pace) -> None:
+        """Send one answer at this pace, or lose parts of it."""
 
     def close(self) -> None:
         """Neither take nor send any more."""

@@ -2,8 +2,7 @@
 
     trains in     recvmsg with UDP_GRO, drained up to 64 datagrams or 3 ms, then the loop's turn
     trains out    sendmsg with UDP_SEGMENT -> (refused: one by one, from then on)
-                  of a large answer a slice each millisecond,
-                  and what else goes to that peer meanwhile queues behind them
+                  large answers by and by, see `pacing`
     kernel full   bounded backlog, flushed when the socket is writable; beyond it, dropped
 
 asyncio's own datagram transport is not used: it allocates 256 KiB for every receive. Nothing here
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+from trickles_web.net.pacing import Pace, Pacer
 from trickles_web.net.sockets import set_option, tune
 from trickles_web.trains import (
     MOST_SEGMENTS,
@@ -52,12 +52,7 @@ DRAIN_DATAGRAMS: Final = 64
 DRAIN_SECONDS: Final = 0.003
 """A wake-up ends with the train that brings so many datagrams, or after this long: tasks and timers
 get their turn."""
-PACE_SECONDS: Final = 0.001
-"""Between the slices of an answer, so that it does not overrun a queue on its way: neither does it
-lose much at a time then, which would be to the harm of flows that lose packets one by one."""
-LATEST_PACE: Final = 4
-"""A timer may be late by so many slices, which then leave together."""
-PACED_BYTES = 8 << 20
+RETRY_SECONDS: Final = 0.001
 BACKLOG_BYTES: Final = 4 << 20
 
 _SEGMENTATION_REFUSED: Final = {errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT}
@@ -103,9 +98,9 @@ def host_and_port(sockaddr: Sockaddr) -> tuple[str, int]:
     return (host[7:] if host.startswith("::ffff:") and "." in host else host), port
 
 
-def _split(train: Train, most: int) -> Iterator[Train]:
-    """The train in pieces of `most` datagrams, and no more than one segmented send can hold."""
-    most = max(1, min(most, MOST_SEGMENTS, LARGEST_SEND // max(1, train.segment)))
+def _split(train: Train) -> Iterator[Train]:
+    """The train in pieces, none more than what one segmented send can hold."""
+    most = max(1, min(MOST_SEGMENTS, LARGEST_SEND // max(1, train.segment)))
     if train.count <= most:
         yield train
         return
@@ -143,11 +138,7 @@ class UdpSocket:
         self._backlog: deque[tuple[Train, Peer]] = deque()
         self._backlog_bytes = 0
         self._retry: asyncio.TimerHandle | None = None
-        self._paced: dict[Sockaddr, tuple[deque[tuple[Train, Peer]], int]] = {}
-        """What waits for each peer, and how many datagrams of it leave in a millisecond."""
-        self._paced_bytes = 0
-        self._paced_at = 0.0
-        self._pacer: asyncio.TimerHandle | None = None
+        self._pacer: Pacer[Peer] = Pacer(loop, self._send_train)
         self.advice = tune(sock)
         """What to tell the user of the socket's buffer; "" if nothing."""
 
@@ -167,11 +158,10 @@ class UdpSocket:
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
-        for timer in (self._retry, self._pacer):
-            if timer is not None:
-                timer.cancel()
+        if self._retry is not None:
+            self._retry.cancel()
+        self._pacer.close()
         self._backlog.clear()
-        self._paced.clear()
         self._socket.close()
 
     # -- in -------------------------------------------------------------------------------------
@@ -249,54 +239,13 @@ class UdpSocket:
     def send(self, datagram: bytes, peer: Peer) -> None:
         self._offer(Train(len(datagram), 1, [datagram]), peer)
 
-    def send_trains(self, trains: list[Train], peer: Peer, pace: int) -> None:
-        """Sends one answer, `pace` datagrams now and as many each millisecond from then on.
+    def send_trains(self, trains: list[Train], peer: Peer, pace: Pace) -> None:
+        """Sends one answer, by and by."""
+        self._pacer.add(trains, peer, peer.sockaddr, pace)
 
-        None overtakes the one before it: to the client that would look like loss.
-        """
-        waits = peer.sockaddr in self._paced
-        if not waits and sum(train.count for train in trains) <= pace:
-            for train in trains:
-                for piece in _split(train, MOST_SEGMENTS):
-                    self._offer(piece, peer)
-            return
-        pieces = deque((piece, peer) for train in trains for piece in _split(train, pace))
-        if not waits:
-            self._send_slice(pieces, pace)
-        size = sum(piece.segment * piece.count for piece, _ in pieces)
-        waiting, _ = self._paced.setdefault(peer.sockaddr, (deque(), pace))
-        waiting.extend((_kept(piece), peer) for piece, _ in pieces)
-        self._paced[peer.sockaddr] = waiting, pace
-        self._paced_bytes += size
-        if self._paced_bytes > PACED_BYTES:
-            self._paced_bytes -= self._send_slice(waiting, len(waiting) * MOST_SEGMENTS)
-        if not waiting:
-            del self._paced[peer.sockaddr]
-        self._schedule_pacer()
-
-    def _send_slice(self, waiting: deque[tuple[Train, Peer]], most: int) -> int:
-        """Sends up to `most` datagrams, and one piece in any case; returns their bytes."""
-        room, size = most, 0
-        while waiting and (waiting[0][0].count <= room or room == most):
-            piece, peer = waiting.popleft()
-            room -= piece.count
-            size += piece.segment * piece.count
+    def _send_train(self, train: Train, peer: Peer) -> None:
+        for piece in _split(train):
             self._offer(piece, peer)
-        return size
-
-    def _schedule_pacer(self) -> None:
-        if self._pacer is None and self._paced:
-            self._paced_at = self._loop.time()
-            self._pacer = self._loop.call_later(PACE_SECONDS, self._pace)
-
-    def _pace(self) -> None:
-        self._pacer = None
-        slices = min((self._loop.time() - self._paced_at) / PACE_SECONDS, LATEST_PACE)
-        for sockaddr, (waiting, pace) in list(self._paced.items()):
-            self._paced_bytes -= self._send_slice(waiting, int(pace * max(1.0, slices)))
-            if not waiting:
-                del self._paced[sockaddr]
-        self._schedule_pacer()
 
     def _offer(self, train: Train, peer: Peer) -> None:
         if self._backlog:
@@ -366,7 +315,7 @@ class UdpSocket:
         if refusal == errno.EAGAIN:
             self._loop.add_writer(self._socket.fileno(), self._flush)
         else:
-            self._retry = self._loop.call_later(PACE_SECONDS, self._flush)
+            self._retry = self._loop.call_later(RETRY_SECONDS, self._flush)
 
     def _flush(self) -> None:
         self._loop.remove_writer(self._socket.fileno())

@@ -20,6 +20,7 @@ from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
 from trickles_web.http.service import Service
 from trickles_web.net.endpoint import Endpoint
+from trickles_web.net.pacing import Pace
 from trickles_web.net.udp import Peer, host_and_port
 from trickles_web.state import DirectoryStore, Limits
 from trickles_web.testing.network import Clock, Link, Path
@@ -85,7 +86,7 @@ class _Socket:
     def send(self, datagram: bytes, peer: Peer) -> None:
         self._cluster.down(datagram, host_and_port(peer.sockaddr), self._number)
 
-    def send_trains(self, trains: list[Train], peer: Peer, pace: int) -> None:
+    def send_trains(self, trains: list[Train], peer: Peer, pace: Pace) -> None:
         for train in trains:
             for datagram in train.datagrams():
                 self.send(datagram, peer)

@@ -168,13 +168,16 @@ def opened_after_timeout(epoch: Epoch, end: int, lost: int | None, key: int = 0)
 
 
 def resized(epoch: Epoch, old: int, new: int) -> Epoch:
-    """The epoch for datagrams of `new` bytes instead of `old`: the window in bytes never grows."""
-    if new <= old:
+    """The epoch for datagrams of `new` bytes instead of `old`: the window in bytes never grows, and
+    slow start ends at the same bytes.
+    """
+    if new == old:
         return epoch
-    cwnd0 = max(MINIMUM_WINDOW, epoch.cwnd0 * old // new)
-    ssthresh = epoch.ssthresh
+    cwnd0, ssthresh = epoch.cwnd0, epoch.ssthresh
+    if new > old:
+        cwnd0 = max(MINIMUM_WINDOW, cwnd0 * old // new)
     if ssthresh != LARGEST_WINDOW:
-        ssthresh = max(MINIMUM_WINDOW, ssthresh * old // new)
+        ssthresh = min(max(MINIMUM_WINDOW, ssthresh * old // new), LARGEST_WINDOW - 1)
     return Epoch(epoch.key, epoch.start, epoch.base, cwnd0, ssthresh)
 
 
@@ -200,6 +203,11 @@ def worth_claiming(w: int) -> int:
     """Numbers that make a claim worth sending at once, where the window is w."""
     half = (min(SMALL_BURST, largest_burst(w)) + 1) // 2
     return max(half, min(LARGEST_BURST, w // CLAIM_PER_WINDOW))
+
+
+def whole_claim(w: int) -> int:
+    """Numbers of settled bursts that go into one claim: or small bursts bring ever smaller ones."""
+    return max(worth_claiming(w), min(SMALL_BURST, largest_burst(w)))
 
 
 @dataclass(slots=True, init=False)

@@ -25,6 +25,7 @@ from trickles_web.transport.epochs import (
     after_loss,
     bursts,
     grant,
+    whole_claim,
     window,
     worth_claiming,
 )
@@ -65,6 +66,7 @@ class Line:
         self.losses = 0
         self.base = epoch.base
         self.granted = epoch.base + epoch.cwnd0
+        self._used = epoch.cwnd0  # most numbers in flight so far
         self._foreseen = False
         self._round_trip = round_trip
         self._wanted = wanted
@@ -121,8 +123,7 @@ class Line:
         stop = data.burst + data.burst_length
         if data.short:
             end = data.burst + data.short
-            if self.ended < 0 or end < self.ended:
-                self.ended = end
+            self.ended = end if self.ended < 0 else min(self.ended, end)
         if not self._is_new(run):
             return None
         self._arrived[run.start] = (run.stop, data.offset, run.size, run.proof)
@@ -202,14 +203,14 @@ class Line:
 
         A claim that was answered by WAIT was not spent: its numbers are not lost.
         """
-        claim = self._claim_of(k)
+        claim, trip = self._claim_of(k), self._round_trip
         if claim is not None and claim.waiting:
             return False
         if self._highest - k >= REORDERING:
             return True
-        if k < self._highest and (claim is None or now >= claim.at + self._round_trip.reordering):
+        if k < self._highest and (claim is None or now >= claim.at + trip.reordering):
             return True
-        return k < self._promised and now >= self._last_arrival + self._round_trip.within_burst
+        return k < self._promised and now >= self._last_arrival + trip.silence(self.ended < 0)
 
     def _claim_of(self, k: int) -> Claim | None:
         for claim in self._claims:
@@ -224,7 +225,7 @@ class Line:
             claim = self._claim_of(self._prefix)
             if claim is None or not claim.waiting:
                 if self._prefix < self._promised:
-                    times.append(self._last_arrival + self._round_trip.within_burst)
+                    times.append(self._last_arrival + self._round_trip.silence(self.ended < 0))
                 if claim is not None and self._prefix < self._highest:
                     times.append(claim.at + self._round_trip.reordering)
         if self._merging == self._accounted and not self._blocked and self.ended < 0:
@@ -245,7 +246,7 @@ class Line:
                     claim.account(offset, size, self._wanted)
                 self._prefix = stop
             elif k < max(self._highest, self._promised) and self._is_lost(k, now):
-                self._lose(k)
+                self.losses += self._end_epoch(k)
                 self._prefix = k + 1
             else:
                 break
@@ -274,12 +275,13 @@ class Line:
             self._holding.proofs[following.epoch.base] = 0
         return self.views[self._proof_view]
 
-    def _lose(self, k: int) -> None:
+    def _end_epoch(self, k: int) -> bool:
+        """Report k as lost, if it is the first of its epoch; is it?"""
         view = self._advance_view(k)
-        if view.lost is None and k >= view.epoch.base:
-            view.lost = k
-            view.lost_proof = self._proof
-            self.losses += 1
+        if view.lost is not None or k < view.epoch.base:
+            return False
+        view.lost, view.lost_proof = k, self._proof
+        return True
 
     # ---- claims
 
@@ -301,11 +303,11 @@ class Line:
             if grant(view.epoch, successor, stop) <= grant(view.epoch, successor, start):
                 self._accounted = stop
                 continue
-            if stop - self._accounted < worth_claiming(window(view.epoch, stop)):
-                merged = self._merge(stop, view, now)
-                if merged is None:
+            w = window(view.epoch, stop)
+            if stop - self._accounted < whole_claim(w):
+                stop, burst = self._merge(stop, view, whole_claim(w))
+                if stop - self._accounted < worth_claiming(w) and self._may_wait(now):
                     return None
-                stop, burst = merged
                 held = self._holding.bursts[stop][0]
             return self._claim(held, view, successor, max(start, burst - LONGEST_REACH), stop, now)
 
@@ -314,9 +316,8 @@ class Line:
         i = self.views.index(view) + 1
         return self.views[i].epoch if i < len(self.views) else after_loss(view.epoch, view.lost)
 
-    def _merge(self, stop: int, view: View, now: float) -> tuple[int, int] | None:
-        """A later burst that makes a small claim worth sending; None while waiting for one."""
-        enough = worth_claiming(window(view.epoch, stop))
+    def _merge(self, stop: int, view: View, whole: int) -> tuple[int, int]:
+        """The burst up to which what is settled makes a whole claim, or the most of one."""
         best = (stop, self._waiting[0][1])
         for later, burst in sorted(self._waiting[:32]):
             if later > self._prefix or self._holding.bursts[later][1] is not view:
@@ -324,13 +325,16 @@ class Line:
             if burst - self._accounted > LONGEST_REACH:
                 break
             best = (later, burst)
-            if later - self._accounted >= enough:
-                return best
+            if later - self._accounted >= whole:
+                break
+        return best
+
+    def _may_wait(self, now: float) -> bool:
+        """May a small claim wait for a later burst?"""
         if self._merging != self._accounted:
             self._merging = self._accounted
             self._merge_at = now + self._round_trip.merging
-            return None
-        return best if now >= self._merge_at else None
+        return now < self._merge_at
 
     def _claim(
         self, held: Held, view: View, successor: Epoch | None, start: int, stop: int, now: float
@@ -341,10 +345,16 @@ class Line:
         wants, full = self._wanted.take(list(capacities(spans, self.size, carried)))
         if not wants:
             self._blocked = True
+            grown = view.lost is None and window(view.epoch, self._prefix) >= 2 * self._used
+            if grown and self._wanted.not_asked:
+                # A window must not grow while the reader, not the window, holds a flow back (RFC
+                # 7661 §4.4.1); a loss reported without need leaves of it what was used.
+                self._end_epoch(self._prefix)
             return None
         self._accounted = stop
         self._merging = -1
         self.granted = max(self.granted, high)
+        self._used = max(self._used, high - self._prefix)
         if not full:
             self.ended = high  # asked for less than the grant: the answer will be short
         if view.lost is None:
@@ -365,15 +375,13 @@ class Line:
             return ()
         found = [other for other in self._claims if other.may_go_with(claim)][-MOST_EARLIER:]
         for other in found:
-            other.repeated = True
+            # If it was lost, what answers is of the repetition: no matter, where that is as old.
+            other.repeated |= claim.at - other.at > self._round_trip.estimate / 8
         return tuple(Earlier(other.terms.start, other.stop, other.wants) for other in found)
 
     def waiting_claim(self, stop: int) -> Claim | None:
         """The claim that a WAIT names by the end of its burst."""
-        for claim in self._claims:
-            if claim.stop == stop:
-                return claim
-        return None
+        return next((claim for claim in self._claims if claim.stop == stop), None)
 
     @property
     def settled(self) -> bool:

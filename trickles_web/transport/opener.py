@@ -18,7 +18,7 @@ _WORTH_GROWING: Final = 1_000_000
 KEEP_ALIVE_S: Final = 20.0
 """A third of the silence after which servers take a client to be gone."""
 _MOST_PROBES: Final = 3
-"""Times that a flow asks whether its path carries larger datagrams."""
+"""Times that a flow asks whether its path carries larger datagrams, and asks again in doubt."""
 
 
 @dataclass(slots=True)
@@ -119,7 +119,7 @@ class PathSize:
         self.bytes = config.max_loopback_datagram_bytes if loopback else BASE_DATAGRAM
         self._used = BASE_DATAGRAM
         """What some opening has asked for."""
-        self._most = config.max_datagram_bytes
+        self._most = self.bytes if loopback else config.max_datagram_bytes
         self._probes = _MOST_PROBES
 
     def carried(self, size: int) -> None:
@@ -142,7 +142,9 @@ class PathSize:
         return self.bytes > max(size, self._used) and size > 0 and not_asked > _WORTH_GROWING
 
     def doubt(self) -> None:
-        """Perhaps the path swallows what is larger than any path must carry."""
+        """Perhaps the path swallows what is larger than any path must carry; or it was the server
+        that was gone, so the path is asked again.
+        """
         if self.bytes > BASE_DATAGRAM:
-            self.bytes = BASE_DATAGRAM
-            self._probes = 0
+            self.bytes = self._used = BASE_DATAGRAM
+            self._probes = _MOST_PROBES

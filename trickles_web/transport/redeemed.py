@@ -290,12 +290,12 @@ class Redeemed:
         self.asked_size = asked_size
         self.numbers = numbers
 
-    @property
-    def pace(self) -> int:
+    def pace(self, waited: int) -> int:
         """Datagrams a millisecond at which the answer is to leave: a window and a quarter in a
         round trip, or two in slow start.
 
-        The continuation was minted a round trip ago, or earlier.
+        waited: milliseconds that answers lately waited for being paced. The continuation was minted
+        a round trip ago and that, or earlier: what its own delay did not slow down gets no slower.
         """
         c = self.continuation
         if c is None or not self.answers:
@@ -303,7 +303,7 @@ class Redeemed:
         epoch = self.answers[-1].successor or self.answers[-1].epoch
         w = window(epoch, self.answers[-1].low)
         quarters = 8 * w if w < epoch.ssthresh else 5 * w
-        return max(LEAST_PACE, -(-quarters // (4 * max(1, self.at - c.minted))))
+        return max(LEAST_PACE, -(-quarters // (4 * max(1, self.at - c.minted - waited))))
 
     @property
     def first_flight(self) -> int:

@@ -6,6 +6,8 @@ from typing import Final
 
 GRANULARITY: Final = 0.002
 """Seconds. Below this a process that was not scheduled looks like a lost packet."""
+SCHEDULING: Final = 0.01
+"""Seconds for which a process that is ready may have to wait for a core."""
 SERVER_DELAY: Final = 0.02
 """Seconds a server may think before it says WAIT, and be told from one that is gone."""
 INITIAL: Final = 0.1
@@ -52,10 +54,11 @@ class RoundTrip:
         """How long a packet may come after one that was sent later (RFC 9002 §6.1.2)."""
         return self.estimate + max(self.estimate / 8, GRANULARITY)
 
-    @property
-    def within_burst(self) -> float:
-        """How long a promised packet may come after the last that arrived."""
-        return max(self.estimate / 4, GRANULARITY)
+    def silence(self, more: bool) -> float:
+        """How long a promised packet may come after the last that arrived; `more`: later ones are
+        to follow, which would tell of its loss. Without them silence is all that there is to tell.
+        """
+        return self._probe - SERVER_DELAY if more else max(self.estimate / 4, SCHEDULING)
 
     @property
     def merging(self) -> float:
