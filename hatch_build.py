@@ -3,9 +3,9 @@
     TRICKLES_COMPILE=1 pip install .        (a C compiler is needed; `make compiled` does it here)
 
 Without the variable the package is pure Python, and does the same. A module that is listed here
-keeps to what mypyc can compile: no classes derived from exceptions, no break out of `finally`, and
-what annotations in class bodies name is there at run time. What derives from a class of a compiled
-module is compiled too.
+keeps to what mypyc can compile: no classes derived from exceptions that add to them, no break out
+of `finally`, and what annotations in class bodies name is there at run time. What derives from a
+class of a compiled module is compiled too.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ COMPILED = {
     ),
     "transport/wire": ("client", "common", "runs", "server", "uploads"),
     "http": (
-        *("asgi", "blocks", "calls", "finding", "framing", "heads", "names", "parsers"),
+        *("asgi", "assembly", "blocks", "calls", "finding", "framing", "heads", "names", "parsers"),
         *("pieces", "progress", "proxy_headers", "reader", "receiving", "request", "responses"),
-        *("run", "runner", "scope", "service", "websocket"),
+        *("run", "runner", "scope", "service", "telling", "websocket"),
     ),
-    "state": ("backing", "directory", "memory", "prefixes", "redis", "shares"),
+    "state": ("backing", "directory", "memory", "prefixes", "redis", "shares", "spool"),
     "net": ("endpoint", "pacing", "parking", "udp"),
 }
 """Modules by folder. Those of one package call each other directly."""

@@ -1,7 +1,7 @@
 """Scenario: large uploads, what they cost in memory, and what survives of one half-way.
 
-Request bytes lie at one worker, in a file without a name. When it is killed, the client sends them
-again, to the other worker.
+Request bytes lie at one worker, when they are many in a file without a name. When it is killed, the
+client sends them again, to the other worker.
 """
 
 from __future__ import annotations

@@ -68,7 +68,9 @@ class HttpConfig:
     store_bytes: int = 256 << 20
     """Spools and responses together, as far as they are in memory."""
     spool_disk_bytes: int = 4 << 30
-    """Request bodies on disk: those of more than 1 MiB."""
+    """Request bodies on disk: those of more than 1 MiB,"""
+    spool_memory_bytes: int = 64 << 20
+    """unless all that these have in memory, beyond their first, is together no more than that."""
     store_responses: int = 4096
     """Finished responses kept for repeats."""
     response_ttl_ms: int = 60_000

@@ -38,7 +38,7 @@ def pattern(size: int) -> bytes:
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
-        return await listen(receive, send)
+        return await (echo if scope["path"] == "/echo" else listen)(receive, send)
     assert scope["type"] == "http"
     name, _, argument = scope["path"].strip("/").partition("/")
     await ROUTES.get(name, missing)(argument, receive, send)
@@ -128,6 +128,22 @@ async def listen(receive: Receive, send: Send) -> None:
         disconnected.set()
 
 
+async def echo(receive: Receive, send: Send) -> None:
+    """A WebSocket that says what it hears."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
+async def redirect(argument: str, receive: Receive, send: Send) -> None:
+    """/redirect/path/P: to /P. /redirect/http/P: to http://P."""
+    kind, _, place = argument.partition("/")
+    location = f"http://{place}" if kind == "http" else f"/{place}"
+    await start(send, (b"location", location.encode()), (b"content-length", b"0"), status=302)
+    await finish(send)
+
+
 ROUTES = {
     "bytes": answer,
     "digest": digest,
@@ -135,4 +151,5 @@ ROUTES = {
     "last": last,
     "broken": broken,
     "endless": endless,
+    "redirect": redirect,
 }

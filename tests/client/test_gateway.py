@@ -121,7 +121,7 @@ def test_a_slow_tcp_reader_stops_the_flow(run: Run[Any], server_port: int) -> No
             reader, writer = await asyncio.open_connection(sock=sock)
             writer.write(get(f"/bytes/{size}"))
             await reader.readuntil(b"\r\n\r\n")
-            [inbound] = gateway._connections
+            [inbound] = gateway._relay.connections
             assert inbound.flow is not None
             while inbound.flow.is_reading():
                 await asyncio.sleep(0.01)
@@ -190,7 +190,7 @@ def test_a_half_closed_client_of_a_websocket_has_gone(
 def test_a_half_closed_client_that_then_leaves_is_noticed(
     run: Run[Any], server_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trickles_web.gateway.HALF_CLOSED_CHECK_S", 0.05)
+    monkeypatch.setattr("trickles_web.client.relay.HALF_CLOSED_CHECK_S", 0.05)
     application.disconnected.clear()
 
     async def main() -> None:
@@ -199,7 +199,7 @@ def test_a_half_closed_client_that_then_leaves_is_noticed(
                 writer.write(get("/endless"))
                 await reader.readuntil(b"data: 1\n\n")
                 writer.write_eof()
-                [inbound] = gateway._connections
+                [inbound] = gateway._relay.connections
                 while not inbound.half_closed:
                     await asyncio.sleep(0.01)
                 leave(writer)
@@ -223,9 +223,9 @@ def test_the_end_of_the_flow_is_a_fin(run: Run[Any], server_port: int) -> None:
 async def accepted(gateway: Gateway, client: socket.socket) -> Any:
     """The gateway's side of this connection, once it reads it and has opened a flow."""
     client.sendall(get("/"))
-    while not gateway._connections or next(iter(gateway._connections)).flow is None:
+    while not any(one.flow is not None for one in gateway._relay.connections):
         await asyncio.sleep(0.01)
-    [inbound] = gateway._connections
+    [inbound] = gateway._relay.connections
     return inbound
 
 
@@ -292,7 +292,7 @@ def test_a_connection_without_a_request_makes_no_flow(run: Run[Any], mute: socke
         port = mute.getsockname()[1]
         async with gateway_to(port) as gateway, tcp_to(gateway) as (_, writer):
             await until(gateway, 1)
-            [inbound] = gateway._connections
+            [inbound] = gateway._relay.connections
             assert inbound.flow is None
             writer.write_eof()
             await until(gateway, 0)
@@ -310,8 +310,8 @@ def test_a_client_that_has_reset_is_still_known(run: Run[Any], mute: socket.sock
                 client.sendall(get("/"))
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             gateway._accept(gateway._listeners[0])
-            [inbound] = gateway._connections
-            assert inbound.origin == pack_origin(*address)
+            [inbound] = gateway._relay.connections
+            assert inbound.open_flow.keywords["origin"] == pack_origin(*address)  # type: ignore[attr-defined]
             await until(gateway, 0)
 
     run(main())

@@ -124,7 +124,7 @@ def test_the_gateway_takes_no_more_than_the_flow(run: Run[Any], server_port: int
             writer.write(get(f"/bytes/{size}"))
             await reader.readuntil(b"\r\n\r\n")
             writer.write(post("/digest", BODY))
-            [inbound] = gateway._connections
+            [inbound] = gateway._relay.connections
             assert inbound.tcp is not None and inbound.flow is not None
             while inbound.tcp.is_reading():
                 await asyncio.sleep(0.01)

@@ -13,7 +13,7 @@ import pytest
 from tests.client import application
 from tests.client.application import pattern
 from tests.client.conftest import PATIENCE_S, Run, wait_until
-from trickles_web.client import create_connection, open_connection
+from trickles_web.client import open_connection, open_transport
 from trickles_web.client.sockets import Remote
 from trickles_web.client.tokens import TokenStore
 from trickles_web.client.transport import FlowTransport, connect
@@ -69,7 +69,6 @@ def test_many_exchanges_in_one_flow(run: Run[Any], server_port: int) -> None:
             assert await answer(reader) == (200, pattern(size))
         assert writer.get_extra_info("peername") == (HOST, server_port)
         assert writer.get_extra_info("sockname")[0] == HOST
-        assert not writer.can_write_eof()
         await closed(writer)
         assert writer.is_closing()
 
@@ -142,6 +141,32 @@ def test_a_large_upload_with_drain(run: Run[Any], server_port: int) -> None:
             writer.write(request[at : at + 50_000])
             await writer.drain()
         assert await answer(reader) == (200, hashlib.sha256(body).hexdigest().encode())
+        await closed(writer)
+
+    run(main())
+
+
+@pytest.mark.live
+def test_an_end_of_writing_leaves_the_response_to_come(run: Run[Any], server_port: int) -> None:
+    async def main() -> None:
+        reader, writer = await open_connection(HOST, server_port)
+        writer.write(get("/bytes/400000"))
+        assert writer.can_write_eof()
+        writer.write_eof()
+        assert await answer(reader) == (200, pattern(400_000))
+        assert await reader.read() == b""
+        assert writer.is_closing()
+
+    run(main())
+
+
+@pytest.mark.live
+def test_nothing_is_written_behind_the_end(run: Run[Any], server_port: int) -> None:
+    async def main() -> None:
+        _, writer = await open_connection(HOST, server_port)
+        writer.write_eof()
+        with pytest.raises(RuntimeError, match="after write_eof"):
+            writer.write(get("/bytes/1"))
         await closed(writer)
 
     run(main())
@@ -340,7 +365,7 @@ def test_a_protocol_that_fails_is_reported_and_cut_off(server_port: int) -> None
     async def main() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: complaints.append(context))
-        transport, protocol = await create_connection(Clumsy, HOST, server_port)
+        transport, protocol = await open_transport(Clumsy, HOST, server_port)
         transport.write(get("/bytes/10"))
         assert isinstance(await protocol.lost, LookupError)
 

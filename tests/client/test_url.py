@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trickles_web.client.url import Url, parse_listen, parse_rate, parse_url
+from trickles_web.client.url import Url, followed, parse_listen, parse_rate, parse_url
 from trickles_web.errors import UsageError
 
 
@@ -113,3 +113,21 @@ def test_listen_addresses(text: str, address: tuple[str, int]) -> None:
 def test_bad_listen_addresses(text: str) -> None:
     with pytest.raises(UsageError):
         parse_listen(text)
+
+
+@pytest.mark.parametrize(
+    ("location", "there"),
+    [
+        ("http://h:8000/x?y#z", "trickles://h:8000/x?y#z"),
+        ("http://H:8000", "trickles://H:8000"),
+        ("/x", "trickles://h:8000/x"),
+        ("x?y", "trickles://h:8000/a/x?y"),
+        ("//h:8000/x", "trickles://h:8000/x"),
+        ("trickles://other/x", "trickles://other/x"),
+        ("http://h/x", "http://h/x"),
+        ("https://h:8000/x", "https://h:8000/x"),
+        ("http://[/x", "http://[/x"),
+    ],
+)
+def test_redirects_to_the_same_server_keep_the_scheme(location: str, there: str) -> None:
+    assert followed(location, "trickles://h:8000/a/b?c") == there

@@ -49,6 +49,7 @@ def limits(site: Site) -> Limits:
         most_responses=site.config.store_responses,
         ttl_ms=site.config.response_ttl_ms,
         disk_bytes=site.config.spool_disk_bytes,
+        lent_bytes=site.config.spool_memory_bytes,
     )
 
 

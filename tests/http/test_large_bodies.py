@@ -23,7 +23,8 @@ from trickles_web.transport.wire import Code, Kind
 PIECE = 50_000
 BODY = Random(1).randbytes(3 * MEMORY_BYTES)
 ANSWER = f"{len(BODY)} {hashlib.sha256(BODY).hexdigest()}".encode()
-SMALL_DISK = replace(QUIET, spool_disk_bytes=2 * MEMORY_BYTES)
+ON_DISK = replace(QUIET, spool_memory_bytes=0)
+SMALL_DISK = replace(ON_DISK, spool_disk_bytes=2 * MEMORY_BYTES)
 
 
 def with_length(method: str) -> bytes:
@@ -51,12 +52,12 @@ def run(app: ASGIApp, story: Callable[[Site, Peer], Awaitable[None]], **options:
     """Nothing may be left on disk, nor a file open, when all is over."""
 
     async def main() -> None:
-        site = Site(app, **options)
+        site = Site(app, **{"config": ON_DISK, **options})
         before = descriptors()
         await story(site, Peer(lambda: site))
         await site.service.shutdown()
         site.wipe()
-        assert site.store.disk.used == 0
+        assert (site.store.disk.used, site.store.disk.lent) == (0, 0)
         assert site.store.used == 0
         assert descriptors() == before
 
@@ -65,7 +66,8 @@ def run(app: ASGIApp, story: Callable[[Site, Peer], Awaitable[None]], **options:
 
 @framings
 @pytest.mark.parametrize("order", ["forwards", "backwards", "shuffled"])
-def test_arrives_whole(framing: Callable[[str], bytes], order: str) -> None:
+@pytest.mark.parametrize("lent", [0, MEMORY_BYTES, 1 << 30])
+def test_arrives_whole(framing: Callable[[str], bytes], order: str, lent: int) -> None:
     request = framing("POST")
     cuts = cuts_of(request)
     if order == "shuffled":
@@ -75,9 +77,9 @@ def test_arrives_whole(framing: Callable[[str], bytes], order: str) -> None:
         for _ in range(2):
             answer = await peer.exchange(request, cuts=cuts[:: -1 if order == "backwards" else 1])
             assert body_of(answer) == b"POST " + ANSWER
-            assert site.store.disk.used == 0
+            assert (site.store.disk.used, site.store.disk.lent) == (0, 0)
 
-    run(echo, story)
+    run(echo, story, config=replace(QUIET, spool_memory_bytes=lent))
 
 
 @framings
@@ -91,6 +93,20 @@ def test_is_not_in_memory(framing: Callable[[str], bytes]) -> None:
         assert site.store.used < 10_000
 
     run(hello, story)
+
+
+def test_is_in_memory_while_there_is_room() -> None:
+    async def story(site: Site, peer: Peer) -> None:
+        other = Peer(lambda: site, incarnation=8)
+        request = with_length("POST")
+        for each in (peer, other):
+            each.begin(request)
+            await each.upload(cuts_of(request)[:-1])
+        assert len(request) < site.store.disk.used + PIECE < 2 * len(request), "the second one"
+        assert 2 * MEMORY_BYTES - PIECE < site.store.disk.lent < 2 * MEMORY_BYTES
+        assert 0 < site.store.used - site.store.disk.lent - MEMORY_BYTES < 10_000, "accounted for"
+
+    run(hello, story, config=replace(QUIET, spool_memory_bytes=2 * MEMORY_BYTES))
 
 
 @framings

@@ -126,5 +126,5 @@ def test_a_long_stream_in_short() -> None:
 def test_a_long_upload_in_short() -> None:
     report = Report()
     with Stage() as stage:
-        upload.upload(report, stage, "flow", 12, kills=1)
+        upload.upload(report, stage, "flow", 40, kills=1)
     assert not report.failures, report.text()

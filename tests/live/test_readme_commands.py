@@ -155,10 +155,13 @@ def test_an_application_of_ones_own(reader: Reader) -> None:
     with reader.running(line_like("trickles-serve myapp:app --host .* --gateway .*")) as server:
         server.port()
         assert reader.prints("curl -s http://127.0.0.1:8080/") == "Hello, world!\n"
-        [example] = [block for block in blocks("python") if "open_connection" in block]
-        (reader.folder / "example.py").write_text(reader.types(example))
-        printed = reader.prints(f"{sys.executable} example.py")
-        assert printed.startswith("HTTP/1.1 200 OK") and "Hello, world!" in printed
+        for client in ("open_connection", "TricklesTransport", "routed"):
+            [example] = [block for block in blocks("python") if f"import {client}\n" in block]
+            (reader.folder / "example.py").write_text(reader.types(example))
+            printed = reader.prints(f"{sys.executable} example.py")
+            head, _, body = printed.rstrip().rpartition("\n\n")
+            assert body == "Hello, world!"
+            assert head.startswith("HTTP/1.1 200 OK") == (client == "open_connection")
         assert server.end() == 0
     with reader.running(line_like("trickles-serve myapp:app") + " --port 8000") as server:
         server.port()

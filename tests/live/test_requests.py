@@ -151,7 +151,7 @@ def test_a_post_whose_process_is_killed_runs_once_and_its_client_is_told(stage: 
     async def main() -> None:
         reader, writer = await open_connection("127.0.0.1", site.port, tokens=TokenStore(None))
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab")
-        await asyncio.to_thread(until, ran.exists)
+        await asyncio.to_thread(until, lambda: ran.exists() and ran.read_text() == "once\n")
         await asyncio.to_thread(site.restart)
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 500 ")

@@ -10,7 +10,7 @@ from collections import deque
 from functools import partial
 from math import inf
 
-from tests.sim.network import OVERHEAD, Clock, Link
+from trickles_web.testing.network import OVERHEAD, Clock, Link
 
 SEGMENT = 1448
 """Payload bytes of an IPv4 packet of 1,500 bytes, with timestamps."""

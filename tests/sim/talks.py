@@ -7,8 +7,8 @@ import random
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from tests.sim.hosted import Client, Cluster
 from trickles_web.http.scope import Receive, Scope, Send
+from trickles_web.testing.cluster import Client, Cluster
 
 ECHOED = bytes(byte ^ 0x5A for byte in range(256))
 """What an answer makes of each byte."""

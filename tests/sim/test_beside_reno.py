@@ -6,9 +6,9 @@ import statistics
 
 import pytest
 
-from tests.sim.network import Clock, Link, Path
 from tests.sim.reno import Reno
 from tests.sim.world import Config, World
+from trickles_web.testing.network import Clock, Link, Path
 
 SEALED_BYTES = 106
 WARM_UP = 3.0

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim import network
 from tests.sim.world import Config, World
+from trickles_web.testing import network
 
 PATH = network.Path(loss=0.05, request_loss=0.05, reorder=0.05, duplicate=0.02, corrupt=0.005)
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.sim.network import OVERHEAD, Path
 from tests.sim.world import Config, World
 from trickles_web.config import BASE_DATAGRAM, ClientConfig
+from trickles_web.testing.network import OVERHEAD, Path
 from trickles_web.transport.wire import Kind
 
 RTT = 0.020

@@ -9,11 +9,11 @@ from pathlib import Path as Directory
 
 import pytest
 
-from tests.sim.hosted import OPEN, Client, Cluster, Process
-from tests.sim.network import Path
 from trickles_web.http.intake import WINDOW
 from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
 from trickles_web.resumable import resumable_stream
+from trickles_web.testing.cluster import OPEN, Client, Cluster, Process
+from trickles_web.testing.network import Path
 from trickles_web.transport.wire import Kind, decode_ack
 
 BUFFERED = replace(OPEN, request_buffering=True)

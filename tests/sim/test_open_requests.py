@@ -13,13 +13,13 @@ from pathlib import Path as Directory
 
 import pytest
 
-from tests.sim.hosted import Cluster, Process
-from tests.sim.network import Path
 from tests.sim.talks import Talk, Talker, answering
 from trickles_web.config import ClientConfig
 from trickles_web.errors import FlowTimeout, OutcomeUnknown
 from trickles_web.http import intake
 from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
+from trickles_web.testing.cluster import Cluster, Process
+from trickles_web.testing.network import Path
 
 NETWORK = Path(loss=0.05, request_loss=0.05, reorder=0.05, duplicate=0.02)
 

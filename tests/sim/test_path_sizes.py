@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.sim.network import Path
 from tests.sim.world import Client, Config, World
 from trickles_web.config import BASE_DATAGRAM, ClientConfig
+from trickles_web.testing.network import Path
 from trickles_web.transport.line import Line
 
 

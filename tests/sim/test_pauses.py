@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.sim.network import Path
 from tests.sim.world import Config, World
 from trickles_web.config import ClientConfig
+from trickles_web.testing.network import Path
 
 ROOM = 200_000
 """Of the reader: so the queue never overflows."""

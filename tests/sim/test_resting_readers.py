@@ -10,10 +10,10 @@ from pathlib import Path as Directory
 import pytest
 
 from tests.http.peer import QUIET, body_of
-from tests.sim.hosted import Client, Cluster
-from tests.sim.network import Path
 from trickles_web.config import ClientConfig
 from trickles_web.http.scope import Receive, Scope, Send
+from trickles_web.testing.cluster import Client, Cluster
+from trickles_web.testing.network import Path
 
 PIECES = [random.Random(seed).randbytes(5000) for seed in range(40)]
 

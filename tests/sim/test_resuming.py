@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from tests.sim import network
 from tests.sim.resuming import RECORD_BYTES, Reader, Resuming
 from tests.sim.world import Config, World
+from trickles_web.testing import network
 
 
 def resuming_world(config: Config, seed: int, spacing: int = 1) -> World:

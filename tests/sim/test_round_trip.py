@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path as Directory
 
 from tests.http.apps import read_body
-from tests.sim.hosted import OPEN, Client, Cluster
-from tests.sim.network import Path
 from trickles_web.http.scope import Receive, Scope, Send
+from trickles_web.testing.cluster import OPEN, Client, Cluster
+from trickles_web.testing.network import Path
 
 BODY = 1_000_000
 

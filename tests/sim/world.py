@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.sim.network import Clock, Link, Path
 from trickles_web.config import ClientConfig, TransportConfig
+from trickles_web.testing.cluster import EPOCH_MS, repeatable_hash
+from trickles_web.testing.network import Clock, Link, Path
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.note import Note
@@ -26,7 +27,6 @@ from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server
 from trickles_web.transport.wire import Kind
 
-EPOCH_MS = 1_800_000_000_000
 _REQUEST = struct.Struct(">IIII")
 _PROGRESS = struct.Struct(">IQQQII")
 _BLOCK = hashlib.shake_256(b"what a response is made of").digest(1 << 16)
@@ -106,11 +106,6 @@ class Config:
         default_factory=lambda: TransportConfig(replay_capacity=1 << 14)
     )
     client: ClientConfig = field(default_factory=ClientConfig)
-
-
-def repeatable_hash(key: bytes) -> int:
-    """The same false positives in every run; `hash(bytes)` differs from process to process."""
-    return int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "big", signed=True)
 
 
 class Replica:

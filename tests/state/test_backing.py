@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trickles_web.state import backing as module
-from trickles_web.state.backing import Backing, Disk, DiskError
+from trickles_web.state.backing import MOST_LENT, Backing, Disk, DiskError
 
 LIMIT = 40
 """Bytes in memory; less than tests append."""
@@ -112,6 +112,36 @@ def test_all_backings_share_one_bound(disk: Disk) -> None:
         assert disk.used == 350
         first.append(b"as good as new")
         assert first[:] == b"as good as new"
+
+
+def test_memory_is_lent_while_there_is_some(tmp_path: Path) -> None:
+    disk = Disk(1000, str(tmp_path), memory_bytes=100)
+    first, second = Backing(disk, LIMIT), Backing(disk, LIMIT)
+    with contextlib.closing(first), contextlib.closing(second):
+        first.append(bytes(LIMIT))
+        assert disk.lent == 0
+        first.append(bytes(60))
+        second.append(bytes(LIMIT + 41))
+        assert (disk.used, disk.lent) == (LIMIT + 41, 60)
+        taken = first.moved()
+        with contextlib.closing(taken):
+            taken.append(bytes(30))
+            assert (len(first), disk.used, disk.lent) == (0, LIMIT + 41, 90)
+            taken.append(bytes(11))
+            assert (disk.used, disk.lent) == (2 * LIMIT + 142, 0)
+            first.append(bytes(LIMIT + 100))
+            assert (disk.used, disk.lent) == (2 * LIMIT + 142, 100)
+        first.close()
+        assert (disk.used, disk.lent) == (LIMIT + 41, 0)
+
+
+def test_memory_is_not_lent_for_very_long_bodies(tmp_path: Path) -> None:
+    disk = Disk(1 << 30, str(tmp_path), memory_bytes=1 << 30)
+    with contextlib.closing(Backing(disk, LIMIT)) as backing:
+        backing.append(bytes(LIMIT + MOST_LENT))
+        assert (disk.used, disk.lent) == (0, MOST_LENT)
+        backing.append(b"x")
+        assert (disk.used, disk.lent) == (LIMIT + MOST_LENT + 1, 0)
 
 
 def test_the_file_has_no_name_and_is_given_back(disk: Disk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from trickles_web.errors import UsageError
 from trickles_web.state import EMPTY, Claim, DirectoryStore, Limits, Part, Published, rundir
 from trickles_web.state.ledger import LIFE_MS
+from trickles_web.state.spares import MOST, SHARE
 from trickles_web.state.store import MOST_APPENDED, Key
 
 NOW = 1_700_000_000_000
@@ -191,7 +193,87 @@ def test_room_is_free_again_before_the_sweep(directory: Path) -> None:
         else:
             a.publish((n, 1), response(bytes(250_000)), NOW)
         a.drop((n, 1))
-    assert sorted(path.name for path in directory.iterdir()) == ["id", "w-00000001"]
+    names = sorted(path.name for path in directory.iterdir() if path.name[:2] != "s-")
+    assert names == ["id", "w-00000001"]
+    spare = sum(path.stat().st_size for path in directory.glob("s-*"))
+    assert spare <= a.most_bytes // SHARE
+    a.close()
+    assert [path.name for path in directory.iterdir()] == ["id"]
+
+
+def test_a_file_is_written_over_by_what_is_about_as_long(directory: Path) -> None:
+    a, b = member(directory, 1), member(directory, 2)
+    a.publish((1, 1), response(b"a" * 20_000), NOW)
+    (path,) = directory.glob("*.r")
+    file = path.stat().st_ino
+    a.drop((1, 1))
+    assert b.published((1, 1), NOW) is None
+    a.publish((2, 1), response(b"b" * 500), NOW)
+    a.publish((3, 1), response(b"c" * 18_000), NOW)
+    assert (directory / "3-1.r").stat().st_ino == file
+    assert (directory / "2-1.r").stat().st_ino != file
+    assert b.published((2, 1), NOW) == response(b"b" * 500)
+    assert b.published((3, 1), NOW) == response(b"c" * 18_000)
+    a.drop((3, 1))
+    a.publish((4, 1), response(b"d" * 30_000), NOW)
+    assert b.published((4, 1), NOW) == response(b"d" * 30_000)
+    assert list(directory.glob("s-*")) == []
+
+
+@pytest.mark.parametrize("when", ["found", "locked"])
+def test_nobody_reads_what_is_written_over(
+    directory: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process has opened a response at the moment in which the other one reuses its file."""
+    a, b = member(directory, 1), member(directory, 2)
+    a.publish((1, 1), response(b"a" * 20_000), NOW)
+    flock = fcntl.flock
+
+    def meanwhile(fd: int, how: int) -> None:
+        monkeypatch.undo()
+        if when == "locked":
+            flock(fd, how)
+        a.drop((1, 1))
+        a.publish((2, 1), response(b"b" * 20_000), NOW)
+        if when == "found":
+            flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", meanwhile)
+    assert b.published((1, 1), NOW) is None
+    assert b.published((2, 1), NOW) == response(b"b" * 20_000)
+
+
+def test_spares_are_few_and_go_with_time(directory: Path) -> None:
+    a = member(directory, 1, most_bytes=1 << 30)
+    for n in range(2 * MOST):
+        a.publish((n, 1), response(), NOW)
+    for n in range(2 * MOST):
+        a.drop((n, 1))
+    assert len(list(directory.glob("s-*"))) == MOST
+    a.sweep(NOW + a.ttl_ms + 1)
+    assert list(directory.glob("s-*")) == []
+    a.publish(KEY, response(), NOW)
+    assert a.published(KEY, NOW) == response()
+
+
+def test_what_is_known_of_the_own_files_is_bounded(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trickles_web.state.directory.MOST_KEYS", 10)
+    a = member(directory, 1)
+    for n in range(30):
+        a.announce((n, 1), NOW)
+        a.publish((n, 1), response(), NOW)
+        append(a, [b"x"], (n, 1))
+    assert len(a._mine) == len(a._parts) == 10
+    for n in range(30):
+        a.drop((n, 1))
+    assert not a._mine
+    assert {path.name.partition(".")[0] for path in directory.glob("*.o")} == {
+        f"{n:x}-1" for n in range(20)
+    }
+    a.sweep(NOW + a.ttl_ms + 1)
+    assert list(directory.glob("*-1.*")) == []
 
 
 def test_the_sweep_takes_a_response_with_its_part(directory: Path) -> None:

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sim.network import Path
-from tests.sim.world import EPOCH_MS, Client, Config, World
+from tests.sim.world import Client, Config, World
 from tests.transport.driver import readable
 from trickles_web.config import ClientConfig
+from trickles_web.testing.cluster import EPOCH_MS
+from trickles_web.testing.network import Path
 from trickles_web.transport import wire
 from trickles_web.transport.epochs import Epoch, after_loss
 from trickles_web.transport.flow import Flow

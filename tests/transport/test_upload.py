@@ -8,10 +8,10 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sim.network import Path
 from tests.sim.world import Client, Config, World
 from trickles_web.config import BASE_DATAGRAM, ClientConfig
 from trickles_web.errors import FlowError
+from trickles_web.testing.network import Path
 from trickles_web.transport import wire
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.kept import KeptInMemory

@@ -1,7 +1,9 @@
-"""Client side: flows with the feel of asyncio's connections."""
+"""Client side: flows with the feel of connections of asyncio, and of sockets."""
 
 from __future__ import annotations
 
-from trickles_web.client.streams import create_connection, open_connection
+from trickles_web.client.flow_socket import FlowSocket, create_connection
+from trickles_web.client.routing import routed
+from trickles_web.client.streams import open_connection, open_transport
 
-__all__ = ["create_connection", "open_connection"]
+__all__ = ["FlowSocket", "create_connection", "open_connection", "open_transport", "routed"]

@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import socket
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +55,27 @@ class Remote:
 async def resolve(host: str, port: int, *, family: int = 0) -> Remote:
     """Look the name up. Raises socket.gaierror, as asyncio.open_connection does."""
     loop = asyncio.get_running_loop()
-    try:
+    with _bad_names():
         found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
+    return _remote(host, port, found)
+
+
+def resolve_blocking(host: str, port: int) -> Remote:
+    """Look the name up, however long that takes. Raises socket.gaierror."""
+    with _bad_names():
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    return _remote(host, port, found)
+
+
+@contextlib.contextmanager
+def _bad_names() -> Iterator[None]:
+    try:
+        yield
     except UnicodeError as error:  # a label that IDNA cannot encode
         raise socket.gaierror(socket.EAI_NONAME, f"not a host name: {error}") from None
+
+
+def _remote(host: str, port: int, found: Sequence[tuple[Any, ...]]) -> Remote:
     addresses = dict.fromkeys((entry[0], entry[4]) for entry in found)
     if not addresses:
         raise socket.gaierror(socket.EAI_NONAME, "the name has no address")

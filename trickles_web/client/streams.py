@@ -1,4 +1,4 @@
-"""The asyncio front door: `create_connection` and `open_connection`, used as asyncio's own are.
+"""The asyncio front door: `open_transport` and `open_connection`, used as asyncio's own are.
 
     reader, writer = await open_connection("127.0.0.1", 8000)
     writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -33,7 +33,7 @@ def default_tokens() -> TokenStore:
     return TokenStore(default_directory())
 
 
-async def create_connection(
+async def open_transport(
     protocol_factory: Callable[[], ProtocolT],
     host: str,
     port: int,
@@ -73,7 +73,7 @@ async def open_connection(
     """As asyncio.open_connection, over Trickles. Errors of the flow are FlowError, an OSError."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=limit, loop=loop)
-    transport, protocol = await create_connection(
+    transport, protocol = await open_transport(
         lambda: asyncio.StreamReaderProtocol(reader, loop=loop),
         host,
         port,

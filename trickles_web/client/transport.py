@@ -27,7 +27,7 @@ CLOSE_PATIENCE_S = 5.0
 
 
 class FlowTransport(asyncio.Transport):
-    """Made by `connect`; see `create_connection`."""
+    """Made by `connect`; see `open_transport`."""
 
     def __init__(
         self,
@@ -177,6 +177,8 @@ class FlowTransport(asyncio.Transport):
         """Send request bytes. Dropped after close(); after the server's end the flow fails."""
         if not data or self._closing:
             return
+        if self._finishing:
+            raise RuntimeError("Cannot call write() after write_eof()")
         if self._eof or self._flow.eof:
             self._lose(FlowRefused("the server has ended this flow: it takes no further request"))
             return
@@ -188,8 +190,16 @@ class FlowTransport(asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def can_write_eof(self) -> bool:
-        """False: HTTP says where a request ends, and a flow has no half-close. See `finish`."""
-        return False
+        return True
+
+    def write_eof(self) -> None:
+        """No more requests: close as soon as no exchange is in progress and all was handed on.
+
+        Or once the server has taken all bytes, and the request is open still: it stays unfinished.
+        The server is not told: HTTP says where a request ends, and a flow has no half-close.
+        """
+        self._finishing = True
+        self._driver.schedule()
 
     def pause_reading(self) -> None:
         self._reading_paused = True
@@ -232,14 +242,6 @@ class FlowTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self._closing
-
-    def finish(self) -> None:
-        """No more requests: close as soon as no exchange is in progress and all was handed on.
-
-        Or once the server has taken all bytes, and the request is open still: it stays unfinished.
-        """
-        self._finishing = True
-        self._driver.schedule()
 
     def close(self) -> None:
         """Deliver the request bytes written so far, then close, cancelling a response under way.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
 from trickles_web.errors import UsageError
 
@@ -62,6 +62,22 @@ def parse_url(text: str) -> Url:
     if port == 0:
         raise UsageError(f"bad URL {text!r}: port 0")
     return Url(host, port or DEFAULT_PORT, _target(parts))
+
+
+def followed(location: str, url: str) -> str:
+    """Where a response to a request for `url`, of trickles://, sends its client; absolute.
+
+    To the server that was asked, by trickles:// again, though applications know themselves as
+    http://. What cannot be read as a URL stays as it is.
+    """
+    try:
+        asked = urlsplit(url)
+        target = urlsplit(urljoin(urlunsplit(asked._replace(scheme="http")), location))
+    except ValueError:
+        return location
+    if target.scheme == "http" and target.netloc.lower() == asked.netloc.lower():
+        return urlunsplit(target._replace(scheme=SCHEME))
+    return location
 
 
 def _target(parts: SplitResult) -> str:

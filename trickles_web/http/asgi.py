@@ -306,7 +306,8 @@ class HttpRun(Run):
         while at < part.stop and not self.gone:
             length = min(BODY_CHUNK, part.stop - at)
             await files.examined(path, valid)
-            self._write(self._framing.body(files.read(path, valid, at, length, self._host.now())))
+            piece = bytes(files.read(path, valid, at, length, self._host.now()))
+            self._write(self._framing.body(piece))
             at += length
             await self._wait_for_room()
         if not self.gone:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trickles_web.errors import ResponseGone
+from trickles_web.http.buffers import Buffers
 from trickles_web.http.digests import MOST_AT_ONCE, Digests, Version, open_regular, version_of
 from trickles_web.http.names import digest, edition_of
 from trickles_web.http.progress import Body, Phase, Progress, encode
@@ -33,6 +34,17 @@ _IDENTITY = struct.Struct(">QQ")
 def validator(status: os.stat_result) -> bytes:
     """8 bytes that change when the file does: of its size and modification time."""
     return digest(_IDENTITY.pack(status.st_size, status.st_mtime_ns & (1 << 64) - 1))
+
+
+def _read_into(data: memoryview, fd: int, offset: int) -> bool:
+    """Fill `data` with what the file has from `offset` on; False if that is less; or OSError."""
+    done = 0
+    while done < len(data):
+        count = os.preadv(fd, [data[done:]], offset + done)
+        if not count:
+            return False
+        done += count
+    return True
 
 
 @dataclass(slots=True)
@@ -59,6 +71,7 @@ class Files:
         self.idle_ms = idle_ms
         self._by_content = identity == "content"
         self._digests = Digests()
+        self._buffers = Buffers()
         self._open: OrderedDict[bytes, _Held] = OrderedDict()
         self._waiting: dict[bytes, dict[int, None]] = {}
 
@@ -119,19 +132,18 @@ class Files:
             if not cancelled:
                 ready(waiter)
 
-    def read(self, path: bytes, expected: bytes, offset: int, length: int, now: int) -> bytes:
-        """`length` bytes of the file that has this validator. Raises ResponseGone."""
+    def read(self, path: bytes, expected: bytes, offset: int, length: int, now: int) -> memoryview:
+        """`length` bytes of the file that has this validator. Raises ResponseGone.
+
+        Not for keeping: while it lives, its memory cannot be used for the next one.
+        """
         try:
             for _ in range(2):  # by content, a file that was merely touched is the same
                 held = self._hold(path, expected, now)
-                data = os.pread(held.fd, length, offset)
-                while len(data) < length:
-                    more = os.pread(held.fd, length - len(data), offset + len(data))
-                    if not more:
-                        break
-                    data += more
+                data = self._buffers.lend(length)
+                whole = _read_into(data, held.fd, offset)
                 # Checked after reading: what was read before a change is then not served either.
-                if len(data) == length and version_of(os.fstat(held.fd)) == held.version:
+                if whole and version_of(os.fstat(held.fd)) == held.version:
                     return data
                 self._forget(path)
         except OSError as error:
@@ -264,7 +276,7 @@ class FileResponse:
             == p.response_end - p.response_start - p.head_length
         )
 
-    def read(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> bytes | memoryview:
         """Bytes [start, stop) of the response stream. Raises ResponseGone."""
         p = self._p
         body = p.response_start + p.head_length
@@ -277,9 +289,9 @@ class FileResponse:
         head = p.head[start - p.response_start : stop - p.response_start]
         if stop <= body:
             return head
-        return head + self._read(0, stop - body)
+        return b"".join((head, self._read(0, stop - body)))
 
-    def _read(self, at: int, length: int) -> bytes:
+    def _read(self, at: int, length: int) -> memoryview:
         p = self._p
         return self._files.read(p.path, p.validator, p.offset + at, length, self._now)
 

@@ -10,7 +10,6 @@ from trickles_web.http.progress import Progress, called, encode
 from trickles_web.http.reader import Reader
 from trickles_web.http.request import SAFE_METHODS, Malformed
 from trickles_web.http.responses import PENDING, Forward, Held, Need, Pending, Refuse, go_on
-from trickles_web.http.run import Run
 from trickles_web.state import Claim, Conflict
 from trickles_web.transport.wire import Code, Kind
 
@@ -115,7 +114,8 @@ class Receiving:
                     return PENDING
             # What there was no room for comes again, if it is not acknowledged.
             stop = r.request_offset + len(r.request_bytes)
-            return Held(spool.held, encode(p), taken=spool.holds(r.request_offset, stop))
+            taken, begins = spool.holds(r.request_offset, stop), reader.expects_continue
+            return Held(spool.held, encode(p), taken=taken, begins=begins)
         whole = p.request_start + reader.outcome.length
         if r.kind is Kind.UPLOAD:
             complete = isinstance(reader.outcome, Malformed) or not reader.outcome.streamed
@@ -180,8 +180,8 @@ class Receiving:
         reader.take(data, p.request_start)
         again = Rerun(b"") if r.handed_on else FIRST_RUN
         answer = self._runner.start(key, following, outcome, r, now, again)
-        run = self._runner.kept(key, now)
-        return told(answer, run, r) if isinstance(run, Run) else answer
+        run = answer.run if isinstance(answer, Pending) else None
+        return answer if run is None else told(answer, run, r)
 
     def _may_not_run(
         self, key: Key, p: Progress, following: Progress, r: Redeemed, now: int, held: int

@@ -49,7 +49,8 @@ class Held:
 
     `held`: stream offset below which its bytes are here. `complete`: that is all of it. `room`: the
     request is open, and so many bytes more are taken; its answer is awaited all the same. -1: not.
-    `taken`: all of this datagram's bytes are here, or were not needed.
+    `taken`: all of this datagram's bytes are here, or were not needed. `begins`: there may be more
+    to say now to who waits for an answer to this request.
     """
 
     held: int
@@ -57,6 +58,7 @@ class Held:
     complete: bool = False
     room: int = -1
     taken: bool = True
+    begins: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,12 @@ class Finished:
         "key",
         "name",
         "progress",
+        "put_off",
         "request_digest",
         "request_start",
         "request_wanted",
         "start",
+        "told",
     )
     open = False
     running = False
@@ -136,6 +140,11 @@ class Finished:
         self.failed = failed
         self.checkpoints = checkpoints
         self.joins = p.response_start if joins < 0 else joins
+        self.put_off = False
+        """Other processes have not got it, and need not, if the first answer is all that it takes.
+        """
+        self.told = False
+        """There was a first answer."""
 
     @property
     def size(self) -> int:

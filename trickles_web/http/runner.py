@@ -29,7 +29,7 @@ from trickles_web.http.responses import (
 )
 from trickles_web.http.run import Run
 from trickles_web.http.scope import build_scope, client_of, full_path, network_of
-from trickles_web.state.store import EMPTY
+from trickles_web.http.telling import Telling
 from trickles_web.transport.wire import Code
 
 if TYPE_CHECKING:
@@ -44,13 +44,6 @@ KeptResponse = Run | Finished | FileResponse
 
 SMALLEST_BUFFER: Final = 65_536
 """What a running response may hold even when the store is full: it must be able to go on."""
-
-FIRST_FLIGHT: Final = 8_192
-"""Bytes: a safe response no larger, and done at once, is not worth telling others of."""
-
-APPENDED_AT_ONCE: Final = 65_536
-"""Bytes: what is produced goes to the store in pieces of at least so many, because each costs some
-system calls. A response that is whole before the first piece goes there as a whole."""
 
 OUTCOME_UNKNOWN: Final = ((b"trickles-outcome", b"unknown"),)
 
@@ -79,6 +72,7 @@ class Runner:
         self.files = Files(config.file_identity)
         self.calls = Calls(config.max_running, self._tick, self._slow)
         self.lifespan = Lifespan(app, config.lifespan)
+        self.telling = Telling(store, clock)
         self.names = names
         self.server = server
         self.now = clock
@@ -236,8 +230,11 @@ class Runner:
     def serve(self, kept: KeptResponse, r: Redeemed, now: int) -> Answer:
         """The response if it can be read where the client wants it, else wait or refuse."""
         first = r.wants[0][0] if r.wants else kept.start
-        if isinstance(kept, Finished) and not self.store.settled(kept.key):
-            return PENDING  # its outcome must not be lost once it was told
+        if isinstance(kept, Finished):
+            if kept.put_off:
+                self.telling.answered(kept, r)
+            if not self.store.settled(kept.key):
+                return PENDING  # its outcome must not be lost once it was told
         if isinstance(kept, FileResponse) and not kept.is_known:
             kept.examine(r.incarnation, self._on_ready)
             return PENDING
@@ -301,38 +298,11 @@ class Runner:
         run.outcome = response
         if not self.store.replace(run.key, run, response, now):
             return
-        if run.part != EMPTY:
-            self._append(run, 1)
-        published = None
-        if run.p.unsafe or run.announced or response.size > FIRST_FLIGHT:
-            published = response.published(run.part or EMPTY)
-        if published is not None:
-            self.store.publish(run.key, published, now)
-        else:
-            self.store.give_up(run.key)
+        self.telling.completed(run, response, at_once=self.draining)
 
     def produced(self, run: Run) -> None:
         """Let the store have what was produced since last time, if that is worth it."""
-        # What it has lost, as when it was wiped, is not published any more.
-        if run.part is not None and self.store.response(run.key, self.now()) is run:
-            self._append(run, APPENDED_AT_ONCE)
-
-    def _append(self, run: Run, least: int) -> None:
-        """The same, if that is `least` bytes or more.
-
-        Of a checkpointed response others need nothing: they can go on with it.
-        """
-        part = run.part
-        if part is None:
-            return
-        if run.checkpoints is not None:
-            run.part = None
-            self.store.give_up(run.key)
-            return
-        at = run.start + part.length
-        if run.available - at >= least:
-            piece = bytes(run.read(at, run.available))
-            run.part = self.store.append(run.key, part, piece, self.now())
+        self.telling.produced(run)
 
     def _slow(self, run: Run) -> None:
         """The call takes its time: the client should see what there is, and other processes should

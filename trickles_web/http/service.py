@@ -109,6 +109,7 @@ class Service:
         self.runner.draining = True
         told, running = self.runner.calls.restarting(), bool(self.runner.calls.runs)
         await self.runner.calls.drain(grace_s)
+        self.runner.telling.everything()
         return told or running
 
     async def shutdown(self) -> None:

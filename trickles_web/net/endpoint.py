@@ -202,7 +202,7 @@ class Endpoint:
                 return False
             self.handled[_NAMES[Kind.UPLOAD]] += len(run.numbers)
             self._reply(answer, redeemed, peer, now)
-            self._uploaded(redeemed.incarnation)
+            self._uploaded(redeemed.incarnation, answer)
         except Exception as error:
             self._failed(error)
         return True
@@ -239,11 +239,13 @@ class Endpoint:
             else:
                 self._reply(answer, redeemed, peer, now)
             if kind is Kind.UPLOAD:
-                self._uploaded(redeemed.incarnation)
+                self._uploaded(redeemed.incarnation, answer)
             elif isinstance(answer, (Held, Need)) and redeemed.validated:
                 self._park(redeemed, peer, incomplete=not _is_awaited(answer))
 
-    def _uploaded(self, incarnation: int) -> None:
+    def _uploaded(self, incarnation: int, answer: Answer) -> None:
+        if isinstance(answer, Held) and not answer.begins:
+            return
         entry = self._parking.get(incarnation)
         if entry is not None and entry.incomplete:
             self._look_again(incarnation)  # maybe the request is whole now

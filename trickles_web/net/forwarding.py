@@ -18,6 +18,7 @@ import socket
 import struct
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -183,7 +184,7 @@ class Forwarding:
     def forward(self, owner: int, datagram: bytes, peer: Peer) -> None:
         """Give a datagram to the process `owner`, or drop it."""
         try:
-            self._put(owner, pack(datagram, peer._replace(hops=peer.hops + 1)))
+            self._put(owner, pack(datagram, replace(peer, hops=peer.hops + 1)))
         except OSError as error:  # dead since a moment ago, or with too much that waits
             self.counters[f"forward: {os.strerror(error.errno or 0)}"] += 1
         else:

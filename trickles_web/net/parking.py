@@ -143,9 +143,9 @@ class Parking:
                 self._wait(first, now)
             else:
                 due.append(first)
-        while (
-            oldest := self._first(self._entries)
-        ) is not None and oldest.seen + FORGET_AFTER_S <= now:
+        while (oldest := self._first(self._entries)) is not None:
+            if oldest.seen + FORGET_AFTER_S > now:
+                break
             self.remove(oldest.redeemed.incarnation)
         return due
 

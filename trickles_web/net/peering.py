@@ -17,6 +17,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -95,7 +96,7 @@ class Peering:
         if address is None:
             self.counters["forward: unknown owner"] += 1
         else:
-            further = peer._replace(hops=peer.hops + 1)
+            further = replace(peer, hops=peer.hops + 1)
             # A datagram that was forwarded to here is answered to where it was received.
             back = peer.via.back if isinstance(peer.via, Reply) else b""
             self._put(FORWARD, bytes((len(back),)) + back + pack(datagram, further), address)
@@ -132,7 +133,7 @@ class Peering:
             if kind == FORWARD:
                 self.counters["taken over"] += 1
                 back = back or "{} {}".format(*sender[:2]).encode()
-                self._deliver(datagram, peer._replace(via=Reply(self, peer, back)))
+                self._deliver(datagram, replace(peer, via=Reply(self, peer, back)))
             else:
                 self.counters["relayed"] += 1
                 self._send(datagram, peer)

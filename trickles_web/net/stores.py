@@ -198,6 +198,7 @@ def open_store(
         most_responses=config.store_responses,
         ttl_ms=config.response_ttl_ms,
         disk_bytes=config.spool_disk_bytes,
+        lent_bytes=config.spool_memory_bytes,
     )
     if name.startswith(REDIS):
         from trickles_web.state.redis import RedisStore  # an extra

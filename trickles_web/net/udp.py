@@ -20,18 +20,20 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from trickles_web.net.pacing import Pace, Pacer
 from trickles_web.net.sockets import set_option, tune
 from trickles_web.trains import (
-    LARGEST_TRAIN,
     MOST_SEGMENTS,
     SEGMENT_SPACE,
     SOL_UDP,
     UDP_GRO,
+    Received,
     can_segment,
+    receive,
     segmented,
     take_trains,
 )
@@ -63,16 +65,30 @@ Sockaddr = Any
 Control = list[tuple[int, int, bytes]]
 
 
-class Peer(NamedTuple):
-    """Where a datagram came from, and how answers go there."""
+# Its `__init__` is written out for the reason that `transport.redeemed` gives.
+@dataclass(slots=True, init=False)
+class Peer:
+    """Where a datagram came from, and how answers go there. None changes once it is made."""
 
     sockaddr: Sockaddr
     control: Control
     """The control message that answers from where the datagram arrived."""
-    via: Callable[[list[Train]], None] | None = None
+    via: Callable[[list[Train]], None] | None
     """Takes the answers, where a process at another address received the datagram."""
-    hops: int = 0
+    hops: int
     """From process to process, since the datagram was received."""
+
+    def __init__(
+        self,
+        sockaddr: Sockaddr,
+        control: Control,
+        via: Callable[[list[Train]], None] | None = None,
+        hops: int = 0,
+    ) -> None:
+        self.sockaddr = sockaddr
+        self.control = control
+        self.via = via
+        self.hops = hops
 
 
 @lru_cache(maxsize=4096)
@@ -158,9 +174,9 @@ class UdpSocket:
         if host == "::":
             set_option(self._socket, socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
 
-    def _receive(self) -> tuple[bytes, int, Peer]:
-        """Datagrams of one length end to end, but the last may be shorter; that length."""
-        train, ancillary, _, sockaddr = self._socket.recvmsg(LARGEST_TRAIN, _ANCILLARY_BYTES)
+    def _origin(self, received: Received) -> tuple[int, Peer]:
+        """How long each datagram of a train is (the last may be shorter), and whose they are."""
+        train, ancillary, _, sockaddr = received
         segment = len(train)
         control: Control = []
         for level, kind, data in ancillary:
@@ -168,7 +184,7 @@ class UdpSocket:
                 segment = int.from_bytes(data, sys.byteorder)
             elif (level, kind) in ((0, IP_PKTINFO), (41, IPV6_PKTINFO)):
                 control = self._replies_from.get(data) or self._remember(level, kind, data)
-        return train, segment, Peer(sockaddr, control)
+        return segment, Peer(sockaddr, control)
 
     def _remember(self, level: int, kind: int, data: bytes) -> Control:
         """The control message for replies; few addresses are local, so few are ever made."""
@@ -188,14 +204,16 @@ class UdpSocket:
         full = True
         while received < DRAIN_DATAGRAMS:
             try:
-                train, segment, peer = self._receive()
-            except (BlockingIOError, InterruptedError):
-                full = False
-                break
+                come = receive(self._socket, _ANCILLARY_BYTES)
             except OSError as error:  # an ICMP error of something sent earlier
                 self.counters[_reason("receive", error.errno)] += 1
                 received += 1
                 continue
+            if come is None:
+                full = False
+                break
+            train = come[0]
+            segment, peer = self._origin(come)
             if len(train) <= segment <= MAX_DATAGRAM:
                 received += 1
                 self._deliver(train, peer)

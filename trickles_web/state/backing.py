@@ -1,7 +1,8 @@
 """Bytes that begin in memory and move to disk when there are many of them.
 
-    Disk (one for all: directory, bound, how much is used)
-      └── Backing   memory, up to `memory_bytes`  ->  a temporary file without a name
+    Disk (one for all: directory, bounds, how much is used)
+      └── Backing   memory, up to `memory_bytes`, or more while some is lent
+                    ->  a temporary file without a name
 
 A backing is read like a bytearray, as far as readers of requests need that; it costs one descriptor
 when on disk. Whoever made it closes it: the garbage collector would do so late, and complain.
@@ -12,15 +13,18 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Final
 
 from trickles_web.errors import TricklesError
 
-MEMORY_BYTES = 1 << 20
+MEMORY_BYTES: Final = 1 << 20
 """A backing of more lies on disk. Request heads are far shorter, so they are always parsed in
 memory."""
 
-BLOCK_BYTES = 65_536
+MOST_LENT: Final = 16 << 20
+"""Bytes of memory that are lent to one backing: all of a body, unless bodies may be very long."""
+
+BLOCK_BYTES: Final = 65_536
 """Read from disk at once, where a reader goes through many."""
 
 
@@ -29,13 +33,27 @@ class DiskError(TricklesError):
 
 
 class Disk:
-    """The room that all backings share: `used` of `most_bytes`."""
+    """The room that all backings share: `used` of `most_bytes`, and what they have in memory in its
+    place, `lent` of `memory_bytes`: of a body that is gone in a moment a file costs as much as all
+    else.
+    """
 
-    def __init__(self, most_bytes: int, directory: str | None = None) -> None:
+    def __init__(
+        self, most_bytes: int, directory: str | None = None, memory_bytes: int = 0
+    ) -> None:
         """`directory`: for temporary files; None: where TMPDIR says."""
         self.most_bytes = most_bytes
+        self.memory_bytes = memory_bytes
         self.directory = directory
         self.used = 0
+        self.lent = 0
+
+    def lend(self, size: int) -> bool:
+        """Reserve so many bytes of memory; False if they are not to be had."""
+        if self.lent + size > self.memory_bytes:
+            return False
+        self.lent += size
+        return True
 
     def take(self, size: int) -> None:
         """Reserve so many bytes. Raises DiskError if they are not to be had."""
@@ -54,11 +72,13 @@ class Backing:
     All that touches a file can raise DiskError. A call that did has changed no byte.
     """
 
-    __slots__ = ("_behind", "_bytes", "_disk", "_file", "_front", "_length", "_most")
+    __slots__ = ("_behind", "_bytes", "_disk", "_file", "_front", "_length", "_lent", "_most")
 
     def __init__(self, disk: Disk, memory_bytes: int = MEMORY_BYTES) -> None:
         self._disk = disk
         self._most = memory_bytes
+        self._lent = 0
+        """Bytes of memory beyond those."""
         self._bytes = bytearray()
         self._file: IO[bytes] | None = None
         self._front = 0
@@ -85,8 +105,12 @@ class Backing:
 
     def append(self, piece: bytes | bytearray | memoryview) -> None:
         """Add `piece` at the end."""
-        if self._file is None and len(self._bytes) + len(piece) > self._most:
-            self._move()
+        if self._file is None:
+            more = len(self._bytes) + len(piece) - self._most - self._lent
+            if more > 0 and self._lent + more <= MOST_LENT and self._disk.lend(more):
+                self._lent += more
+            elif more > 0:
+                self._move()
         if self._file is None:
             self._bytes += piece
             return
@@ -114,6 +138,12 @@ class Backing:
             raise _explained(error) from error
         self._file, self._length = file, len(self._bytes)
         self._bytes = bytearray()
+        self._return()
+
+    def _return(self) -> None:
+        """Of the memory that was lent all is free again."""
+        self._disk.lent -= self._lent
+        self._lent = 0
 
     def cut_front(self, count: int) -> None:
         """Forget the first `count` bytes. No byte is moved; a file keeps its length."""
@@ -145,12 +175,14 @@ class Backing:
             self._file = None
         self._front = self._length = self._behind = 0
         self._bytes = bytearray()
+        self._return()
 
     def moved(self) -> Backing:
         """All of this in a new backing, whose maker is who called; this one is empty then."""
         other = Backing(self._disk, self._most)
         other._bytes, other._file = self._bytes, self._file
         other._front, other._length, other._behind = self._front, self._length, self._behind
+        other._lent, self._lent = self._lent, 0
         self._bytes, self._file = bytearray(), None
         self._front = self._length = self._behind = 0
         return other

@@ -6,6 +6,7 @@ Beside the memory of each process, one exchange has up to four files here, named
     KEY.o   owner     whoever spools the request, or runs the application for it
     KEY.r   response  whole, so that it outlives the process that produced it
     KEY.b-OWNER-N     the bytes of a large response, appended as OWNER produces them
+    s-OWNER-N         was a KEY.r, and will be another (see `spares`)
 
 Files appear whole and are replaced whole, but for the last kind: KEY.r says how long it must be.
 Times of modification say when they were last of use. What cannot be written (directory full, or
@@ -24,7 +25,11 @@ from typing import Final
 from trickles_web.state import rundir
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry, Ledger
 from trickles_web.state.memory import LIMITS, Limits, MemoryStore
+from trickles_web.state.spares import Spares, publish
 from trickles_web.state.store import EMPTY, MOST_APPENDED, Key, Part, Published, R
+
+MOST_KEYS = 16_384
+"""Exchanges whose files here are known to be from this process: 3 MB."""
 
 _CLAIM: Final = struct.Struct(">8sIQ")
 _OWNER: Final = struct.Struct(">I")
@@ -54,8 +59,10 @@ class DirectoryStore(MemoryStore[R]):
         self._life = rundir.Life(directory, self.owner)
         self._stored = 0
         """Bytes of responses in the directory: as swept last, and what was written since."""
+        self._spares = Spares(directory, self.owner, self.most_bytes)
         self._mine: dict[Key, int] = {}
-        """Wall-clock ms by which the directory was given files of this key from here."""
+        """Wall-clock ms by which the directory was given files of this key from here, the
+        oldest first."""
         self._parts: dict[Key, Part] = {}
         """Of these keys, bytes were appended from here."""
         self._serial = 0
@@ -66,6 +73,7 @@ class DirectoryStore(MemoryStore[R]):
 
     def close(self) -> None:
         """Leave the directory: what this process ran has ended."""
+        self._spares.clear()
         self._life.end()
 
     def renew(self, random: bytes) -> None:
@@ -79,6 +87,7 @@ class DirectoryStore(MemoryStore[R]):
         self._life = rundir.Life(self.directory, self.owner)
         self.ledger.clear()
         self._stored = 0
+        self._spares.clear()
         self._complained = self.lost = False
 
     def wipe(self, random: bytes) -> None:
@@ -116,8 +125,21 @@ class DirectoryStore(MemoryStore[R]):
     def announce(self, key: Key, now: int) -> None:
         """Tell the others that this process has the exchange."""
         if key not in self._mine:
-            self._mine[key] = now
+            self._note(key, now)
             self._replace(key, "o", [_OWNER.pack(self.owner)], now)
+
+    def _note(self, key: Key, now: int) -> None:
+        """The directory has files of this key from here. Those forgotten go when their time is
+        over.
+        """
+        self._mine.pop(key, None)
+        self._mine[key] = now
+        if len(self._mine) > MOST_KEYS:
+            self._disown(next(iter(self._mine)))
+
+    def _disown(self, key: Key) -> None:
+        self._mine.pop(key, None)
+        self._parts.pop(key, None)
 
     # Responses
 
@@ -136,7 +158,8 @@ class DirectoryStore(MemoryStore[R]):
             return None
         longer = part._replace(length=part.length + len(piece))
         room = self.most_bytes // 2 - self._stored
-        self._parts[key], self._mine[key] = longer, now
+        self._parts[key] = longer
+        self._note(key, now)
         try:
             if longer.length <= MOST_APPENDED and len(piece) <= room:
                 rundir.append(self._part_path(key, part), piece, flags, now)
@@ -167,45 +190,41 @@ class DirectoryStore(MemoryStore[R]):
         part = response.part
         if part != EMPTY and not rundir.touch(self._part_path(key, part), part.length, now):
             return
-        if self._replace(key, "r", content, now):
-            self._mine[key] = now
+        try:
+            publish(self._path(key, "r"), self._spares.take(size), content, now)
+        except OSError as error:
+            self._complain(error)
+        else:
+            self._note(key, now)
             self._stored += size
 
     def published(self, key: Key, now: int) -> Published | None:
         """The whole response to `key`, whoever produced it."""
-        path = self._path(key, "r")
-        try:
-            with open(path, "rb") as file:
-                data = file.read()
-            os.utime(path, ns=(now * 1_000_000, now * 1_000_000))
-        except OSError:
-            return None
-        response = Published.unpack(data)
+        data = rundir.read(self._path(key, "r"), -1, now)
+        response = None if data is None else Published.unpack(data)
         if response is None or response.part == EMPTY:
             return response
-        path = self._part_path(key, response.part)
-        try:
-            with open(path, "rb") as file:
-                appended = file.read(MOST_APPENDED + 1)
-        except OSError:
-            return None
-        rundir.touch(path, len(appended), now)
-        return response.joined(appended)
+        appended = rundir.read(self._part_path(key, response.part), MOST_APPENDED + 1, now)
+        return None if appended is None else response.joined(appended)
 
     def drop(self, key: Key) -> None:
         """Forget the response and the spool of `key`, here and in the directory."""
         super().drop(key)
         if self._mine.pop(key, None) is not None:  # what others made goes when its time is over
             self.give_up(key)
-            self._discard(self._path(key, "r"))
+            self._discard(self._path(key, "r"), spare=True)
             with contextlib.suppress(OSError):
                 os.unlink(self._path(key, "o"))
 
-    def _discard(self, path: str) -> None:
-        """Remove bytes of a response: there is room for others even before the next sweep."""
+    def _discard(self, path: str, *, spare: bool = False) -> None:
+        """Remove bytes of a response, so that there is room for others even before the next sweep.
+
+        spare: the file may as well be kept for the next one.
+        """
         with contextlib.suppress(OSError):
             size = os.stat(path).st_size
-            os.unlink(path)
+            if not (spare and self._spares.keep(path, size)):
+                os.unlink(path)
             self._stored = max(0, self._stored - size)
 
     # The ledger
@@ -287,8 +306,7 @@ class DirectoryStore(MemoryStore[R]):
                     responses.setdefault(key, []).append((touched, status.st_size, name))
         self._stored = self._remove_oldest(responses, claims)
         for mine in [key for key, at in self._mine.copy().items() if at + 2 * LIFE_MS <= now]:
-            self._mine.pop(mine, None)
-            self._parts.pop(mine, None)
+            self._disown(mine)
 
     def _remove_oldest(
         self, responses: dict[str, list[tuple[int, int, str]]], claims: set[str]

@@ -20,14 +20,16 @@ ENTRY_OVERHEAD: Final = 512
 
 class Limits(NamedTuple):
     """What a store may hold. `most_bytes` bounds what spools and responses have in memory together,
-    `disk_bytes` what spools and the bodies that came of them have on disk. Finished responses go
-    after `ttl_ms`, spools after twice that.
+    `disk_bytes` what spools and the bodies that came of them have on disk, and `lent_bytes` what
+    the large ones of them have in memory instead. Finished responses go after `ttl_ms`, spools
+    after twice that.
     """
 
     most_bytes: int = 256 << 20
     most_responses: int = 4096
     ttl_ms: int = 60_000
     disk_bytes: int = 4 << 30
+    lent_bytes: int = 0
 
 
 LIMITS: Final = Limits()
@@ -72,7 +74,7 @@ class MemoryStore(Generic[R]):
         self.most_responses = limits.most_responses
         self.ttl_ms = limits.ttl_ms
         self.used = 0
-        self.disk = Disk(limits.disk_bytes)
+        self.disk = Disk(limits.disk_bytes, memory_bytes=limits.lent_bytes)
         self.ledger = ledger if ledger is not None else Ledger()
         self._running: dict[Key, _Slot[R]] = {}
         self._finished: OrderedDict[Key, _Slot[R]] = OrderedDict()
@@ -175,6 +177,10 @@ class MemoryStore(Generic[R]):
         self._account(slot, finished.size + ENTRY_OVERHEAD)
         self._make_room(key, now)
         return True
+
+    def finished(self) -> list[R]:
+        """All responses that are held here and do not run."""
+        return [slot.response for slot in self._finished.values()]
 
     def resized(self, key: Key, response: R) -> None:
         """Account for a change of `response.size`."""

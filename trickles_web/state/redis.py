@@ -259,7 +259,7 @@ class RedisStore(MemoryStore[R]):
 
     def publish(self, key: Key, response: Published, now: int) -> None:
         """Put a whole response where the others find it."""
-        if len(response.data) > MOST_PUBLISHED:
+        if sum(map(len, response.data)) > MOST_PUBLISHED:
             return
         self._telling(key, now)
         part = response.part

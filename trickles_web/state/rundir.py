@@ -86,20 +86,57 @@ def create(file: Path | str, content: bytes, now: int = 0) -> bool:
 def write_draft(file: Path | str, parts: Sequence[bytes | bytearray], now: int = 0) -> str:
     """Write what `file` shall be to a name that no other process uses. Raises OSError."""
     draft = f"{file}.{os.getpid():x}"
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    _write(draft, os.O_CREAT | os.O_TRUNC, parts, now)
+    return draft
+
+
+def write_over(file: str, parts: Sequence[bytes | bytearray], now: int) -> None:
+    """Make this of a file that nobody else writes to. Raises OSError if it has gone, or is read."""
+    _write(file, 0, parts, now)
+
+
+def _write(file: str, flags: int, parts: Sequence[bytes | bytearray], now: int) -> None:
+    """Raises OSError, and then the file has gone."""
+    fd = os.open(file, flags | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
         if len(parts) > MOST_PARTS:
             parts = [b"".join(parts)]
-        if os.writev(fd, parts) < sum(map(len, parts)):
+        size = sum(map(len, parts))
+        if not flags:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.truncate(fd, size)
+        if os.writev(fd, parts) < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if now:
             os.utime(fd, ns=(now * 1_000_000, now * 1_000_000))
     except OSError:
-        os.unlink(draft)
+        os.unlink(file)
         raise
     finally:
         os.close(fd)
-    return draft
+
+
+def read(file: str, most: int, now: int) -> bytes | None:
+    """Up to `most` bytes of the file, which is of use `now` (wall-clock ms); None if it has gone.
+
+    It may be made into another one at any time, but not while it is read.
+    """
+    try:
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if not os.path.samestat(os.stat(file), os.fstat(fd)):
+            return None
+        with open(fd, "rb", closefd=False) as content:
+            data = content.read(most)
+        os.utime(fd, ns=(now * 1_000_000, now * 1_000_000))
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return data
 
 
 def append(file: str, piece: bytes, flags: int, now: int) -> None:

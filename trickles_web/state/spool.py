@@ -13,30 +13,30 @@ small or in whatever order, makes a later piece cost more than its own length.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import Protocol
+from typing import Final, Protocol
 
 from trickles_web.state.backing import Backing, Disk, DiskError
 
-MOST_ISLANDS = 1024
+MOST_ISLANDS: Final = 1024
 """Disjoint ranges held out of order. As many losses as that among the datagrams in flight mean that
 the sender had better start again."""
 
-BLOCK_BYTES = 2048
+BLOCK_BYTES: Final = 2048
 """Small, because a hostile byte can take a whole one; large, because there is a loop over them."""
 
-MOST_BLOCKS = 8192
+MOST_BLOCKS: Final = 8192
 """16 MiB held out of order, which stay in memory. What there is no room for is asked for again."""
 
-MOST_ABSORBED = 131_072
+MOST_ABSORBED: Final = 131_072
 """Bytes that one call moves from blocks to `data`: 50 us or so."""
 
-SPOOL_OVERHEAD = 1024
+SPOOL_OVERHEAD: Final = 1024
 """Bytes that an empty spool costs, with its place in the store and its reader."""
 
-BLOCK_OVERHEAD = 160
+BLOCK_OVERHEAD: Final = 160
 """The same for a block: the object, its key, its place in the table."""
 
-ISLAND_OVERHEAD = 96
+ISLAND_OVERHEAD: Final = 96
 """The same for an island: two offsets and their places in two lists."""
 
 

@@ -127,6 +127,10 @@ class Store(Protocol, Generic[R]):
         """Hold the response that came of a running one; False if that is not held any more."""
         ...
 
+    def finished(self) -> list[R]:
+        """All responses that are held here and do not run."""
+        ...
+
     def resized(self, key: Key, response: R) -> None:
         """`response.size` has changed. Nothing happens if the store does not hold it any more."""
         ...

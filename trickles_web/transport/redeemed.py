@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from trickles_web.transport.continuation import Continuation
-from trickles_web.transport.epochs import Epoch, window
+from trickles_web.transport.epochs import INITIAL_WINDOW, Epoch, window
 from trickles_web.transport.note import Note
 from trickles_web.transport.wire import Kind, Wants
 
@@ -304,6 +304,19 @@ class Redeemed:
         w = window(epoch, self.answers[-1].low)
         quarters = 8 * w if w < epoch.ssthresh else 5 * w
         return max(LEAST_PACE, -(-quarters // (4 * max(1, self.at - c.minted - waited))))
+
+    @property
+    def first_flight(self) -> int:
+        """Response bytes that a first answer brings, of a window with which any flow may begin.
+
+        A quarter, roughly and at most, is headers and continuations.
+        """
+        if not self.answers:
+            return 0
+        answer = self.answers[0]
+        room = self.allowance // answer.size
+        count = min(INITIAL_WINDOW, answer.high - answer.low, room)
+        return count * answer.size * 3 // 4
 
     @property
     def starved(self) -> bool:

@@ -7,6 +7,7 @@ packet to one chosen at random. Time is in seconds; the same seed gives the same
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ class Clock:
         self._count += 1
         heapq.heappush(self._events, (self.now + delay, self._count, action))
 
+    def next(self) -> float:
+        """When something is to happen; infinity: never."""
+        return self._events[0][0] if self._events else math.inf
+
     def run(self, until: Callable[[], bool], limit: float) -> bool:
         """Run until the condition holds; False when `limit` seconds or all events ran out first."""
         while not until():
@@ -86,15 +91,16 @@ class Link:
         datagram: bytes,
         deliver: Callable[[bytes], None],
         inspect: Callable[[bytes], None] | None = None,
-    ) -> None:
+    ) -> bool:
+        """False if it is lost."""
         clock, path, draw = self._clock, self._path, self._clock.random.random
         if self._loss and draw() < self._loss:
             self.dropped += 1
-            return
+            return False
         start = max(clock.now, self._free_at)
         if (start - clock.now) * path.rate > path.queue:
             self.dropped += 1
-            return
+            return False
         size = len(datagram) + OVERHEAD
         self._free_at = start + size / path.rate
         self.carried += 1
@@ -104,8 +110,9 @@ class Link:
                 damaged = bytearray(datagram)
                 damaged[clock.random.randrange(len(damaged))] ^= 1 << clock.random.randrange(8)
                 inspect(bytes(damaged))
-            return
+            return False
         copies = 2 if path.duplicate and draw() < path.duplicate else 1
         for _ in range(copies):
             late = draw() * path.jitter if path.reorder and draw() < path.reorder else 0.0
             clock.after(self._free_at - clock.now + path.delay + late, lambda: deliver(datagram))
+        return True

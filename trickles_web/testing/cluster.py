@@ -7,14 +7,13 @@ The processes share a run directory, and each datagram reaches one of them at ra
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import selectors
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as Directory
 
-from tests.sim.network import Clock, Link, Path
-from tests.sim.world import EPOCH_MS, repeatable_hash
 from trickles_web.config import ClientConfig, HttpConfig, TransportConfig
 from trickles_web.http.names import NAME_KEY_BYTES, Names
 from trickles_web.http.runner import KeptResponse
@@ -24,16 +23,24 @@ from trickles_web.net.endpoint import Endpoint
 from trickles_web.net.pacing import Pace
 from trickles_web.net.udp import Peer, host_and_port
 from trickles_web.state import DirectoryStore, Limits
+from trickles_web.testing.network import Clock, Link, Path
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.redeemed import Train
 from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server
 
+EPOCH_MS = 1_800_000_000_000
+"""The wall clock when virtual time begins, unless told."""
 DRAIN_S = 0.001
 """What arrives within it is one drain of a socket."""
 OPEN = HttpConfig(lifespan="off", access_log=False, request_buffering=False)
 Deliver = Callable[[bytes, Peer], None]
+
+
+def repeatable_hash(key: bytes) -> int:
+    """The same false positives in every run; `hash(bytes)` differs from process to process."""
+    return int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "big", signed=True)
 
 
 class _Selector(selectors.SelectSelector):
@@ -53,8 +60,9 @@ class _Selector(selectors.SelectSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose time is the clock's: what is called later happens in its turn."""
 
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(_Selector(clock))
+    def __init__(self, clock: Clock, selector: selectors.BaseSelector | None = None) -> None:
+        """selector: what lets time pass, if that is to be another way than at once."""
+        super().__init__(_Selector(clock) if selector is None else selector)
         self._virtual = clock
 
     def time(self) -> float:
@@ -64,9 +72,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class _Socket:
     """Sends into the simulated network."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, number: int) -> None:
         self.counters: Counter[str] = Counter()
         self._cluster = cluster
+        self._number = number
 
     def start(self, deliver: Deliver, drained: Callable[[bool], None]) -> None:
         self.deliver, self.drained = deliver, drained
@@ -75,7 +84,7 @@ class _Socket:
         self.deliver = lambda datagram, peer: None
 
     def send(self, datagram: bytes, peer: Peer) -> None:
-        self._cluster.down(datagram, host_and_port(peer.sockaddr))
+        self._cluster.down(datagram, host_and_port(peer.sockaddr), self._number)
 
     def send_trains(self, trains: list[Train], peer: Peer, pace: Pace) -> None:
         for train in trains:
@@ -96,7 +105,7 @@ class _Relay:
     def forward(self, owner: int, datagram: bytes, peer: Peer) -> None:
         process = self._cluster.owners.get(owner)
         if process is not None:
-            further = peer._replace(hops=peer.hops + 1)
+            further = replace(peer, hops=peer.hops + 1)
             self._cluster.clock.after(1e-5, lambda: process.relay.deliver(datagram, further))
 
     def close(self) -> None:
@@ -106,7 +115,8 @@ class _Relay:
 class Process:
     """One server process."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, number: int = 0) -> None:
+        """number: its place in the cluster, which it may have from one that was killed."""
         clock, transport, http = cluster.clock, cluster.transport, cluster.config
         keyring = Keyring(b"k" * 32, "simulation", transport.rotation_ms, clock.bytes)
         span = transport.replay_horizon_ms + 2 * transport.clock_skew_ms
@@ -114,10 +124,10 @@ class Process:
         self.store: DirectoryStore[KeptResponse] = DirectoryStore(
             cluster.directory, clock.bytes(8), Limits(most_bytes=http.store_bytes)
         )
-        number = int.from_bytes(clock.bytes(4), "big")
-        server = Server(transport, keyring, replay, number, clock.bytes, self.store.id)
+        replica = int.from_bytes(clock.bytes(4), "big")
+        server = Server(transport, keyring, replay, replica, clock.bytes, self.store.id)
         self.service = Service(
-            cluster.app,
+            cluster.app_of(number),
             http,
             self.store,
             on_ready=lambda incarnation: self.endpoint.on_ready(incarnation),
@@ -125,7 +135,8 @@ class Process:
             random=clock.bytes,
             names=Names(b"k" * NAME_KEY_BYTES),
         )
-        self.socket, self.relay = _Socket(cluster), _Relay(cluster)
+        self.number = number
+        self.socket, self.relay = _Socket(cluster, number), _Relay(cluster)
         self._cluster, self._drains = cluster, False
         self.endpoint = Endpoint(
             server, self.service, self.socket, cluster.loop, cluster.wall, forwarding=self.relay
@@ -167,25 +178,39 @@ class Cluster:
     transport: TransportConfig = field(
         default_factory=lambda: TransportConfig(replay_capacity=1 << 14)
     )
+    epoch_ms: int = EPOCH_MS
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.seed)
-        self.loop = VirtualLoop(self.clock)
+        self.loop = self.new_loop()
         self.owners: dict[int, Process] = {}
         self.clients: dict[tuple[str, int], Client] = {}
         self.down_link = Link(self.clock, self.path, self.path.loss)
         self.up_link = Link(self.clock, self.path, self.path.request_loss)
-        self.processes = [Process(self) for _ in range(self.count)]
+        self.processes = [Process(self, number) for number in range(self.count)]
+
+    def new_loop(self) -> VirtualLoop:
+        return VirtualLoop(self.clock)
+
+    def app_of(self, number: int) -> ASGIApp:
+        """What the process of this number serves."""
+        return self.app
+
+    def saw(self, datagram: bytes, number: int, client: Client, *, up: bool, carried: bool) -> None:
+        """A datagram between a client and the process of this number; `up`: to the process."""
 
     def wall(self) -> int:
-        return EPOCH_MS + int(self.clock.now * 1000)
+        return self.epoch_ms + int(self.clock.now * 1000)
 
     def up(self, datagram: bytes, client: Client) -> None:
         process = self.clock.random.choice(self.processes)
-        self.up_link.send(datagram, lambda d: process.receive(d, client.address))
+        carried = self.up_link.send(datagram, lambda d: process.receive(d, client.address))
+        self.saw(datagram, process.number, client, up=True, carried=carried)
 
-    def down(self, datagram: bytes, address: tuple[str, int]) -> None:
-        self.down_link.send(datagram, self.clients[address].receive)
+    def down(self, datagram: bytes, address: tuple[str, int], number: int) -> None:
+        client = self.clients[address]
+        carried = self.down_link.send(datagram, client.receive)
+        self.saw(datagram, number, client, up=False, carried=carried)
 
     def owner(self) -> Process:
         """The process that has a call running."""
@@ -218,7 +243,7 @@ class Client:
     """One flow, driven by whoever overrides `play`."""
 
     def __init__(self, cluster: Cluster) -> None:
-        name = len(cluster.clients)
+        name = self.number = len(cluster.clients)
         self.cluster = cluster
         self.address = (f"10.0.{name >> 8}.{name & 255}", 5000)
         self.flow = Flow(cluster.clock.bytes(8), cluster.client, cluster.clock.now)

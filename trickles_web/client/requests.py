@@ -1,0 +1,45 @@
+"""Trickles for requests, which this module wants installed: `pip install 'trickles-web[requests]'`.
+
+    session = requests.Session()
+    session.mount("trickles://", TricklesAdapter())
+    session.get("trickles://127.0.0.1:8000/")
+
+requests leaves URLs of schemes that it does not know as they are: it adds no `params=` to them, and
+quotes nothing. Mounted at "http://127.0.0.1:8000", the adapter serves URLs that it does know.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from requests import PreparedRequest
+from requests.adapters import HTTPAdapter
+
+from trickles_web.client.urllib3 import TricklesPoolManager
+
+__all__ = ["TricklesAdapter"]
+
+
+class TricklesAdapter(HTTPAdapter):
+    """To be mounted at "trickles://", or at "http://HOST:PORT". Proxies are ignored."""
+
+    def init_poolmanager(
+        self, connections: int, maxsize: int, block: bool = False, **keywords: Any
+    ) -> None:
+        self.poolmanager = TricklesPoolManager(
+            num_pools=connections, maxsize=maxsize, block=block, **keywords
+        )
+
+    def get_connection_with_tls_context(
+        self, request: PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> urllib3.HTTPConnectionPool:
+        url = urlsplit(str(request.url))
+        pool: urllib3.HTTPConnectionPool = self.poolmanager.connection_from_host(
+            url.hostname, url.port, url.scheme
+        )
+        return pool
+
+    def request_url(self, request: PreparedRequest, proxies: Any) -> str:
+        return request.path_url

@@ -1,0 +1,1 @@
+"""Tests of applications over Trickles: a simulated network, and the pytest plugin that uses it."""
