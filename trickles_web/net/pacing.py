@@ -67,7 +67,7 @@ class Pacer(Generic[To]):
                     self._send(train, to)
                 return
             queue = self._queues[peer] = _Queue()
-            queue.credit = pace(0)
+            queue.credit = float(pace(0))
             if self._timer is None:
                 self._turned_at = self._loop.time()
                 self._timer = self._loop.call_later(PACE_SECONDS, self._turn)
