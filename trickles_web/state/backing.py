@@ -24,7 +24,7 @@ memory."""
 MOST_LENT: Final = 16 << 20
 """Bytes of memory that are lent to one backing: all of a body, unless bodies may be very long."""
 
-BLOCK_BYTES: Final = 65_536
+BLOCK_BYTES = 65_536
 """Read from disk at once, where a reader goes through many."""
 
 
