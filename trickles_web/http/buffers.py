@@ -29,7 +29,8 @@ class Buffers:
                 return memoryview(buffer)[:size]
         if len(self._buffers) >= MOST:
             return memoryview(bytearray(size))
-        buffer = bytearray(SIZE)
+        buffer = bytearray(SIZE + 1)
+        buffer.pop()  # leaves the room that `_is_free` needs, or it would move all of it once
         self._buffers.append(buffer)
         return memoryview(buffer)[:size]
 
