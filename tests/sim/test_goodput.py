@@ -7,14 +7,13 @@ congestion rules shows here, and in review.
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-from tests.sim.world import Config, World
+from tests.sim.world import Config, World, lose_one
 from trickles_web.config import BASE_DATAGRAM, ClientConfig
 from trickles_web.testing.network import OVERHEAD, Path
-from trickles_web.transport.wire import Kind
 
 RTT = 0.020
 RATE = 8000
@@ -100,16 +99,7 @@ def test_a_short_answer_whose_only_carrier_is_lost(
     """
     world = World(1, Config())
     client = world.add([(length, 0, 0)])
-    deliver = world.down_link.send
-    lost: list[bytes] = []
-
-    def send(datagram: bytes, *receivers: Any) -> None:
-        if datagram[0] & 0xF == Kind.DATA and not lost:
-            lost.append(datagram)
-        else:
-            deliver(datagram, *receivers)
-
-    monkeypatch.setattr(world.down_link, "send", send)
+    lost = lose_one(world, monkeypatch)
     assert world.run(0.2), "ten round trips"
     assert lost
     assert client.wrong == 0

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from tests.sim.world import Client, Config, World
+from tests.sim.world import Client, Config, World, lose_one
 from trickles_web.config import ClientConfig, TransportConfig
 from trickles_web.transport.epochs import window
 from trickles_web.transport.line import Line
-from trickles_web.transport.wire import Kind
 
 ROOM = 400_000
 """Of the reader: 1.6 times what the link and its delay hold; the queue takes the rest."""
@@ -45,16 +42,7 @@ def test_a_loss_then_overflows_no_queue_with_all_that_was_settled(
 ) -> None:
     """At most half a buffer, in a round trip: servers pace it, these ones here do not."""
     world, client = held_back()
-    deliver = world.down_link.send
-    lost: list[bytes] = []
-
-    def send(datagram: bytes, *receivers: Any) -> None:
-        if datagram[0] & 0xF == Kind.DATA and not lost:
-            lost.append(datagram)
-        else:
-            deliver(datagram, *receivers)
-
-    monkeypatch.setattr(world.down_link, "send", send)
+    lost = lose_one(world, monkeypatch)
     world.run(7.0)
     assert lost
     assert world.down_link.dropped < ROOM // line_of(client).size // 2

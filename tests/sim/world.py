@@ -13,7 +13,9 @@ import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pytest
 
 from trickles_web.config import ClientConfig, TransportConfig
 from trickles_web.testing.cluster import EPOCH_MS, repeatable_hash
@@ -403,3 +405,18 @@ class World:
 
             self.clock.after(self.config.dead_for, revive)
         self._later(self.config.kill_every, self._kill)
+
+
+def lose_one(world: World, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The next DATA that leaves is lost; it is in the list then."""
+    deliver = world.down_link.send
+    lost: list[bytes] = []
+
+    def send(datagram: bytes, *receivers: Any) -> None:
+        if datagram[0] & 0xF == Kind.DATA and not lost:
+            lost.append(datagram)
+        else:
+            deliver(datagram, *receivers)
+
+    monkeypatch.setattr(world.down_link, "send", send)
+    return lost

@@ -94,49 +94,34 @@ class Clients:
         self._choose = choose
         self._closing: list[Callable[[], None]] = []
 
-    def make(
-        self,
-        app: Any,
-        *,
-        replicas: int | None = None,
-        loss: float | None = None,
-        kill_every: int | None = None,
-        seed: int | None = None,
-        **options: Any,
-    ) -> httpx.Client:
+    def make(self, app: Any, **given: Any) -> httpx.Client:
         """See MakeClient."""
-        simulation = self._begin(app, replicas, loss, kill_every, seed)
-        client = httpx.Client(transport=_Transport(simulation), **DEFAULTS | options)
+        simulation, options = self._begin(app, **given)
+        client = httpx.Client(transport=_Transport(simulation), **options)
         self._closing.append(client.close)
         return client
 
-    def make_async(
-        self,
-        app: Any,
-        *,
-        replicas: int | None = None,
-        loss: float | None = None,
-        kill_every: int | None = None,
-        seed: int | None = None,
-        **options: Any,
-    ) -> httpx.AsyncClient:
+    def make_async(self, app: Any, **given: Any) -> httpx.AsyncClient:
         """See MakeAsyncClient."""
-        simulation = self._begin(app, replicas, loss, kill_every, seed)
-        return httpx.AsyncClient(transport=_AsyncTransport(simulation), **DEFAULTS | options)
+        simulation, options = self._begin(app, **given)
+        return httpx.AsyncClient(transport=_AsyncTransport(simulation), **options)
 
     def _begin(
         self,
         app: Any,
-        replicas: int | None,
-        loss: float | None,
-        kill_every: int | None,
-        seed: int | None,
-    ) -> Simulation:
+        *,
+        replicas: int | None = None,
+        loss: float | None = None,
+        kill_every: int | None = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> tuple[Simulation, dict[str, Any]]:
+        """The simulation, and what is the client's."""
         settings = self._choose(replicas=replicas, loss=loss, kill_every=kill_every, seed=seed)
         simulation = Simulation(app, settings)
         self._closing.append(simulation.close)
         self.simulations.append(simulation)
-        return simulation
+        return simulation, DEFAULTS | options
 
     def close(self) -> None:
         """Clients, then simulations, the last one first. Raises SimulationBroke."""
