@@ -234,4 +234,6 @@ class World(Cluster):
             connection.end()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SHUTDOWN_S):
+                if self._tasks:  # who was about to start is to be stopped as well
+                    await asyncio.wait(self._tasks)
                 await asyncio.gather(*(process.service.shutdown() for process in self.processes))
