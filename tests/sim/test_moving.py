@@ -23,7 +23,8 @@ class Moving:
         self.client = client
         self.noticed = noticed
         self.moved = False
-        self.arrivals: list[float] = []
+        self.arrivals: list[tuple[float, float]] = []
+        """When, and the probe timeout then."""
         self._up, self._down, self._take = world.up, world.down, client.take
 
     def up(self, datagram: bytes, client: Client) -> None:
@@ -39,12 +40,12 @@ class Moving:
             self._down(datagram, address)
 
     def take(self, data: bytes) -> None:
-        self.arrivals.append(self.world.clock.now)
+        self.arrivals.append((self.world.clock.now, self.client.flow.stats.probe_timeout))
         self._take(data)
 
 
 @pytest.mark.parametrize("moment", [0.2, 1.0, 2.345])
-@pytest.mark.parametrize(("noticed", "most"), [(True, 0.6), (False, 1.6)])
+@pytest.mark.parametrize(("noticed", "most"), [(True, 1.0), (False, 1.6)])
 def test_a_download_goes_on_from_the_new_address(
     moment: float, noticed: bool, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,9 +56,9 @@ def test_a_download_goes_on_from_the_new_address(
         monkeypatch.setattr(world, name, getattr(moving, name))
     monkeypatch.setattr(client, "take", moving.take)
     world.run(moment)
-    patience = client.flow.stats.probe_timeout
     moving.moved = True
     assert world.run()
     assert not client.wrong
-    gaps = [b - a for a, b in itertools.pairwise(moving.arrivals)]
-    assert max(gaps) <= most * patience
+    # What was on its way when the client moved still comes.
+    around = [arrival for arrival in moving.arrivals if -0.01 < arrival[0] - moment < 0.25]
+    assert max((b - a) / patience for (a, patience), (b, _) in itertools.pairwise(around)) <= most
