@@ -137,3 +137,23 @@ def test_overlapping_pieces_must_not_be_kept_over_and_over() -> None:
     for offset in range(1, 2000):
         stream.insert(offset, bytes(1100))
     assert sum(map(len, stream._pieces.values())) <= 2 * stream.highest
+
+
+def test_an_old_continuation_does_not_open_a_line_whose_nonces_are_known() -> None:
+    """The filter has forgotten that it was opened from. Were the line the one of then, a client
+    that kept its nonces could prove the receipt of packets that it never got, and hide any loss.
+    """
+    peer = Peer(server())
+    reply = peer.server.acknowledge(redeemed(peer.redeem(hello())), 0, b"", NOW)
+    assert reply is not None
+    blob = wire.decode_ack(reply).continuation
+    first = Burst(sealing.parse(blob), blob)
+    peer.send(peer.opening(first))
+    peer.advance(60)
+    young = dict(peer.packets)
+    for _ in range(2):
+        peer.now += 75_000
+        peer.redeem(hello())  # the filters take turns
+    again = peer.send(peer.opening(first, pad_to=1200))
+    assert [data.burst + data.place for data in again] == [0, 1, 2]
+    assert all(data.nonce != young[1, data.burst + data.place].nonce for data in again)

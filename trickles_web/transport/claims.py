@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from trickles_web.config import BASE_DATAGRAM
+from trickles_web.config import BASE_DATAGRAM, MILLISECONDS
 from trickles_web.transport.continuation import Continuation
 from trickles_web.transport.epochs import (
     INITIAL_WINDOW,
@@ -42,6 +42,8 @@ FIRST_RETRY_MS: Final = 20
 MOST_ATTEMPTS: Final = 10
 """The last attempt, 10 s after the mint. Each opens a window of two packets and closes the ones
 before, so a client that asks for all of them has one live generation."""
+_OLD: Final = MOST_ATTEMPTS + 1
+"""In place of an attempt, with the Unix seconds, where what is presented counts as old."""
 
 PROBE_EVERY: Final = 64
 """Packet numbers of a generation among which one probe of the path's size comes on top of the
@@ -275,6 +277,10 @@ def opening(
         absent.append(old)
     keys = keyring.at(c.key_generation, now)  # so that all attempts know their siblings
     names = [keys.identity(b"g", c.generation, j, 0) for j in range(attempt + 1)]
+    if not fresh:
+        # It follows all that was opened when this was young, whose nonces are known.
+        names += [keys.identity(b"g", c.generation, j, 0) for j in range(len(names), _OLD)]
+        names.append(keys.identity(b"g", c.generation, _OLD + now // MILLISECONDS, 0))
     marks += [_closed(sibling) for sibling in names[:-1]]
     e = resized(_first_epoch(m, c, attempt, proven, replay, now, fresh, absent), c.size, size)
     key = keys.identity(b"e", names[-1], e.cwnd0, e.ssthresh)
