@@ -153,3 +153,22 @@ def test_what_was_not_written_yet_cannot_be_taken() -> None:
     assert client.out == before + 1
     assert client.flow.unacknowledged() == 500
     assert client.flow._requests.start == 3000
+
+
+def test_a_hello_begins_with_the_first_byte_of_the_request() -> None:
+    """It has no offset to say otherwise. A server that took a byte for good, as it says, before it
+    knew the flow would make the client tell the next server another request.
+    """
+    flow = Flow(FLOW, ClientConfig(), 0.0)
+    flow.write(WRITTEN[:3000])
+    flow.transmit(0.0)
+    flow.receive(wire.encode_ack(wire.Ack(FLOW, False, 1, 1000, (), readable(flags=OPEN))), 0.1)
+    now, hellos = 0.1, 0
+    while (at := flow.timeout()) is not None and hellos < 5:
+        now = max(now, at)
+        for datagram in flow.transmit(now):
+            if wire.kind_of(datagram) == Kind.HELLO:
+                hellos += 1
+                told = wire.decode_hello(datagram).request
+                assert told == WRITTEN[: len(told)]
+    assert hellos

@@ -247,7 +247,9 @@ class Flow:
 
     def _ack(self, ack: wire.Ack, now: float) -> None:
         download, start = self._download, self._requests.start
-        held: Held | None = None
+        opener, held = download.opener, None
+        if ack.room >= 0 and opener is not None and opener.held is None:
+            return  # no request begins for good from a HELLO, which would have to be said again
         if ack.continuation:
             c = sealing.parse(ack.continuation)
             if download.incarnation is None:
@@ -255,7 +257,6 @@ class Flow:
             elif c.incarnation != download.incarnation or c.ordinal < self._floor:
                 return
             held = download.fresh = Held(c, ack.continuation, now, None)
-            opener = download.opener
             if ack.room >= 0 and opener is not None:
                 opener.renew(held)  # the one before stands for bytes that are about to be released
         elif not self._uploader.awaits(ack.numbers):
