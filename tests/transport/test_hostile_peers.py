@@ -20,6 +20,7 @@ from trickles_web.transport import wire
 from trickles_web.transport.epochs import Epoch, after_loss, window
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.reassembly import Reassembly
+from trickles_web.transport.redeemed import Refusal
 
 
 def running(until: int = 0) -> Peer:
@@ -157,3 +158,15 @@ def test_an_old_continuation_does_not_open_a_line_whose_nonces_are_known() -> No
     again = peer.send(peer.opening(first, pad_to=1200))
     assert [data.burst + data.place for data in again] == [0, 1, 2]
     assert all(data.nonce != young[1, data.burst + data.place].nonce for data in again)
+
+
+def test_a_lower_attempt_opens_nothing_after_a_higher_one() -> None:
+    """Its generation is closed, but that was marked before it began: the filter would forget it
+    while continuations of that generation are young, and the flow would have two live ones.
+    """
+    peer = running(until=60)
+    burst = peer.unclaimed()[-1]
+    peer.now += 11_000
+    peer.send(peer.opening(burst, attempt=10, proof=1))
+    peer.now += 45_000
+    assert isinstance(peer.redeem(peer.opening(burst, attempt=9, proof=1)), Refusal)

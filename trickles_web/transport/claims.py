@@ -282,6 +282,10 @@ def opening(
         names += [keys.identity(b"g", c.generation, j, 0) for j in range(len(names), _OLD)]
         names.append(keys.identity(b"g", c.generation, _OLD + now // MILLISECONDS, 0))
     marks += [_closed(sibling) for sibling in names[:-1]]
+    # By a higher attempt. That is not remembered for as long as what would be minted now is young.
+    absent.append(_closed(names[-1]))
+    if absent[-1] in replay:
+        raise RefusedError(Code.SPENT)
     e = resized(_first_epoch(m, c, attempt, proven, replay, now, fresh, absent), c.size, size)
     key = keys.identity(b"e", names[-1], e.cwnd0, e.ssthresh)
     answer = Answer(
