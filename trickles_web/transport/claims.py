@@ -42,8 +42,6 @@ FIRST_RETRY_MS: Final = 20
 MOST_ATTEMPTS: Final = 10
 """The last attempt, 10 s after the mint. Each opens a window of two packets and closes the ones
 before, so a client that asks for all of them has one live generation."""
-_OLD: Final = MOST_ATTEMPTS + 1
-"""In place of an attempt, with the Unix seconds, where what is presented counts as old."""
 
 PROBE_EVERY: Final = 64
 """Packet numbers of a generation among which one probe of the path's size comes on top of the
@@ -277,17 +275,17 @@ def opening(
         absent.append(old)
     keys = keyring.at(c.key_generation, now)  # so that all attempts know their siblings
     names = [keys.identity(b"g", c.generation, j, 0) for j in range(attempt + 1)]
-    if not fresh:
-        # It follows all that was opened when this was young, whose nonces are known.
-        names += [keys.identity(b"g", c.generation, j, 0) for j in range(len(names), _OLD)]
-        names.append(keys.identity(b"g", c.generation, _OLD + now // MILLISECONDS, 0))
     marks += [_closed(sibling) for sibling in names[:-1]]
     # By a higher attempt. That is not remembered for as long as what would be minted now is young.
     absent.append(_closed(names[-1]))
     if absent[-1] in replay:
         raise RefusedError(Code.SPENT)
     e = resized(_first_epoch(m, c, attempt, proven, replay, now, fresh, absent), c.size, size)
-    key = keys.identity(b"e", names[-1], e.cwnd0, e.ssthresh)
+    name = names[-1]
+    if not fresh:
+        # What this opened when it was young had the same name: its nonces are known.
+        name = keys.identity(b"r", name, now // MILLISECONDS, 0)
+    key = keys.identity(b"e", name, e.cwnd0, e.ssthresh)
     answer = Answer(
         ordinal=ordinal,
         generation=names[-1],

@@ -360,7 +360,7 @@ class Download:
         """The line is spent: open the next one, if the reader has room."""
         wanted, stream = self.wanted, self.stream
         wanted.restart()
-        gaps = stream.highest > stream.received
+        gaps = min(stream.highest, wanted.bound) > stream.received
         near_end = 0 <= wanted.end <= wanted.limit
         room = wanted.bound - stream.highest
         if not (gaps or near_end or room >= min(_ROOM_TO_OPEN, self._config.receive_buffer_bytes)):

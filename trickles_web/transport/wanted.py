@@ -53,7 +53,7 @@ class Wanted:
     def everything(self) -> Wants:
         """All that is missing and may be asked for: what an opening wants."""
         received, bound = self._stream.received, self.bound
-        high = min(self._stream.highest, bound)
+        high = max(received, min(self._stream.highest, bound))
         wants: list[tuple[int, int]] = []
         if high > received:
             wants += islice(self._stream.missing(received, high), MOST_WANTS - 1)
