@@ -15,6 +15,7 @@ from trickles_web.errors import UsageError
 from trickles_web.http.request import check_globs
 from trickles_web.net import endpoint, logs
 from trickles_web.net.options import Config
+from trickles_web.net.secret import ENVIRONMENT, load_secret
 from trickles_web.net.server import Server
 from trickles_web.net.supervisor import Supervisor
 
@@ -347,11 +348,19 @@ def serve(
     logs.configure(log_level, use_colors)
     if config.supervised:
         return Supervisor(config).run()
+    secret = _taken_secret(config)
     if not child:
-        return Server(config).run()
+        return Server(config, secret=secret).run()
     descriptor = int(ready)
     os.set_inheritable(descriptor, False)  # the application's own children are none of its business
-    return Server(config, on_started=lambda: _report(descriptor)).run()
+    return Server(config, secret=secret, on_started=lambda: _report(descriptor)).run()
+
+
+def _taken_secret(config: Config) -> bytes:
+    """Loaded, and gone from the environment, which the application's own children inherit."""
+    secret = load_secret(config.service_name, config.secret_file)
+    os.environ.pop(ENVIRONMENT, None)
+    return secret
 
 
 def _report(descriptor: int) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trickles_web.config import HttpConfig
@@ -64,7 +64,7 @@ class Config:
     proxy_headers: bool = True
     forwarded_allow_ips: str | None = None
     """Proxies that are believed; by default those of $FORWARDED_ALLOW_IPS, as uvicorn's."""
-    store: str = "auto"
+    store: str = field(default="auto", repr=False)  # which may hold a password
     """Where soft state is kept: `auto`, `memory`, `dir:PATH` or `redis://HOST:PORT/DATABASE`."""
     peer: str | None = None
     """HOST:PORT where replicas on other machines reach this one, with a store in Redis."""

@@ -26,6 +26,7 @@ from trickles_web.http.names import NAME_KEY_BYTES, Names
 from trickles_web.http.service import Service
 from trickles_web.net import logs, stores
 from trickles_web.net.endpoint import Endpoint, wall_clock_ms
+from trickles_web.net.forks import parted_by_forks
 from trickles_web.net.forwarding import Relay
 from trickles_web.net.options import Config, loop_factory
 from trickles_web.net.secret import load_secret
@@ -54,13 +55,21 @@ class Server:
     any thread; `force_exit` too, not to wait for the application.
     """
 
-    def __init__(self, config: Config, *, on_started: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        secret: bytes | None = None,
+        on_started: Callable[[], None] | None = None,
+    ) -> None:
+        """secret: the master secret, which is loaded when it serves if it is not given."""
         self.config = config
         self.started = False
         self.exit_code = 0
         self.address = (config.host, config.port)
         """What it is bound to, once that is known."""
         self.endpoint: Endpoint | None = None
+        self._secret = secret
         self._on_started = on_started
         self._loop: asyncio.AbstractEventLoop | None = None
         self._should_exit = self._force_exit = self._owns_process = False
@@ -114,7 +123,7 @@ class Server:
             sock = None if config.steered else self._bind(stack)
             if sock is not None:
                 self.address = sock.getsockname()[:2]
-            secret = load_secret(config.service_name, config.secret_file)
+            secret = self._secret or load_secret(config.service_name, config.secret_file)
             application = config.load_application()
             stack.enter_context(self._signals())
             await self._serve(stack, sock, secret, application)
@@ -142,7 +151,7 @@ class Server:
             peer=self.config.peer,
             clock=wall_clock_ms,
         )
-        service, transport = self._layers(secret, application, http, opened.store)
+        service, transport = self._layers(stack, secret, application, http, opened.store)
         await opened.start(self._on_ready, transport.renewed)
         try:
             if await self._startup(service):
@@ -182,13 +191,19 @@ class Server:
         logger.info("Finished server process [%d]", os.getpid())
 
     def _layers(
-        self, secret: bytes, application: Any, http_config: HttpConfig, store: stores.AnyStore
+        self,
+        stack: contextlib.ExitStack,
+        secret: bytes,
+        application: Any,
+        http_config: HttpConfig,
+        store: stores.AnyStore,
     ) -> tuple[Service, TransportServer]:
         """All between the application and the socket."""
         config = TransportConfig(preferred=self.config.preferred)
+        keyring = Keyring(secret, self.config.service_name, config.rotation_ms, os.urandom)
         transport = TransportServer(
             config,
-            Keyring(secret, self.config.service_name, config.rotation_ms, os.urandom),
+            stack.enter_context(parted_by_forks(keyring)),
             ReplayFilter(
                 config.replay_capacity, config.replay_horizon_ms + 2 * config.clock_skew_ms
             ),

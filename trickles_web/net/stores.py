@@ -52,7 +52,9 @@ def check(name: str) -> str:
         try:
             parse_url(name)  # type: ignore[no-untyped-call]
         except ValueError as error:
-            raise UsageError(f"--store {name}: {error}") from None
+            # Without what stands before the host: that may be a password.
+            shown = f"{name.partition('://')[0]}://{name.rpartition('@')[2].rpartition('//')[2]}"
+            raise UsageError(f"--store {shown}: {error}") from None
         return name
     raise UsageError(f"--store {name}: give auto, memory, dir:PATH, or redis://HOST:PORT/DATABASE")
 

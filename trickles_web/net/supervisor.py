@@ -74,7 +74,8 @@ _OPTION_VARIABLES = [
         ),
     )
 ]
-"""Not for the children: they get all as arguments, and TRICKLES_WORKERS would make supervisors."""
+"""Not for the children: they get all but the store as arguments, and TRICKLES_WORKERS would make
+supervisors."""
 
 
 def free_tcp_port(host: str, port: int) -> int:
@@ -183,8 +184,10 @@ class Supervisor:
             gateway = None
         self.config = replace(config, host=host, port=port, gateway=gateway)
         environment = {k: v for k, v in os.environ.items() if k not in _OPTION_VARIABLES}
+        # A store's name may hold a password, and arguments are for every user to read.
+        worker = environment | {"TRICKLES_STORE": config.store}
         for number in range(1, config.workers + 1):
-            self.children.append(Child(f"Worker {number}", self._worker_command, environment))
+            self.children.append(Child(f"Worker {number}", self._worker_command, worker))
         if gateway is not None:
             del_secret = {k: v for k, v in environment.items() if k != ENVIRONMENT}
             self.children.append(Child("Gateway", self._gateway_command, del_secret))
@@ -211,7 +214,6 @@ class Supervisor:
             "--ws-max-size": str(config.ws_max_size),
             "--ws-per-message-deflate": str(config.ws_per_message_deflate),
             "--forwarded-allow-ips": config.forwarded_allow_ips,
-            "--store": config.store,
             "--peer": config.peer,
             "--preferred-address": config.preferred_address,
             "--limit-request-body": str(config.limit_request_body),

@@ -9,7 +9,7 @@ previous generation still opens (continuations in flight), and so does the next 
 AEAD nonces must never repeat under one key, though many processes seal under it and none of them
 remembers anything: each process draws a 64-bit prefix at random and counts in the other 32 bits;
 it draws again when the count wraps. Two of n processes share a prefix with probability n^2/2^65.
-A process that forks must make a new Keyring in the child.
+In the child of a process that forks, `forked` makes it draw anew.
 """
 
 from __future__ import annotations
@@ -139,6 +139,10 @@ class Keyring:
 
     def __repr__(self) -> str:  # the secret must not show in a traceback's locals
         return f"<Keyring of {self._service!r}>"
+
+    def forked(self) -> None:
+        """This is a child's copy: what was counted goes on to be counted in the parent."""
+        self._made.clear()
 
     def generation(self, now: int) -> int:
         """The key generation of a wall-clock time in milliseconds."""

@@ -46,4 +46,4 @@ def proves(keys: Keys, epoch_key: int, start: int, stop: int, proof: int) -> boo
     a, b = _halves(2).unpack(
         keys.encrypt_blocks(_blocks(2).pack(epoch_key, start, epoch_key, stop))
     )
-    return bool(a ^ b == proof)
+    return not a ^ b ^ proof  # which takes as long wherever they differ

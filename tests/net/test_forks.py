@@ -1,0 +1,30 @@
+"""Seals of processes that share a key: by workers, restarts, and children forked from any."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.net.processes import serving
+from tests.net.sealing import nonces_of_processes
+from tests.net.test_serve import get
+
+FORKING = "tests.net.forking:app"
+
+
+def test_no_nonce_repeats_in_starts_and_forks() -> None:
+    nonces = nonces_of_processes(starts=4, children=3, seals=10_000)
+    assert len(nonces) == 4 * (2 + 3) * 10_000
+    assert len(set(nonces)) == len(nonces)
+
+
+@pytest.mark.live
+def test_a_worker_s_child_seals_with_nonces_of_its_own(tmp_path: Path) -> None:
+    """The application forks, and its child goes on with all that the server has."""
+    with serving(tmp_path, FORKING, "--port", "0") as server:
+        told = json.loads(get(server.port()).rpartition(b"\r\n\r\n")[2])
+    before, child, after = (bytes.fromhex(told[name]) for name in ("before", "child", "after"))
+    assert before[:8] == after[:8]
+    assert child[:8] != before[:8]
