@@ -1,0 +1,105 @@
+"""Scenario: a coverage-guided search for bytes that break a decoder, a server or a client.
+
+The targets, and what is held against each, are in `tests.fuzz`. What reaches new code is kept with
+
+    python -m tests.fuzz.keep TARGET FOLDER
+
+of the folder that the environment's FUZZ_FOLDER names, if it is set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from loadtest.report import Options, Report
+from tests.fuzz import corpora
+from tests.fuzz.targets import TARGETS, Target
+
+QUICK_SHARE = 100
+"""A quick search is so many times shorter."""
+LONGEST_INPUT_S = 20
+"""An input that takes longer counts as found."""
+FOLDER_VARIABLE = "FUZZ_FOLDER"
+_DONE = re.compile(r"^Done (\d+) runs in (\d+) second", re.MULTILINE)
+_LAST_FRAMES = re.compile(r"=== Uncaught Python exception: ===\n(.*?)\n\n", re.DOTALL)
+
+
+def run(options: Options) -> Report:
+    report = Report()
+    missing = [name for name in ("atheris", "coverage") if find_spec(name) is None]
+    if missing:
+        names = " and ".join(missing)
+        report.check(False, f"{names} missing: pip install 'trickles-web[loadtest]' (Linux)")
+        return report
+    with _folder() as folder:
+        for name, target in TARGETS.items():
+            (inputs := folder / name).mkdir(exist_ok=True)
+            corpora.unpack(name, inputs)
+            _search(report, name, target, inputs, options)
+    return report
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Where inputs are collected."""
+    if given := os.environ.get(FOLDER_VARIABLE):
+        Path(given).mkdir(parents=True, exist_ok=True)
+        yield Path(given)
+    else:
+        with tempfile.TemporaryDirectory() as own:
+            yield Path(own)
+
+
+def _search(report: Report, name: str, target: Target, inputs: Path, options: Options) -> None:
+    wanted = target.runs // (QUICK_SHARE if options.quick else 1)
+    command = [
+        *(sys.executable, "-m", "tests.fuzz", name, str(inputs), f"-runs={wanted}"),
+        *(f"-seed={options.seed}", f"-timeout={LONGEST_INPUT_S}"),
+        f"-artifact_prefix={inputs.parent}/{name}-",
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    done = _DONE.search(ended.stderr)
+    runs = int(done[1]) if done else 0
+    what = "inputs" if target.is_decoder else "programs of many datagrams"
+    report.add(
+        {
+            "attack or fault": f"fuzzing: {name.replace('-', ' ')}",
+            "runs": runs,
+            "figure": f"{what}; " + _covered(name, inputs),
+            "verdict": "no rule broken" if ended.returncode == 0 else "BROKEN",
+        }
+    )
+    broken = _LAST_FRAMES.search(ended.stderr)
+    said = broken[1] if broken else ended.stderr[-2000:]
+    report.check(ended.returncode == 0, f"{name}: {said}\n{_found(inputs.parent, name)}")
+    report.check(runs >= wanted, f"{name}: {wanted:,} inputs, not {runs:,}")
+
+
+def _found(folder: Path, name: str) -> str:
+    """The inputs that broke a rule, to be repeated."""
+    found = sorted(folder.glob(f"{name}-[ct][ri][am]*"))  # crash- and timeout-
+    return "; ".join(f"bytes.fromhex({file.read_bytes().hex()!r})" for file in found)
+
+
+def _covered(name: str, inputs: Path) -> str:
+    """Of the modules that it is about, what all inputs together reach."""
+    command = [sys.executable, "-m", "tests.fuzz.covered", name, str(inputs)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        return "coverage not measured"
+    told = []
+    for module, (lines, all_lines, branches, all_branches) in json.loads(ended.stdout).items():
+        share = f"{100 * lines / all_lines:.0f}%"
+        if all_branches:
+            share += f"/{100 * branches / all_branches:.0f}%"
+        told.append(f"{Path(module).name} {share}")
+    return "lines/branches of " + ", ".join(told)
