@@ -1,6 +1,9 @@
 """Scenario: a coverage-guided search for bytes that break a decoder, a server or a client.
 
-The targets, and what is held against each, are in `tests.fuzz`. What reaches new code is kept with
+The targets, and what is held against each, are in `tests.fuzz`; beside them stand streams of
+requests that other servers may read otherwise (`tests.differential.streams`), and the nonces of
+seals in many processes (`tests.net.sealing`). All of these need the packages of the tests, too.
+What reaches new code is kept with
 
     python -m tests.fuzz.keep TARGET FOLDER
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -19,33 +23,83 @@ import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loadtest.report import Options, Report
-from tests.fuzz import corpora
-from tests.fuzz.targets import TARGETS, Target
+
+if TYPE_CHECKING:
+    from tests.fuzz.targets import Target
 
 QUICK_SHARE = 100
 """A quick search is so many times shorter."""
 LONGEST_INPUT_S = 20
 """An input that takes longer counts as found."""
 FOLDER_VARIABLE = "FUZZ_FOLDER"
+STREAMS = 5_000
+SEALING = (10, 3, 20_000)
+"""Starts, children forked from each, and seals in a row: a million in all."""
+_NEEDED = ("atheris", "coverage", "hypothesis", "pytest", "uvicorn")
 _DONE = re.compile(r"^Done (\d+) runs in (\d+) second", re.MULTILINE)
 _LAST_FRAMES = re.compile(r"=== Uncaught Python exception: ===\n(.*?)\n\n", re.DOTALL)
 
 
 def run(options: Options) -> Report:
     report = Report()
-    missing = [name for name in ("atheris", "coverage") if find_spec(name) is None]
+    missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        names = " and ".join(missing)
-        report.check(False, f"{names} missing: pip install 'trickles-web[loadtest]' (Linux)")
+        what = f"{', '.join(missing)} not installed: pip install 'trickles-web[dev,loadtest]'"
+        report.check(False, f"{what} (atheris: on Linux)")
         return report
+    from tests.fuzz import corpora
+    from tests.fuzz.targets import TARGETS
+
+    _compare(report, options)
+    _seal(report)
     with _folder() as folder:
         for name, target in TARGETS.items():
             (inputs := folder / name).mkdir(exist_ok=True)
             corpora.unpack(name, inputs)
             _search(report, name, target, inputs, options)
     return report
+
+
+def _compare(report: Report, options: Options) -> None:
+    """h11 and httptools here, and uvicorn with either: what each takes for which requests."""
+    from tests.differential.streams import CLASSICS, compare, drawn, servers, table
+
+    draw = random.Random(options.seed)
+    count = STREAMS // (QUICK_SHARE if options.quick else 1)
+    streams = [*CLASSICS.values(), *(drawn(draw) for _ in range(count))]
+    with tempfile.TemporaryDirectory() as directory, servers(Path(directory)) as ports:
+        compared = compare(ports, streams)
+    wrong = [one for one in compared if one.wrong]
+    report.add(
+        {
+            "attack or fault": "request smuggling: h11, httptools, uvicorn",
+            "runs": len(compared),
+            "figure": ", ".join(f"{kind} {count}" for kind, count in table(compared).most_common()),
+            "verdict": f"{len(wrong)} DIFFER" if wrong else "no stream is other requests here",
+        }
+    )
+    for one in wrong:
+        report.check(False, f"{one.stream!r}: {one.wrong}")
+
+
+def _seal(report: Report) -> None:
+    """Processes that start, seal, fork, and seal on both sides, under one key."""
+    from tests.net.sealing import nonces_of_processes
+
+    nonces = nonces_of_processes(*SEALING)
+    repeated = len(nonces) - len(set(nonces))
+    report.add(
+        {
+            "attack or fault": "AEAD nonces: starts and forks under one key",
+            "runs": len(nonces),
+            "figure": f"{SEALING[0]} starts, {SEALING[0] * SEALING[1]} forked; {repeated} repeated",
+            "verdict": "REPEATED" if repeated else "no nonce twice",
+        }
+    )
+    report.check(not repeated, f"no nonce twice under a key, not {repeated}")
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from trickles_web.errors import ContinuationError, WireError
 from trickles_web.http import byteranges, conditions, heads, negotiation, progress, proxy_headers
 from trickles_web.http.chunks import ChunkError, Chunks
 from trickles_web.http.parsers import parser
-from trickles_web.http.reader import read_whole
+from trickles_web.http.reader import Reader
 from trickles_web.http.request import Malformed
 from trickles_web.state.backing import Backing, Disk
 from trickles_web.transport import continuation as sealing
@@ -197,23 +197,33 @@ H11 = HttpConfig(http="h11", max_body_bytes=5000)
 HTTPTOOLS = HttpConfig(http="httptools", max_body_bytes=5000)
 
 
-def _read(data: bytes, config: HttpConfig) -> tuple[object, ...] | None:
-    """All that a reader says, and the body."""
-    reader = read_whole(config, data)
+def _read(data: bytes, config: HttpConfig, *stops: int) -> tuple[object, ...] | None:
+    """All that a reader says, and the body. stops: where it was read up to before."""
+    reader = Reader(config)
+    for stop in (*stops, len(data)):
+        reader.read(data[:stop])
+        while reader.behind:
+            reader.read(data[:stop])
     outcome = reader.outcome
     if outcome is None:
         return None
     if isinstance(outcome, Malformed):
         return outcome.status, outcome.length, reader.name
-    heard = said(outcome), reader.name, reader.expects_continue
+    heard = said(outcome), reader.name
     reader.take(data, 0)
     return *heard, outcome.body
 
 
 def requests(data: bytes) -> None:
-    """Whole requests through both parsers."""
+    """Whole requests through both parsers, and, if they are right, cut in three."""
     with_h11 = _read(data, H11)
     assert _read(data, HTTPTOOLS) == with_h11, "h11 and httptools differ"
+    third = len(data) // 3
+    in_parts = _read(data, H11, third, len(data) - third)
+    if with_h11 is None or isinstance(with_h11[0], dict):
+        assert in_parts == with_h11, "cut elsewhere, it is not the same"
+    else:
+        assert in_parts is not None, "cut elsewhere, it is not wrong any more"
 
 
 def request_heads(data: bytes) -> None:

@@ -31,7 +31,7 @@ class Target(NamedTuple):
 
 
 PACKAGE = Path(trickles_web.__file__).resolve().parent
-PROGRAMS = 20_000
+PROGRAMS = 10_000
 """Each of many datagrams."""
 
 
