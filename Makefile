@@ -11,12 +11,13 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check format compiled bench bench-record clean
+.PHONY: help serve test check audit format compiled bench bench-record clean
 
 help:
 	@echo 'make serve     serve $(APP) over Trickles on UDP port 8000, for curl and browsers on http://$(GATEWAY)/'
 	@echo 'make test      run the tests'
 	@echo 'make check     format, lint and types: ruff, mypy --strict'
+	@echo 'make audit     known vulnerabilities of what is installed (pip-audit)'
 	@echo 'make compiled  the hot modules as C extensions: about twice as fast (a C compiler is needed)'
 	@echo 'make format    let ruff format the code and mend what it can'
 	@echo 'make bench     instructions of the hot paths, beside the baseline; or beside BASE=REVISION'
@@ -35,6 +36,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+audit: $(VENV)/.installed-dev
+	@$(BIN)/python .ci/audit
+
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -51,7 +55,7 @@ compiled: $(VENV)/.installed-apps
 
 clean:
 	find . -name '*.so' -path './trickles_web*' -delete
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .audit .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Finds a Python that is new enough, and makes the virtual environment unless a working one is there.
