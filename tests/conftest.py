@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import tempfile
 from collections.abc import Iterator
 
@@ -21,3 +23,18 @@ def run_directories() -> Iterator[None]:
         patch.delenv("RUNTIME_DIRECTORY", raising=False)
         patch.setenv("XDG_RUNTIME_DIR", path)
         yield
+
+
+@pytest.fixture
+def absent_port() -> Iterator[int]:
+    """A UDP port on 127.0.0.1 where nobody answers, and where nobody else can bind meanwhile.
+
+    Bound, and connected to a third party: datagrams of others are refused with ICMP.
+    """
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        other = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        other.bind(("127.0.0.1", 0))
+        sock.bind(("127.0.0.1", 0))
+        sock.connect(other.getsockname())
+        yield sock.getsockname()[1]

@@ -107,6 +107,8 @@ class Striped:
         self._links: dict[int, _Link] = {}
         self._first = 0
         self._head: Head | None = None
+        self._lacking: tuple[int, Head] | None = None
+        """What a replica said that has no such file, or cannot serve it."""
         self._version: _Version | None = None
         self._stripes: Stripes
         self._ready: dict[int, bytes] = {}
@@ -137,7 +139,7 @@ class Striped:
     # ---- the head
 
     async def head(self) -> Head:
-        """The final head, of the replica that answers first.
+        """The final head, of the replica that answers first, but for one that lacks the file.
 
         Raises what the first of them failed with, if all fail: as Fetch.head, or gaierror.
         """
@@ -158,7 +160,10 @@ class Striped:
                         self._answered(task, asking.pop(task), errors)
                 if self._head is not None:
                     return self._head
-            raise errors[0]
+            if self._lacking is None:
+                raise errors[0]
+            self._first, self._head = self._lacking
+            return self._head
         finally:
             for task in asking:
                 task.cancel()
@@ -168,14 +173,14 @@ class Striped:
 
     def _answered(self, task: asyncio.Task[Head], index: int, errors: list[Exception]) -> None:
         error = task.exception()
-        if error is None:
-            if self._head is None:
-                self._first, self._head = index, task.result()
-                self.sent = self._links[index].fetch.sent
-        elif isinstance(error, Exception):
+        if isinstance(error, Exception):
             errors.append(error)
-        else:
+        elif error is not None:
             raise error
+        elif task.result().status == 404 or task.result().status >= 500:
+            self._lacking = self._lacking or (index, task.result())
+        elif self._head is None:
+            self._first, self._head = index, task.result()
 
     async def _ask(self, index: int) -> Head:
         return await self._send(index, self._request)
@@ -193,6 +198,7 @@ class Striped:
         link = _Link(Fetch(reader, writer, limit=self._limit), reader, writer)
         self._links[index] = link
         link.fetch.request(request)
+        self.sent = self.sent or link.fetch.sent
         while not (head := await link.fetch.head()).final:
             pass
         return head
@@ -211,16 +217,21 @@ class Striped:
             return
         start, stop = part
         self._stripes = Stripes(start, stop, len(self._addresses))
-        tasks = [asyncio.create_task(self._work(index)) for index in range(len(self._addresses))]
+        # The response that is here already begins in front.
+        stripe = self._stripes.take(self._first, monotonic())
+        tasks = [
+            asyncio.create_task(self._work(index, stripe if index == self._first else None))
+            for index in range(len(self._addresses))
+        ]
         try:
             while self._stripes.floor < stop:
+                if self._error is not None:
+                    raise self._error
                 data = self._ready.pop(self._stripes.floor, b"")
                 if data:
                     self._stripes.floor += len(data)
                     self.received += len(data)
                     yield data
-                elif self._error is not None:
-                    raise self._error
                 else:
                     self._changed.clear()
                     await self._changed.wait()
@@ -246,11 +257,15 @@ class Striped:
     def _name(self, index: int) -> str:
         return join_authority(*self._addresses[index])
 
-    async def _work(self, index: int) -> None:
-        """One replica's part of the download, until it is cancelled."""
+    async def _work(self, index: int, begun: Stripe | None) -> None:
+        """One replica's part of the download, until it is cancelled.
+
+        begun: the stripe of the response that is here already.
+        """
         try:
-            if index == self._first:
-                await self._begin()
+            if begun is not None:
+                with self._held(index):
+                    await self._read(index, begun)
             while True:
                 stripe = self._stripes.take(index, monotonic())
                 if stripe is None:
@@ -263,13 +278,6 @@ class Striped:
                     await asyncio.sleep(min(LONGEST_RETRY_S, RETRY_S * 2.0 ** (failures - 1)))
         except Exception as error:
             self._end(error)
-
-    async def _begin(self) -> None:
-        """The first response goes on until the end of a stripe."""
-        stripe = self._stripes.take(self._first, monotonic())
-        assert stripe is not None
-        with self._held(self._first):
-            await self._read(self._first, stripe)
 
     @contextlib.contextmanager
     def _held(self, index: int) -> Iterator[None]:
