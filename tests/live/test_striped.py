@@ -15,7 +15,7 @@ import pytest
 from tests.client.application import pattern
 from tests.live.stage import TRANSFER_S, Site, Stage, command, fetching, grown_to, run
 from tests.net.processes import ROOT
-from trickles_web.client.fetch import Request
+from trickles_web.client.fetch import RateLimit, Request
 from trickles_web.client.striped import Striped
 from trickles_web.config import ClientConfig
 from trickles_web.errors import ConnectError, FlowError, VersionsDiffer
@@ -140,9 +140,10 @@ def test_different_versions_are_told_apart(stage: Stage, folder: Path, tmp_path:
     with serving(stage, [folder, other]) as (one, two):
         addresses = [("127.0.0.1", site.port) for site in (one, two)]
         with pytest.raises(VersionsDiffer) as caught:
-            asyncio.run(collect(Striped(request(one), addresses)))
+            asyncio.run(collect(Striped(request(one), addresses, limit=RateLimit(8e6, 0.0))))
         assert all(f"127.0.0.1:{site.port} has" in str(caught.value) for site in (one, two))
-        done = run("trickles-get", f"127.0.0.1:{one.port}/large", "--retry", "2", *others([two]))
+        options = ("--limit-rate", "8M", "--retry", "2", *others([two]))
+        done = run("trickles-get", f"127.0.0.1:{one.port}/large", *options)
     assert done.returncode == 56 and done.stderr.count(b"\n") == 1
     assert b"replicas hold different versions of /large" in done.stderr
 

@@ -39,6 +39,9 @@ from trickles_web.errors import FlowError, ResponseTruncated, VersionsDiffer
 
 SMALL_BYTES = 1 << 20
 """Bodies up to this come from one replica: sharing them would cost more than it gains."""
+FLOWS_EACH = 2
+"""To each replica: while one begins anew, which costs a round trip and a part of its congestion
+window, the other one fills the link."""
 STAGGER_S = 0.5
 """The next replica is asked for the head, too, when those before it are silent for this long."""
 RETRY_S, LONGEST_RETRY_S = 0.25, 5.0
@@ -101,6 +104,8 @@ class Striped:
         """`request`: a GET without a body, sent to each of `addresses` (host, port) as it is."""
         self._request = request
         self._addresses = list(addresses)
+        self._readers = range(len(self._addresses) * FLOWS_EACH)
+        """Flows, numbered so that the first ones are to different replicas."""
         self._config = config or ClientConfig()
         self._tokens = tokens
         self._limit = limit or RateLimit(0.0, monotonic())
@@ -189,7 +194,7 @@ class Striped:
         """Over the replica's flow, which is opened if there is none; its final head."""
         link = self._links.get(index)
         if link is None:
-            host, port = self._addresses[index]
+            host, port = self._address(index)
             reader, writer = await open_connection(
                 host, port, config=self._config, limit=READ_BYTES, tokens=self._tokens
             )
@@ -216,12 +221,12 @@ class Striped:
                 yield data
             return
         start, stop = part
-        self._stripes = Stripes(start, stop, len(self._addresses))
+        self._stripes = Stripes(start, stop, len(self._readers))
         # The response that is here already begins in front.
         stripe = self._stripes.take(self._first, monotonic())
         tasks = [
             asyncio.create_task(self._work(index, stripe if index == self._first else None))
-            for index in range(len(self._addresses))
+            for index in self._readers
         ]
         try:
             while self._stripes.floor < stop:
@@ -255,7 +260,10 @@ class Striped:
         return told[0], told[1]
 
     def _name(self, index: int) -> str:
-        return join_authority(*self._addresses[index])
+        return join_authority(*self._address(index))
+
+    def _address(self, index: int) -> Address:
+        return self._addresses[index % len(self._addresses)]
 
     async def _work(self, index: int, begun: Stripe | None) -> None:
         """One replica's part of the download, until it is cancelled.
@@ -297,8 +305,7 @@ class Striped:
             link.close()
         for counts in (self._failures, self._hopeless):
             counts[index] = counts.get(index, 0) + 1
-        everyone = range(len(self._addresses))
-        if all(self._hopeless.get(each, 0) >= MOST_FAILURES for each in everyone):
+        if all(self._hopeless.get(each, 0) >= MOST_FAILURES for each in self._readers):
             self._end(error)
 
     def _end(self, error: Exception) -> None:
@@ -343,7 +350,7 @@ class Striped:
             counted = self._stripes.arrived(index, len(data), monotonic())
             if counted:
                 self._ready[at] = data if counted == len(data) else data[:counted]
-                self.from_each[index] += counted
+                self.from_each[index % len(self._addresses)] += counted
                 self._failures.pop(index, None)
                 self._hopeless.clear()
                 self._changed.set()
