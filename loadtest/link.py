@@ -40,7 +40,6 @@ class Link:
     shape: Shape
     emulator: int
     """Process id of what carries the packets."""
-    far_address: str = FAR_ADDRESS
 
 
 def missing() -> str:
@@ -53,7 +52,8 @@ def missing() -> str:
     return "" if Path("/dev/net/tun").exists() else "/dev/net/tun"
 
 
-def _do(*command: str) -> None:
+def do(*command: str) -> None:
+    """Run a command. Raises RuntimeError with what it says, if it fails."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
@@ -65,43 +65,27 @@ def link(shape: Shape) -> Iterator[Link]:
 
     Raises RuntimeError for what this machine lacks or refuses.
     """
-    with links(shape, 1) as [made]:
-        use_congestion_control(made, "reno")
-        yield made
-
-
-@contextlib.contextmanager
-def links(shape: Shape, count: int) -> Iterator[list[Link]]:
-    """As many links, each of this shape, from one namespace to others. Raises RuntimeError."""
     lack = missing()
     if lack:
         raise RuntimeError(f"an emulated link needs {lack}")
-    near, *fars = [
-        f"trickles-{os.getpid()}-{side}" for side in ("near", *(f"far{n}" for n in range(count)))
-    ]
+    names = [f"trickles-{os.getpid()}-{side}" for side in ("near", "far")]
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="trickles-link-"))
         emulator = f"{directory}/link_emulator"
-        _do("gcc", "-O2", "-o", emulator, str(SOURCE))
-        for name in (near, *fars):
-            _do("ip", "netns", "add", name)
-            stack.callback(_do, "ip", "netns", "delete", name)
-            _do("ip", "-n", name, "link", "set", "lo", "up")
+        do("gcc", "-O2", "-o", emulator, str(SOURCE))
+        for name in names:
+            do("ip", "netns", "add", name)
+            stack.callback(do, "ip", "netns", "delete", name)
+        pid = stack.enter_context(_emulating(emulator, names, shape))
+        for name, address in zip(names, (NEAR_ADDRESS, FAR_ADDRESS), strict=True):
+            do("ip", "-n", name, "address", "add", f"{address}/24", "dev", "em0")
+            # The queue is the emulator's: its device holds what comes while it is not scheduled.
+            do("ip", "-n", name, "link", "set", "em0", "txqueuelen", "10000", "up")
+            do("ip", "-n", name, "link", "set", "lo", "up")
             # A connection learns nothing from the last one.
-            _do("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.tcp_no_metrics_save=1")
-        made = []
-        for number, far in enumerate(fars):
-            pid = stack.enter_context(_emulating(emulator, [near, far], shape))
-            # An emulator's devices are both em0; the next one's in the same namespace is, too.
-            device = f"em{number + 1}" if count > 1 else "em0"
-            subnet = f"10.{88 + number}.0"
-            if count > 1:
-                _do("ip", "-n", near, "link", "set", "em0", "name", device)
-            for name, host, dev in ((near, 1, device), (far, 2, "em0")):
-                _do("ip", "-n", name, "address", "add", f"{subnet}.{host}/24", "dev", dev)
-                # The queue is the emulator's: its device holds what comes before it is scheduled.
-                _do("ip", "-n", name, "link", "set", dev, "txqueuelen", "10000", "up")
-            made.append(Link(near, far, shape, pid, f"{subnet}.2"))
+            do("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.tcp_no_metrics_save=1")
+        made = Link(names[0], names[1], shape, pid)
+        use_congestion_control(made, "reno")
         yield made
 
 
@@ -109,7 +93,7 @@ def use_congestion_control(between: Link, name: str) -> None:
     """Of TCP connections from now on: by routes, for a namespace's sysctl does not take all."""
     for side, address in ((between.near, NEAR_ADDRESS), (between.far, FAR_ADDRESS)):
         route = ("10.88.0.0/24", "dev", "em0", "src", address, "congctl", name)
-        _do("ip", "-n", side, "route", "replace", *route)
+        do("ip", "-n", side, "route", "replace", *route)
 
 
 @contextlib.contextmanager

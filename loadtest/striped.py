@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 from apps.large_files import MEGABYTE, cache_directory
 from loadtest.downloads import Disturb, expected_sha256, sha256, start, watch
-from loadtest.link import Link, Shape, links
 from loadtest.processes import PATIENCE_S, Replica, Stage
 from loadtest.report import Options, Report
 from loadtest.rounds import spread
+from loadtest.star import Ray, star
 
 REPLICAS = 3
 PORT = 8000
-SHAPE = Shape(mbit=50.0, delay_ms=10.0, queue_bytes=125_000)
-"""A round trip of 20 ms, and a queue that holds one."""
+MBIT, QUEUE_MS = 50.0, 40.0
+"""Of each link."""
 MEGABYTES, QUICK_MEGABYTES = 200, 30
 ROUNDS, QUICK_ROUNDS = 2, 1
 """Few: what bounds them are the links, which do not drift."""
@@ -70,15 +70,15 @@ def _tell(report: Report, megabytes: int, who: str, turns: Sequence[Turn]) -> No
 class Setting:
     """The links, and a server at the far end of each."""
 
-    def __init__(self, shape: Shape = SHAPE, replicas: int = REPLICAS) -> None:
-        self._links = links(shape, replicas)
+    def __init__(self, mbit: float = MBIT, replicas: int = REPLICAS) -> None:
+        self._links = star(replicas, mbit, QUEUE_MS)
         self._stage = Stage()
-        self.replicas: list[tuple[Link, Replica]] = []
+        self.replicas: list[tuple[Ray, Replica]] = []
         self.killed = False
 
     def __enter__(self) -> Setting:
         for number, link in enumerate(self._links.__enter__()):
-            where = ("--host", link.far_address, "--port", str(PORT), "--store", "memory")
+            where = ("--host", link.address, "--port", str(PORT), "--store", "memory")
             words = ("--static", str(cache_directory()), *where)
             replica = Replica(self._stage, f"server{number}", *words, netns=link.far)
             self.replicas.append((link, replica))
@@ -93,14 +93,14 @@ class Setting:
     def download(
         self,
         megabytes: int,
-        replicas: Sequence[tuple[Link, Replica]],
+        replicas: Sequence[tuple[Ray, Replica]],
         disturb: Disturb = lambda size, now: None,
     ) -> Turn:
         """The file of that size by trickles-get. Raises RuntimeError if it is not the right one."""
         expected = expected_sha256(megabytes)
         file = self._stage.directory / "output.bin"
         file.unlink(missing_ok=True)
-        places = [f"{link.far_address}:{PORT}" for link, _ in replicas]
+        places = [f"{link.address}:{PORT}" for link, _ in replicas]
         others = [word for place in places[1:] for word in ("--replica", place)]
         words = ("trickles-get", *others, "-o", str(file))
         looks: list[tuple[int, float]] = []
