@@ -13,7 +13,7 @@ import h11
 import pytest
 
 from tests.client.application import pattern
-from tests.live.stage import TRANSFER_S, Site, Stage, command, fetching, grown_to, run
+from tests.live.stage import SITE, TRANSFER_S, Site, Stage, command, fetching, grown_to, run
 from tests.net.processes import ROOT
 from trickles_web.client.fetch import RateLimit, Request
 from trickles_web.client.striped import Striped
@@ -172,3 +172,15 @@ def test_when_none_is_there_the_first_ones_error_is_raised(absent_port: int) -> 
         asyncio.run(collect(Striped(ask, addresses, config=HASTY)))
     with pytest.raises(h11.LocalProtocolError):
         asyncio.run(collect(Striped(Request("GET", "/", [(b"\n", b"")]), addresses)))
+
+
+def test_what_is_no_get_goes_to_whom_is_there(
+    stage: Stage, tmp_path: Path, absent_port: int
+) -> None:
+    file = tmp_path / "up"
+    file.write_bytes(pattern(300_000))
+    with Site(stage, SITE, "--port", "0") as site:
+        url = f"127.0.0.1:{absent_port}/upload"
+        done = run("trickles-get", url, "--data-binary", f"@{file}", *others([site]))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b'"size":300000' in done.stdout

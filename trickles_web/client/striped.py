@@ -101,12 +101,17 @@ class Striped:
         tokens: TokenStore | None = None,
         limit: RateLimit | None = None,
     ) -> None:
-        """`request`: a GET without a body, sent to each of `addresses` (host, port) as it is."""
+        """`request`: a GET without a body, sent to each of `addresses` (host, port) as it is.
+
+        Of `config`, what sends a flow elsewhere does not count: each is to stay with its replica.
+        """
         self._request = request
         self._addresses = list(addresses)
         self._readers = range(len(self._addresses) * FLOWS_EACH)
         """Flows, numbered so that the first ones are to different replicas."""
-        self._config = config or ClientConfig()
+        self._config = dataclasses.replace(
+            config or ClientConfig(), replicas=(), follow_preferred=False
+        )
         self._tokens = tokens
         self._limit = limit or RateLimit(0.0, monotonic())
         self._links: dict[int, _Link] = {}

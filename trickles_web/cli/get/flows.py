@@ -32,7 +32,7 @@ class Flows:
         self._replicas = options.replicas
         self._verbose = options.verbose
         self._limit = RateLimit(options.limits.rate, monotonic())
-        self._config = ClientConfig()
+        self._config = ClientConfig(replicas=options.replicas)
         patience = options.limits.connect_timeout
         if patience is not None:
             self._config = dataclasses.replace(self._config, connect_timeout_s=patience)
@@ -43,7 +43,11 @@ class Flows:
 
     @contextlib.asynccontextmanager
     async def answer(self, url: Url, request: Request) -> AsyncIterator[Answer]:
-        """The answer to a request that is sent with it. Raises what opening and sending raise."""
+        """The answer to a request that is sent with it. Raises what opening and sending raise.
+
+        Of several replicas a GET may come in stripes; for anything else, a flow goes on at another
+        one when its own is silent.
+        """
         if self._replicas and request.method == "GET" and request.body is None:
             async with self._of_replicas(url, request) as striped:
                 yield striped
