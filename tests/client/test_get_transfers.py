@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.client import application
 from tests.client.application import pattern
 from tests.client.conftest import PATIENCE_S
 from tests.client.test_get import COMMAND, base, fails, run
+from tests.net.processes import serving
 from trickles_web.cli.get.output import ETAG_ATTRIBUTE
 from trickles_web.config import HttpConfig
 
@@ -125,6 +127,26 @@ def test_what_may_have_been_done_is_not_done_again(base: str) -> None:
     assert application.tries["refused"] == 2
 
 
+def test_a_post_that_reached_nobody_is_sent_again(
+    tmp_path: Path,
+) -> None:
+    """The server is started when the first attempt has failed."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    words = [*COMMAND, "--retry", "5", "--retry-delay", "1", "--connect-timeout", "1", "-d", "x"]
+    with subprocess.Popen(
+        [*words, f"trickles://127.0.0.1:{port}/upload"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert b"trying again in 1 s, 5 times more at most" in process.stderr.readline()
+        with serving(tmp_path, "tests.client.application:app", "--port", str(port)):
+            assert process.stdout.read().startswith(b"1 bytes, ")
+            assert process.wait(PATIENCE_S) == 0
+
+
 def test_no_retry_begins_after_its_time(base: str) -> None:
     words = ("--retry", "9", "--retry-delay", "9", "--retry-max-time", "5")
     assert run("-s", *words, f"{base}/flaky/slow/503/9").stdout == b"bad\n"
@@ -164,6 +186,13 @@ def test_resuming(base: str, tmp_path: Path) -> None:
     done = run("-C", "-", f"{base}/half", "-o", str(file), "-w", "%{size_download}")
     assert (done.stderr, done.stdout) == (b"", b"%d" % (HALF_BYTES - 100))
     assert file.read_bytes() == pattern(HALF_BYTES)
+
+
+def test_a_part_of_another_version_is_not_continued(base: str, tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    cut(file, b'"another"')
+    assert "another version" in fails(33, "-C", "-", f"{base}/half", "-o", str(file))
+    assert file.read_bytes() == pattern(100)
 
 
 def test_resuming_what_is_not_there_fetches_all(base: str, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl"),
 ]
 
-PORTS = {"8000": socket.SOCK_DGRAM, "8080": socket.SOCK_STREAM}
+PORTS = {"8000": socket.SOCK_DGRAM, "8001": socket.SOCK_DGRAM, "8080": socket.SOCK_STREAM}
 MYAPP = "from apps.hello import app\n\n__all__ = ['app']\n"
 
 
@@ -148,6 +148,25 @@ def test_the_first_page_and_the_demonstration(reader: Reader) -> None:
 def pids(server: Running) -> list[int]:
     """Of the workers, as the banner tells them, newest last."""
     return [int(pid) for pid in re.findall(r"kill -9 (\d+)", server.stderr)]
+
+
+def test_downloads_from_two_servers(reader: Reader) -> None:
+    """What is there is resumed; both servers are asked for what is not."""
+    content = bytes(range(256)) * 12_000
+    (reader.folder / "100.bin").write_bytes(content)
+    with contextlib.ExitStack() as stack:
+        for port in ("8000", "8001"):
+            folder = reader.folder / port
+            folder.mkdir()
+            os.link(reader.folder / "100.bin", folder / "100.bin")
+            line = line_like(rf"trickles-serve --static \. --port {port}")
+            stack.enter_context(reader.running(line, folder)).port()
+        target = reader.folder / "downloads"
+        target.mkdir()
+        for options in (r"-C - --retry 5 -O", r"-O --replica 127\.0\.0\.1:8001"):
+            (target / "100.bin").write_bytes(content[:1_000_000])
+            reader.prints(line_like(rf"trickles-get {options} \S+/100\.bin"), target)
+            assert (target / "100.bin").read_bytes() == content
 
 
 def test_an_application_of_ones_own(reader: Reader) -> None:

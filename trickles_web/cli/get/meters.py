@@ -66,7 +66,7 @@ class Meters:
         known = [total for total in totals if total is not None]
         self._progress.total = sum(known) if everything and len(known) == len(totals) else None
         if self._together:
-            self._progress.label = f"{self._ended} of {self._count} done  "
+            self._progress.label = f"{self._ended}/{self._count}  "
         self._progress.advance(done)
 
     def close(self) -> None:
