@@ -23,6 +23,7 @@ __all__ = ["base"]
 
 pytestmark = pytest.mark.live
 
+AGAIN = ("--retry", "1", "--retry-delay", "0.1")
 HALF_BYTES = HttpConfig().response_buffer_bytes + 1_000_009
 
 
@@ -106,21 +107,21 @@ def test_redirects_are_followed_if_asked(base: str) -> None:
 
 
 def test_answers_that_may_change_are_asked_for_again(base: str) -> None:
-    words = ("-w", " %{num_retries}", "--retry", "2", "--retry-delay", "1")
+    words = ("-w", " %{num_retries}", "--retry", "2", "--retry-delay", "0.1")
     done = run(*words, f"{base}/flaky/get/503/1")
     assert done.stdout == b"good\n 1"
     assert done.stderr == (
-        b"trickles-get: (22) the requested URL returned error: 503; trying again in 1 s, "
+        b"trickles-get: (22) the requested URL returned error: 503; trying again in 0.1 s, "
         b"2 times more at most\n"
     )
     assert run("-s", *words, f"{base}/flaky/lasting/404/9").stdout == b"bad\n 0"
-    fewer = ("-s", "--retry", "1", "--retry-delay", "1", "-w", " %{num_retries}")
+    fewer = ("-s", "--retry", "1", "--retry-delay", "0.1", "-w", " %{num_retries}")
     assert run(*fewer, f"{base}/flaky/often/503/9").stdout == b"bad\n 1"
     assert application.tries["often"] == 2
 
 
 def test_what_may_have_been_done_is_not_done_again(base: str) -> None:
-    words = ("-s", "--retry", "3", "--retry-delay", "1", "--retry-all-errors", "-f", "-d", "x")
+    words = ("-s", "--retry", "3", "--retry-delay", "0.1", "--retry-all-errors", "-f", "-d", "x")
     assert run(*words, f"{base}/flaky/unsafe/500/9").returncode == 22
     assert application.tries["unsafe"] == 1
     assert run(*words, f"{base}/flaky/refused/429/1").stdout == b"good\n"
@@ -134,14 +135,14 @@ def test_a_post_that_reached_nobody_is_sent_again(
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    words = [*COMMAND, "--retry", "5", "--retry-delay", "1", "--connect-timeout", "1", "-d", "x"]
+    words = [*COMMAND, "--retry", "5", "--retry-delay", "0.1", "--connect-timeout", "1", "-d", "x"]
     with subprocess.Popen(
         [*words, f"trickles://127.0.0.1:{port}/upload"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None and process.stderr is not None
-        assert b"trying again in 1 s, 5 times more at most" in process.stderr.readline()
+        assert b"trying again in 0.1 s, 5 times more at most" in process.stderr.readline()
         with serving(tmp_path, "tests.client.application:app", "--port", str(port)):
             assert process.stdout.read().startswith(b"1 bytes, ")
             assert process.wait(PATIENCE_S) == 0
@@ -155,14 +156,14 @@ def test_no_retry_begins_after_its_time(base: str) -> None:
 
 def test_a_retry_goes_on_where_it_broke_off(base: str, tmp_path: Path) -> None:
     file = tmp_path / "out"
-    words = ("-s", "--retry", "1", "-w", "%{num_retries} %{http_code} %{size_download}")
+    words = ("-s", *AGAIN, "-w", "%{num_retries} %{http_code} %{size_download}")
     done = run(*words, f"{base}/half", "-o", str(file))
     retries, code, size = done.stdout.split()
     assert (retries, code) == (b"1", b"206") and int(size) < HALF_BYTES
     assert file.read_bytes() == pattern(HALF_BYTES)
     assert os.listxattr(file) == []
     # A pipe takes nothing back, and need not.
-    assert run("-s", "--retry", "1", f"{base}/half").stdout == pattern(HALF_BYTES)
+    assert run("-s", *AGAIN, f"{base}/half").stdout == pattern(HALF_BYTES)
 
 
 def test_a_part_is_left_or_removed(base: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -70,16 +71,19 @@ async def collect(striped: Striped) -> bytes:
         striped.close()
 
 
-def test_all_servers_send_a_share_and_one_dies(stage: Stage, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_all_servers_send_a_share_and_one_dies_or_stands_still(
+    stage: Stage, folder: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     file = tmp_path / "out"
     with serving(stage, [folder] * 3) as sites:
         url = f"127.0.0.1:{sites[0].port}/large"
-        words = command("trickles-get", url, "-v", "--limit-rate", "8M", *others(sites[1:]))
+        words = command("trickles-get", url, "-v", "--limit-rate", "16M", *others(sites[1:]))
         with subprocess.Popen(
             [*words, "-o", str(file)], cwd=ROOT, stderr=subprocess.PIPE
         ) as process:
             grown_to(file, SIZE // 3)
-            sites[0].kill()
+            sites[0].running.process.send_signal(number)
             _, complaints = process.communicate(timeout=TRANSFER_S)
     assert process.returncode == 0, complaints
     assert file.read_bytes() == pattern(SIZE)

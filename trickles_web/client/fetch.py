@@ -30,6 +30,10 @@ Header = tuple[bytes, bytes]
 class Body(Protocol):
     """What is sent behind a request's head, which says how it is framed."""
 
+    @property
+    def length(self) -> int | None:
+        """Bytes; None: nobody knows."""
+
     def pieces(self) -> AsyncIterator[bytes]:
         """All of it, from its beginning at each call. Raises what reading it raises."""
 

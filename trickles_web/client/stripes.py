@@ -64,11 +64,6 @@ class Stripes:
         self._held: dict[int, Stripe] = {}
         self._rates: dict[int, float] = {}
 
-    @property
-    def done(self) -> bool:
-        """Has everything arrived?"""
-        return not (self._held or self._returned) and self._next == self._stop
-
     def take(self, reader: int, now: float) -> Stripe | None:
         """A stripe for a reader that has none. None: there is nothing for it, but may be later."""
         assert reader not in self._held

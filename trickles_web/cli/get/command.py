@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 _SECONDS = click.FloatRange(min=0, min_open=True)
+_WAIT = click.FloatRange(min=0)
 _COUNT = click.IntRange(min=0)
+_TRANSFERS = click.IntRange(1, MOST_PARALLEL)
 
 _EPILOG = f"""\
 Exit codes are curl's; of several URLs, that of the first that failed.
@@ -89,14 +91,12 @@ Variables of --write-out: {", ".join(VARIABLES)}.
 @click.option("--max-redirs", type=int, default=50, metavar="N", help="So many; -1: any number.")
 @click.option("-f", "--fail", is_flag=True, help="No body and exit code 22 on HTTP errors.")
 @click.option("-Z", "--parallel", is_flag=True, help="Several URLs at a time.")
-@click.option("--parallel-max", type=click.IntRange(1, MOST_PARALLEL), default=50, metavar="N")
+@click.option("--parallel-max", type=_TRANSFERS, default=50, metavar="N", help="So many.")
 @click.option("--fail-early", is_flag=True, help="Begin no URL after one has failed.")
-@click.option(
-    "--replica", "replicas", multiple=True, metavar="HOST:PORT", help="Also served there."
-)
+@click.option("--replica", "replicas", multiple=True, metavar="HOST:PORT", help="It is there, too.")
 @click.option("--retry", type=_COUNT, default=0, metavar="N", help="Try again N times at most.")
-@click.option("--retry-delay", type=_COUNT, default=0, metavar="SECONDS", help="0: 1, 2, 4, 8...")
-@click.option("--retry-max-time", type=_COUNT, default=0, metavar="SECONDS", help="Then no more.")
+@click.option("--retry-delay", type=_WAIT, default=0.0, metavar="SECONDS", help="0: 1, 2, 4, 8...")
+@click.option("--retry-max-time", type=_WAIT, default=0.0, metavar="SECONDS", help="Then no more.")
 @click.option("--retry-all-errors", is_flag=True, help="Not only what looks temporary.")
 @click.option("-m", "--max-time", type=_SECONDS, metavar="SECONDS", help="For each attempt.")
 @click.option("--connect-timeout", type=_SECONDS, metavar="SECONDS")

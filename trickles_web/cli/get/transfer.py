@@ -179,19 +179,21 @@ class Transfer:
     @contextlib.contextmanager
     def _uploading(self, answer: Answer, request: Request, meter: Meter) -> Iterator[None]:
         """Shows how much of the request is sent."""
-        length = getattr(request.body, "length", None)
+        body = request.body
+        if body is None:
+            yield
+            return
 
         async def show() -> None:
             while True:
                 await asyncio.sleep(LOOK_S)
-                meter.advance(answer.uploaded, length)
+                meter.advance(answer.uploaded, body.length)
 
-        task = None if request.body is None else asyncio.create_task(show())
+        task = asyncio.create_task(show())
         try:
             yield
         finally:
-            if task is not None:
-                task.cancel()
+            task.cancel()
 
     async def _head(self, answer: Answer) -> Head:
         """The final head; all of them are shown and kept as the options say."""
