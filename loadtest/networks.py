@@ -171,10 +171,9 @@ def run(options: Options) -> Report:
         for name, move in MOVING.items():
             result = moved(at, move, MOVES, megabytes)
             wait = statistics.median(result.waits)
-            row = {"path": f"client moves {MOVES} times, {name}", "bytes right": result.right}
-            row["probe timeouts without a byte, median"] = wait
-            row["highest"] = max(result.waits)
-            report.add(row)
+            told = f"{wait:.2f} probe timeouts without a byte, {max(result.waits):.2f} at most"
+            path = f"client moves {MOVES} times, {name}"
+            report.add({"path": path, "bytes right": result.right, "figure": told})
             report.check(result.right, f"{name}: bytes right")
             report.check(
                 wait <= MOST_WAITS, f"{name}: goes on within {MOST_WAITS:g} probe timeouts"
@@ -185,10 +184,10 @@ def run(options: Options) -> Report:
             up = seen(at.client("put", "/upload", UPLOAD_BYTES))
         right = down["digest"] == at.digest(megabytes) and up["digest"] in up["answer"]
         seconds = down["arrivals"][-1][0] - down["arrivals"][0][0]
-        row = {"path": f"datagrams over {LARGEST_PACKET} bytes vanish", "bytes right": right}
-        row["largest datagram in use"] = down["datagram"] + HEADERS
-        row["Mbit/s down"] = down["bytes"] * 8e-6 / seconds
-        report.add(row)
+        rate = down["bytes"] * 8e-6 / seconds
+        told = f"packets of {down['datagram'] + HEADERS} bytes, {rate:.0f} Mbit/s down"
+        path = f"packets over {LARGEST_PACKET} bytes vanish"
+        report.add({"path": path, "bytes right": right, "figure": told})
         report.check(right, "narrow path: bytes right")
         report.check(
             down["datagram"] + HEADERS == LARGEST_PACKET, "the largest that passes is used"
