@@ -1,4 +1,4 @@
-"""One GET from several replicas at once: each sends stripes of the file, over a flow of its own.
+"""One GET from several replicas at once: each sends stripes of the file, over flows of its own.
 
     download = Striped(request, [("10.0.0.1", 8000), ("10.0.0.2", 8000)])
     try:
@@ -134,6 +134,8 @@ class Striped:
         self.uploaded = 0
         self.from_each: list[int] = [0] * len(self._addresses)
         """Bytes of the body, by replica."""
+        self.flows = 0
+        """Opened so far."""
 
     @property
     def missing(self) -> int | None:
@@ -200,6 +202,7 @@ class Striped:
         link = self._links.get(index)
         if link is None:
             host, port = self._address(index)
+            self.flows += 1
             reader, writer = await open_connection(
                 host, port, config=self._config, limit=READ_BYTES, tokens=self._tokens
             )

@@ -75,6 +75,7 @@ class Flows:
         finally:
             self._striped.discard(striped)
             striped.close()
+            self.opened += striped.flows
             if self._verbose:
                 shares = zip(addresses, striped.from_each, strict=True)
                 told = [f"{host} port {port}: {count} bytes" for (host, port), count in shares]
