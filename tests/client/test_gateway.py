@@ -309,7 +309,7 @@ def test_a_client_that_has_reset_is_still_known(run: Run[Any], mute: socket.sock
                 address = client.getsockname()
                 client.sendall(get("/"))
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            gateway._accept(gateway._listeners[0])
+            gateway._entrance.accept(gateway._entrance._listeners[0])
             [inbound] = gateway._relay.connections
             assert inbound.open_flow.keywords["origin"] == pack_origin(*address)  # type: ignore[attr-defined]
             await until(gateway, 0)
