@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -26,7 +27,6 @@ from trickles_web.cli.gateway import ONLY_HELP, PROXY_USER, affordable, loop_fac
 from trickles_web.config import ClientConfig
 from trickles_web.errors import UsageError
 from trickles_web.listening import BACKLOG, MAX_CONNECTIONS
-from trickles_web.net import logs
 from trickles_web.proxy.proxy import Proxy, ProxyConfig
 
 PROGRAM = "trickles-run"
@@ -96,7 +96,7 @@ def command(
         client=ClientConfig(connect_timeout_s=connect_timeout),
     )
     with socket.create_server((LOOPBACK, 0), backlog=BACKLOG) as listener:
-        _leave_behind(config, listener, "critical" if quiet else "warning")
+        _leave_behind(config, listener, logging.CRITICAL if quiet else logging.WARNING)
         port = listener.getsockname()[1]
     for number in IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
@@ -119,7 +119,7 @@ def environment(proxy: str) -> dict[str, str]:
     return kept | dict.fromkeys(names, proxy) | {"NODE_USE_ENV_PROXY": "1"}
 
 
-def _leave_behind(config: ProxyConfig, listener: socket.socket, log_level: str) -> None:
+def _leave_behind(config: ProxyConfig, listener: socket.socket, log_level: int) -> None:
     """Start the proxy of this process, which is to become the program."""
     with open(os.pidfd_open(os.getpid()), "rb", buffering=0) as program:
         child = os.fork()
@@ -132,12 +132,12 @@ def _leave_behind(config: ProxyConfig, listener: socket.socket, log_level: str) 
 
 
 def _be_the_proxy(
-    config: ProxyConfig, listener: socket.socket, program: int, log_level: str
+    config: ProxyConfig, listener: socket.socket, program: int, log_level: int
 ) -> NoReturn:
     """Whatever happens, the code of the other process does not run here."""
     try:
         _close_inherited(keep={listener.fileno(), program})
-        logs.configure(log_level)
+        logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=log_level)
         with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
             runner.run(_serve(config, listener, program))
     except BaseException:

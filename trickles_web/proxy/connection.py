@@ -138,8 +138,10 @@ class Connection:
         server = await self._ways.open(place, self._peer)
         try:
             await client.send(h11.Response(status_code=200, headers=[], reason=b"Connected"))
-            if over_trickles and (await client.stream.peek()).startswith(TLS_RECORD):
-                raise refusals.no_tls(place)
+            if over_trickles:
+                first = client.beyond or await client.stream.peek()
+                if first.startswith(TLS_RECORD):
+                    raise refusals.no_tls(place)
             await tunnel(client, server)
         except OSError as error:
             raise refusals.failed(place, error) from None

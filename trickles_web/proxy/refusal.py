@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import h11
 
-from trickles_web.errors import OutcomeUnknown
+from trickles_web.errors import FlowError, OutcomeUnknown
 
 Header = tuple[bytes, bytes]
 
@@ -60,5 +61,11 @@ def failed(place: object, error: Exception) -> Refusal:
         unknown = ((b"Trickles-Outcome", b"unknown"),)
         return Refusal(502, "Outcome Unknown", f"{place}: {error}", unknown)
     silent = isinstance(error, TimeoutError) or getattr(error, "errno", None) == errno.ETIMEDOUT
-    text = f"{place}: {str(error) or 'no answer in time'}"
+    text = str(error) if isinstance(error, FlowError) else _over_tcp(place, error)
     return Refusal(504, "No Answer", text) if silent else Refusal(502, "Nobody Answers", text)
+
+
+def _over_tcp(place: object, error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    why = os.strerror(number) if number else str(error) or "no answer in time"
+    return f"TCP {place}: {why}; what --only does not name is asked over TCP"
