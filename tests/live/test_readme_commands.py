@@ -165,6 +165,7 @@ def test_an_application_of_ones_own(reader: Reader) -> None:
         assert server.end() == 0
     with reader.running(line_like("trickles-serve myapp:app") + " --port 8000") as server:
         server.port()
+        assert reader.prints(line_like("trickles-run .*")) == "Hello, world!\n"
         folder = reader.folder / "gateway"
         folder.mkdir()
         line = line_like("trickles-gateway --listen .*")
@@ -172,6 +173,11 @@ def test_an_application_of_ones_own(reader: Reader) -> None:
             gateway.says("Trickles gateway: http")
             assert reader.prints("curl -s http://127.0.0.1:8080/") == "Hello, world!\n"
             assert gateway.end() == 0
+        with reader.running(line_like("trickles-gateway --proxy .*"), folder) as proxy:
+            password = Path(proxy.says("with the password in (.*)")[1]).read_text().strip()
+            curl = f"curl -s -x http://trickles:{password}@127.0.0.1:8080"
+            assert reader.prints(f"{curl} http://127.0.0.1:8000/") == "Hello, world!\n"
+            assert proxy.end() == 0
         assert server.end() == 0
 
 
