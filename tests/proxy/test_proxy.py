@@ -479,6 +479,63 @@ def test_a_server_on_tcp_may_speak_first(run: Run[Any]) -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"", 502),
+        (b"SSH-2.0-hello\r\n", 502),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", 502),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000, 502),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", 502),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", None),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n", None),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", None),
+        (b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes", 103),
+    ],
+)
+def test_servers_that_speak_bad_http(run: Run[Any], said: bytes, status: int | None) -> None:
+    """What is no whole answer is never taken for one: None is a reset."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.write_eof()
+        with contextlib.suppress(ConnectionResetError):
+            await reader.read()
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, HOST, 0)
+        there = f"{HOST}:{server.sockets[0].getsockname()[1]}"
+        async with server, a_proxy(only=[("elsewhere", None)]) as proxy, client_of(proxy) as client:
+            client.asks(f"http://{there}/")
+            if status is None:
+                with pytest.raises(ConnectionResetError):
+                    await client.reader.read()
+            else:
+                assert (await client.head()).split()[1] == b"%d" % status
+
+    run(main())
+
+
+def test_a_response_that_ends_with_its_connection(run: Run[Any]) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nall of it")
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, HOST, 0)
+        there = f"{HOST}:{server.sockets[0].getsockname()[1]}"
+        async with server, a_proxy(only=[("elsewhere", None)]) as proxy, client_of(proxy) as client:
+            for _ in range(2):
+                client.asks(f"http://{there}/")
+                assert b"chunked" in await client.head()
+                assert await client.reader.readuntil(b"0\r\n\r\n") == b"9\r\nall of it\r\n0\r\n\r\n"
+
+    run(main())
+
+
 def test_nobody_over_tcp(run: Run[Any], absent_port: int) -> None:
     async def main() -> None:
         async with a_proxy(only=[("elsewhere", None)]) as proxy, client_of(proxy) as client:

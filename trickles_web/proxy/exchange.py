@@ -46,8 +46,10 @@ async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, OSError):
-            await task
+        await asyncio.wait([task])
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, OSError):  # then the client is gone
+            raise error
 
 
 async def _upload(client: Party, server: Party) -> None:

@@ -7,7 +7,7 @@ import os
 
 import h11
 
-from trickles_web.errors import FlowError, OutcomeUnknown
+from trickles_web.errors import ConnectError, FlowError, OutcomeUnknown
 
 Header = tuple[bytes, bytes]
 
@@ -61,11 +61,15 @@ def failed(place: object, error: Exception) -> Refusal:
         unknown = ((b"Trickles-Outcome", b"unknown"),)
         return Refusal(502, "Outcome Unknown", f"{place}: {error}", unknown)
     silent = isinstance(error, TimeoutError) or getattr(error, "errno", None) == errno.ETIMEDOUT
-    text = str(error) if isinstance(error, FlowError) else _over_tcp(place, error)
+    text = _told(place, error)
     return Refusal(504, "No Answer", text) if silent else Refusal(502, "Nobody Answers", text)
 
 
-def _over_tcp(place: object, error: Exception) -> str:
+def _told(place: object, error: Exception) -> str:
+    if isinstance(error, ConnectError):
+        return str(error)  # it names the place
+    if isinstance(error, FlowError):
+        return f"{place}: {error}"
     number = getattr(error, "errno", None)
     why = os.strerror(number) if number else str(error) or "no answer in time"
     return f"TCP {place}: {why}; what --only does not name is asked over TCP"
