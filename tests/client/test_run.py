@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -121,6 +122,18 @@ def test_signals_reach_the_program() -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, out, err) == (5, "got it\n", "")
+
+
+def test_limits_are_those_of_the_caller() -> None:
+    script = "ulimit -Sn; umask; pwd"
+    ran = done("sh", "-c", script, preexec_fn=few_descriptors)
+    plain = subprocess.run(["sh", "-c", script], capture_output=True, preexec_fn=few_descriptors)
+    assert ran.stdout == plain.stdout
+
+
+def few_descriptors() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
 
 
 def test_python_leaves_no_signal_ignored() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,6 +15,7 @@ import pytest
 
 from tests.client.programs import needed, run
 from tests.live.stage import Stage
+from tests.net.processes import serving
 
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live programs")]
 
@@ -23,51 +24,52 @@ CONTENT = random.Random(3).randbytes(3_000_000)
 GIT = ("git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "gc.auto=0")
 
 
-@contextlib.contextmanager
-def files_of(stage: Stage, folder: Path) -> Iterator[str]:
-    """URL of a folder's files, from two processes."""
-    with stage.serving("--static", str(folder), "--port", "0", "--workers", "2") as server:
-        yield f"http://{HOST}:{server.port()}"
-        assert server.end() == 0
-        assert "Traceback" not in server.stderr
+class Files:
+    """A folder, and the URL where it is served."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self.url = url
 
 
-def test_curl_takes_ranges_and_goes_on(stage: Stage, tmp_path: Path) -> None:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "data.bin").write_bytes(CONTENT)
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "data.bin").write_bytes(CONTENT)
+    with serving(tmp_path_factory.mktemp("server"), "--static", str(folder), "--port", "0") as one:
+        yield Files(folder, f"http://{HOST}:{one.port()}")
+        assert one.end() == 0
+        assert "Traceback" not in one.stderr
+
+
+def test_curl_takes_ranges_and_goes_on(files: Files, tmp_path: Path) -> None:
     got = tmp_path / "got"
-    with files_of(stage, tmp_path / "site") as url:
-        run("curl", "-sSf", "-r", "1000-1999", "-o", str(got), f"{url}/data.bin")
-        assert got.read_bytes() == CONTENT[1000:2000]
-        got.write_bytes(CONTENT[:1_234_567])
-        run("curl", "-sSf", "-C", "-", "-o", str(got), f"{url}/data.bin")
-        assert got.read_bytes() == CONTENT
+    run("curl", "-sSf", "-r", "1000-1999", "-o", str(got), f"{files.url}/data.bin")
+    assert got.read_bytes() == CONTENT[1000:2000]
+    got.write_bytes(CONTENT[:1_234_567])
+    run("curl", "-sSf", "-C", "-", "-o", str(got), f"{files.url}/data.bin")
+    assert got.read_bytes() == CONTENT
 
 
-def test_wget_goes_on_where_it_was(stage: Stage, tmp_path: Path) -> None:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "data.bin").write_bytes(CONTENT)
+def test_wget_goes_on_where_it_was(files: Files, tmp_path: Path) -> None:
     got = tmp_path / "data.bin"
     got.write_bytes(CONTENT[:1_234_567])
-    with files_of(stage, tmp_path / "site") as url:
-        told = run("wget", "-c", "--progress=dot:mega", f"{url}/data.bin", folder=tmp_path)
-        assert "206 Partial Content" in told
-        assert got.read_bytes() == CONTENT
+    told = run("wget", "-c", "--progress=dot:mega", f"{files.url}/data.bin", folder=tmp_path)
+    assert "206 Partial Content" in told
+    assert got.read_bytes() == CONTENT
 
 
-def test_wget_follows_links(stage: Stage, tmp_path: Path) -> None:
-    site = tmp_path / "site"
+def test_wget_follows_links(files: Files, tmp_path: Path) -> None:
+    site = files.folder / "pages"
     (site / "deep").mkdir(parents=True)
     links = [f"deep/{number}.html" for number in range(20)]
     for link in links:
         (site / link).write_text(f"<a href=../picture.bin>{link}</a>")
     (site / "picture.bin").write_bytes(CONTENT[:100_000])
     (site / "index.html").write_text("".join(f"<a href={link}>page</a>" for link in links))
-    (tmp_path / "got").mkdir()
-    with files_of(stage, site) as url:
-        run("wget", "-nv", "-r", "-nH", f"{url}/", folder=tmp_path / "got")
+    run("wget", "-nv", "-r", "-nH", f"{files.url}/pages/", folder=tmp_path)
     for link in [*links, "picture.bin", "index.html"]:
-        assert (tmp_path / "got" / link).read_bytes() == (site / link).read_bytes()
+        assert (tmp_path / "pages" / link).read_bytes() == (site / link).read_bytes()
 
 
 @pytest.fixture
@@ -91,9 +93,9 @@ def head_of(repository: Path) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
-def test_git_clones_from_plain_files(stage: Stage, tmp_path: Path, repository: Path) -> None:
-    with files_of(stage, repository.parent) as url:
-        run("git", "clone", "-q", f"{url}/some.git", str(tmp_path / "clone"))
+def test_git_clones_from_plain_files(files: Files, tmp_path: Path, repository: Path) -> None:
+    shutil.copytree(repository, files.folder / "some.git")
+    run("git", "clone", "-q", f"{files.url}/some.git", str(tmp_path / "clone"))
     assert head_of(tmp_path / "clone") == head_of(repository)
     run("git", "-C", str(tmp_path / "clone"), "fsck", "--strict")
 
@@ -103,7 +105,7 @@ def test_git_clones_from_its_own_server_and_pushes(
 ) -> None:
     stage.environment["REPOSITORIES"] = str(repository.parent)
     clone = tmp_path / "clone"
-    with stage.serving("tests.live.git_backend:app", "--port", "0", "--workers", "2") as server:
+    with stage.serving("tests.live.git_backend:app", "--port", "0") as server:
         url = f"http://{HOST}:{server.port()}/some.git"
         run("git", "clone", "-q", url, str(clone))
         assert head_of(clone) == head_of(repository)
@@ -129,17 +131,16 @@ def a_wheel(folder: Path) -> None:
 
 
 def test_pip_installs_from_an_index(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = tmp_path / "index" / "simple" / "thing"
+    page = files.folder / "simple" / "thing"
     page.mkdir(parents=True)
     a_wheel(page)
     (page / "index.html").write_text('<a href="thing-1.0-py3-none-any.whl">thing</a>')
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    with files_of(stage, tmp_path / "index") as url:
-        pip = [sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-compile"]
-        pip += ["--disable-pip-version-check", "--target", str(tmp_path / "got")]
-        run(*pip, "--index-url", f"{url}/simple", "thing")
+    pip = [sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-compile"]
+    pip += ["--disable-pip-version-check", "--target", str(tmp_path / "got")]
+    run(*pip, "--index-url", f"{files.url}/simple", "thing")
     assert (tmp_path / "got" / "thing.py").read_text() == "ANSWER = 42\n"

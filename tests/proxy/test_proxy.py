@@ -8,6 +8,7 @@ import hashlib
 import random
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -306,6 +307,28 @@ def test_a_slow_reader_stops_the_flow(
             assert await reader.readexactly(size) == pattern(size)
             writer.close()
             await writer.wait_closed()
+
+    run(main())
+
+
+def test_a_server_that_takes_nothing_stops_the_client(
+    run: Run[Any], mute: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Stream] = []
+
+    def noted(on_lost: Callable[[], object]) -> Stream:
+        taken.append(Stream(on_lost))
+        return taken[-1]
+
+    monkeypatch.setattr("trickles_web.proxy.proxy.Stream", noted)
+
+    async def main() -> None:
+        async with a_proxy() as proxy, client_of(proxy) as client:
+            url = f"http://{HOST}:{mute.getsockname()[1]}/"
+            client.asks(url, b"Content-Length: 99999999", method="POST")
+            while not taken or taken[0].transport.is_reading():
+                client.says(bytes(100_000))
+                await asyncio.sleep(0)
 
     run(main())
 

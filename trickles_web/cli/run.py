@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import secrets
@@ -92,12 +93,14 @@ def command(
     config = ProxyConfig(
         f"{PROXY_USER}:{password}".encode(),
         places_of(only),
-        max_connections=affordable(MAX_CONNECTIONS),
         client=ClientConfig(connect_timeout_s=connect_timeout),
     )
-    with socket.create_server((LOOPBACK, 0), backlog=BACKLOG) as listener:
-        _leave_behind(config, listener, logging.CRITICAL if quiet else logging.WARNING)
-        port = listener.getsockname()[1]
+    try:
+        with socket.create_server((LOOPBACK, 0), backlog=BACKLOG) as listener:
+            _leave_behind(config, listener, logging.CRITICAL if quiet else logging.WARNING)
+            port = listener.getsockname()[1]
+    except OSError as error:
+        raise UsageError(f"cannot start a proxy: {error.strerror}") from None
     for number in IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
     sys.stdout.flush()
@@ -107,9 +110,8 @@ def command(
         )
     except FileNotFoundError:
         return _complain(f"{words[0]}: no such program", NOT_FOUND)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        return _complain(f"{words[0]}: cannot be executed: {why}", CANNOT_EXECUTE)
+    except OSError as error:
+        return _complain(f"{words[0]}: cannot be executed: {error.strerror}", CANNOT_EXECUTE)
 
 
 def environment(proxy: str) -> dict[str, str]:
@@ -136,6 +138,8 @@ def _be_the_proxy(
 ) -> NoReturn:
     """Whatever happens, the code of the other process does not run here."""
     try:
+        # Here, for the program's limit on descriptors is not to be raised with ours.
+        config = dataclasses.replace(config, max_connections=affordable(MAX_CONNECTIONS))
         _close_inherited(keep={listener.fileno(), program})
         logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=log_level)
         with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
