@@ -25,6 +25,7 @@ RANKS = {
     "state": 3,
     "http": 4,
     "trains": 4,
+    "socket_options": 4,
     "net": 5,
     "client": 5,
     "listening": 6,

@@ -27,11 +27,14 @@ class TransportConfig:
     """Keys live for two of these: at least the token horizon."""
     replay_capacity: int = 1 << 21
     """Keys per Bloom filter: at 1e-6 false positives 29 bits each, two filters, 15 MB in all."""
-    max_datagram_bytes: int = 1452
-    """Largest DATA a client may ask for (Ethernet less IPv6 and UDP headers)."""
+    max_datagram_bytes: int = 1472
+    """Largest DATA a client may ask for (Ethernet less IPv4 and UDP headers)."""
     max_loopback_datagram_bytes: int = 16_376
     """The same for a client on this host: the loopback's MTU is 65,536, and four of these are one
     segmented send."""
+
+    preferred: bytes = b""
+    """Where clients are asked to go on, packed as `transport.origin` does; b"": where they are."""
 
     def largest_datagram(self, host: str) -> int:
         """Bytes of DATA that may go to this address."""
@@ -44,6 +47,11 @@ class TransportConfig:
 class ClientConfig:
     """What a client's flow needs."""
 
+    replicas: tuple[tuple[str, int], ...] = ()
+    """Where else the service is: (host, UDP port). Flows are spread over all of its addresses, and
+    go on at another one when theirs is silent."""
+    follow_preferred: bool = True
+    """Go on at the address that a server prefers, if it names one."""
     receive_buffer_bytes: int = 4 << 20
     """Response bytes asked for but not yet read by the application, at most."""
     connect_timeout_s: float = 10.0
@@ -52,7 +60,9 @@ class ClientConfig:
     """How long ICMP port-unreachable is taken for a server that is restarting."""
     silence_timeout_s: float = 60.0
     """An established flow with an exchange in progress fails after this much silence."""
-    max_datagram_bytes: int = 1452
+    max_datagram_bytes: int = 1472
+    """What a path is asked to carry at most (Ethernet less IPv4 and UDP headers);"""
+    max_ipv6_datagram_bytes: int = 1452
     max_loopback_datagram_bytes: int = 16_376
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from trickles_web.errors import FlowError, FlowRefused, OutcomeUnknown, ResponseTruncated
-from trickles_web.transport.wire import Code, Refused
+from trickles_web.transport.wire import Code, Refused, echo_of
 
 _PATIENCE = 8
 """Refusals in a row, with nothing good between them, that end the flow: one replica of several may
@@ -24,13 +26,25 @@ class Verdict(NamedTuple):
     retry_after: float | None = None
 
 
+_RECENT = 32
+"""Datagrams remembered, to know what answers one of them."""
+
+
 class Refusals:
     """Counts refusals since the last good news."""
 
-    __slots__ = ("_count",)
+    __slots__ = ("_count", "_recent")
 
     def __init__(self) -> None:
         self._count = 0
+        self._recent: deque[bytes] = deque(maxlen=_RECENT)
+
+    def sent(self, datagrams: Sequence[bytes]) -> None:
+        self._recent.extend(datagrams)
+
+    def answers(self, echo: bytes) -> bool:
+        """Is this the hash of a datagram that was sent lately? Who has not seen it cannot know."""
+        return any(echo_of(datagram) == echo for datagram in self._recent)
 
     def progress(self) -> None:
         self._count = 0
