@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterable
 
 from trickles_web.client.relay import Warnings
-from trickles_web.client.sockets import SocketAddress
+from trickles_web.client.remote import SocketAddress
 from trickles_web.client.url import join_authority
 from trickles_web.errors import BindError
 

@@ -79,6 +79,8 @@ def test_what_cannot_be_started(tmp_path: Path) -> None:
         ("--only", "http://a/", "true"),
         ("--only", "", "true"),
         ("--connect-timeout", "0", "true"),
+        ("--replica", "127.0.0.1", "true"),
+        ("--replica", "127.0.0.1:0", "true"),
     ],
 )
 def test_usage_errors_are_one_line(words: tuple[str, ...]) -> None:
@@ -212,3 +214,14 @@ def test_only_some_hosts(server_port: int, absent_port: int) -> None:
     assert done("--only", "127.0.0.1", "curl", "-sS", there).stdout == pattern(20)
     answer = done("--only", f"127.0.0.1:{absent_port}", "curl", "-sS", there).stdout
     assert b"Connection refused; what --only does not name is asked over TCP" in answer
+
+
+def test_replicas_answer_for_each_other_and_for_nobody_else(
+    server_port: int, absent_port: int
+) -> None:
+    there, absent = f"127.0.0.1:{server_port}", f"127.0.0.1:{absent_port}"
+    curl = ("curl", "-sS", f"http://{absent}/bytes/20")
+    both = ("--replica", there, "--replica", absent)
+    assert done(*both, *curl).stdout == pattern(20)
+    alone = done("--replica", there, "--connect-timeout", "0.2", *curl)
+    assert alone.stdout.startswith(b"trickles: no answer from UDP")

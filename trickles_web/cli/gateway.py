@@ -17,6 +17,7 @@ import click
 import trickles_web
 from trickles_web.client.routing import Place, place
 from trickles_web.client.url import join_authority, parse_listen, parse_url
+from trickles_web.config import ClientConfig
 from trickles_web.errors import UsageError
 from trickles_web.gateway import Gateway, GatewayConfig
 from trickles_web.listening import MAX_CONNECTIONS
@@ -71,6 +72,13 @@ def _complain(message: str) -> int:
 )
 @click.option("--only", multiple=True, metavar="HOST[:PORT]", help=ONLY_HELP)
 @click.option(
+    "--replica",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where else the service answers: flows are spread over all, and go on at another when "
+    "theirs is silent. To a proxy give all of them, and a request to one may go to any.",
+)
+@click.option(
     "--listen",
     multiple=True,
     metavar="HOST:PORT",
@@ -103,6 +111,7 @@ def command(
     proxy: bool,
     password_file: str | None,
     only: tuple[str, ...],
+    replica: tuple[str, ...],
     listen: tuple[str, ...],
     max_connections: int,
     loop: str,
@@ -116,23 +125,26 @@ def command(
     """
     places = tuple(dict.fromkeys(parse_listen(text) for text in listen))
     most = affordable(max_connections)
+    client = ClientConfig(replicas=replicas_of(replica))
     if proxy:
         if url is not None:
             raise UsageError("a proxy takes no URL: each request names its server")
         path = _password_file(password_file)
-        proxying = ProxyConfig(_credential(path), places_of(only), max_connections=most)
+        proxying = ProxyConfig(_credential(path), places_of(only), most, client)
         work = serve_proxy(proxying, places, path)
     elif password_file or only:
         raise UsageError("--password-file and --only are for a proxy; add --proxy")
     else:
-        work = serve(_relaying(url, places, most), child)
+        work = serve(_relaying(url, places, most, client), child)
     factory = loop_factory(loop)
     logs.configure(log_level)
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(work)
 
 
-def _relaying(url: str | None, listen: Sequence[tuple[str, int]], most: int) -> GatewayConfig:
+def _relaying(
+    url: str | None, listen: Sequence[tuple[str, int]], most: int, client: ClientConfig
+) -> GatewayConfig:
     if url is None:
         raise UsageError("name the server, such as trickles://127.0.0.1:8000; or add --proxy")
     target = parse_url(url)
@@ -140,12 +152,23 @@ def _relaying(url: str | None, listen: Sequence[tuple[str, int]], most: int) -> 
         raise UsageError(
             f"bad URL {url!r}: a gateway relays whole connections; leave the path away"
         )
-    return GatewayConfig(target.host, target.port, listen, most)
+    return GatewayConfig(target.host, target.port, listen, most, client)
 
 
 def places_of(only: Sequence[str]) -> list[Place] | None:
     """What --only names. Raises UsageError."""
     return [place(text) for text in only] or None
+
+
+def replicas_of(texts: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """What --replica names. Raises UsageError."""
+    found = []
+    for text in texts:
+        host, port = place(text)
+        if not port:
+            raise UsageError(f"bad replica {text!r}: give HOST:PORT, such as 127.0.0.1:8000")
+        found.append((host, port))
+    return tuple(found)
 
 
 def _password_file(told: str | None) -> Path:

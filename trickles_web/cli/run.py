@@ -24,7 +24,14 @@ from typing import NoReturn
 import click
 
 import trickles_web
-from trickles_web.cli.gateway import ONLY_HELP, PROXY_USER, affordable, loop_factory, places_of
+from trickles_web.cli.gateway import (
+    ONLY_HELP,
+    PROXY_USER,
+    affordable,
+    loop_factory,
+    places_of,
+    replicas_of,
+)
 from trickles_web.config import ClientConfig
 from trickles_web.errors import UsageError
 from trickles_web.listening import BACKLOG, MAX_CONNECTIONS
@@ -71,6 +78,13 @@ def _complain(message: str, code: int) -> int:
 @click.argument("words", metavar="COMMAND [ARGS...]", nargs=-1, required=True)
 @click.option("--only", multiple=True, metavar="HOST[:PORT]", help=ONLY_HELP)
 @click.option(
+    "--replica",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Server of a service that others have, too; give it for all of them, and a request to one "
+    "goes to any, and goes on at another when that is silent.",
+)
+@click.option(
     "--connect-timeout",
     type=click.FloatRange(min=0, min_open=True),
     default=ClientConfig().connect_timeout_s,
@@ -82,7 +96,11 @@ def _complain(message: str, code: int) -> int:
     trickles_web.__version__, "-V", "--version", prog_name=PROGRAM, allow_from_autoenv=False
 )
 def command(
-    words: tuple[str, ...], only: tuple[str, ...], connect_timeout: float, quiet: bool
+    words: tuple[str, ...],
+    only: tuple[str, ...],
+    replica: tuple[str, ...],
+    connect_timeout: float,
+    quiet: bool,
 ) -> int:
     """Run a program (curl, wget, git, pip ...), its HTTP requests going over Trickles.
 
@@ -93,7 +111,7 @@ def command(
     config = ProxyConfig(
         f"{PROXY_USER}:{password}".encode(),
         places_of(only),
-        client=ClientConfig(connect_timeout_s=connect_timeout),
+        client=ClientConfig(replicas=replicas_of(replica), connect_timeout_s=connect_timeout),
     )
     try:
         with socket.create_server((LOOPBACK, 0), backlog=BACKLOG) as listener:

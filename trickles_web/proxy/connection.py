@@ -8,7 +8,7 @@ from time import monotonic
 
 import h11
 
-from trickles_web.client.sockets import SocketAddress
+from trickles_web.client.remote import SocketAddress
 from trickles_web.proxy import refusal as refusals
 from trickles_web.proxy.exchange import exchange, tunnel
 from trickles_web.proxy.fields import has_body, is_ambiguous, may_pass

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trickles_web.client.relay import Warnings
+from trickles_web.client.remote import SocketAddress
 from trickles_web.client.routing import Place
-from trickles_web.client.sockets import SocketAddress
 from trickles_web.client.streams import default_tokens
 from trickles_web.client.tokens import TokenStore
 from trickles_web.config import ClientConfig

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import ipaddress
 import socket
 from collections.abc import Set
-from dataclasses import dataclass
 
+from trickles_web.client.remote import SocketAddress, resolve
 from trickles_web.client.routing import Place as Listed
-from trickles_web.client.sockets import SocketAddress, resolve
 from trickles_web.client.tokens import TokenStore
 from trickles_web.client.transport import connect
 from trickles_web.config import ClientConfig
@@ -20,7 +20,7 @@ from trickles_web.proxy.targets import Place
 from trickles_web.transport.origin import pack_origin
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Ways:
     """Over Trickles to some hosts or all, over TCP to the others."""
 
@@ -44,10 +44,9 @@ class Ways:
         stream = Stream()
         try:
             if self.is_over_trickles(place):
-                remote = await resolve(place.host, place.port)
-                connect(
-                    remote, stream, config=self.config, tokens=self.tokens, origin=_origin(peer)
-                )
+                config = self._config_for(place)
+                remote = await resolve(place.host, place.port, config)
+                connect(remote, stream, config=config, tokens=self.tokens, origin=_origin(peer))
             else:
                 async with asyncio.timeout(self.config.connect_timeout_s):
                     loop = asyncio.get_running_loop()
@@ -57,6 +56,13 @@ class Ways:
         except OSError as error:
             raise failed(place, error) from None
         return Party(stream, is_client=False)
+
+    def _config_for(self, place: Place) -> ClientConfig:
+        """Replicas are asked in place of each other, and of nobody else: that would be another
+        service."""
+        us, replicas = (place.host, place.port), self.config.replicas
+        others = tuple(one for one in replicas if one != us) if us in replicas else ()
+        return dataclasses.replace(self.config, replicas=others)
 
 
 def _origin(peer: SocketAddress) -> bytes:
