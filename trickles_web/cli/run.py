@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import secrets
@@ -121,7 +122,6 @@ def command(
         raise UsageError(f"cannot start a proxy: {error.strerror}") from None
     for number in IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
-    sys.stdout.flush()
     try:
         os.execvpe(
             words[0], words, environment(f"http://{PROXY_USER}:{password}@{LOOPBACK}:{port}")
@@ -140,15 +140,20 @@ def environment(proxy: str) -> dict[str, str]:
 
 
 def _leave_behind(config: ProxyConfig, listener: socket.socket, log_level: int) -> None:
-    """Start the proxy of this process, which is to become the program."""
+    """Start the proxy of this process, which is to become the program. Raises OSError."""
     with open(os.pidfd_open(os.getpid()), "rb", buffering=0) as program:
         child = os.fork()
         if child == 0:
-            os.setsid()
-            if os.fork() == 0:
-                _be_the_proxy(config, listener, program.fileno(), log_level)
-            os._exit(0)
-        os.waitpid(child, 0)
+            failed = 1
+            try:
+                os.setsid()
+                if os.fork() == 0:
+                    _be_the_proxy(config, listener, program.fileno(), log_level)
+                failed = 0
+            finally:
+                os._exit(failed)
+        if os.waitpid(child, 0)[1]:
+            raise OSError(errno.EAGAIN, "no further process may be started")
 
 
 def _be_the_proxy(
@@ -180,8 +185,9 @@ def _close_inherited(keep: set[int]) -> None:
                 os.close(descriptor)
 
 
-async def _serve(config: ProxyConfig, listener: socket.socket, program: int) -> None:
-    """Until the program has ended."""
+async def _serve(config: ProxyConfig, listener: socket.socket, program: int) -> NoReturn:
+    """Until the program has ended. Then at once, for who reads stderr waits for us: not for a
+    thread, say, that looks up a name."""
     listener.setblocking(False)
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(program, ended.set)
@@ -189,6 +195,7 @@ async def _serve(config: ProxyConfig, listener: socket.socket, program: int) -> 
     proxy.start([listener])
     await ended.wait()
     await proxy.close()
+    os._exit(0)
 
 
 if __name__ == "__main__":
