@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
 
 BASE_DATAGRAM: Final = 1200
 """Bytes of UDP payload that any path carries (RFC 9000 §14)."""
@@ -40,6 +41,17 @@ class TransportConfig:
         return self.max_datagram_bytes
 
 
+class Recorder(Protocol):
+    """Sees a flow's datagrams, as `trace.Recording` does. `local` and `remote` are addresses as the
+    socket module has them. Nothing may be raised.
+    """
+
+    def sent(self, datagrams: Sequence[bytes], local: Any, remote: Any) -> None: ...
+
+    def received(self, train: bytes, segment: int, local: Any, remote: Any) -> None:
+        """Datagrams end to end, `segment` bytes each, but the last may be shorter."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClientConfig:
     """What a client's flow needs."""
@@ -54,6 +66,8 @@ class ClientConfig:
     """An established flow with an exchange in progress fails after this much silence."""
     max_datagram_bytes: int = 1452
     max_loopback_datagram_bytes: int = 16_376
+    recorder: Recorder | None = None
+    """Told of each datagram that is sent or arrives."""
 
 
 @dataclass(frozen=True, slots=True)
