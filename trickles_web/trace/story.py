@@ -18,6 +18,7 @@ from trickles_web.trace.words import granted, numbers, replica, span, threshold,
 from trickles_web.transport import wire
 from trickles_web.transport.continuation import Continuation
 from trickles_web.transport.epochs import after_loss, window
+from trickles_web.transport.ranges import Range
 from trickles_web.transport.wire import OPEN_END, Kind
 
 _MOST_REPORTS = 4096
@@ -49,6 +50,8 @@ class Story:
         self._asked_at: float | None = None
         """When the exchange in progress began."""
         self._ends: dict[str, Address] = {}
+        self._lost: list[Range] = []
+        """Numbers that no row was told of yet."""
 
     def take(self, seen: Seen, message: Message) -> None:
         """message: the datagram, decoded."""
@@ -77,13 +80,22 @@ class Story:
     def close(self) -> None:
         """Nothing more comes."""
         self._leave()
-        self._tell_uploads()
+        self._tell_gathered()
 
     # ---- rows
 
     def _row(self, mark: str, what: str, text: str) -> None:
-        self._tell_uploads()
+        self._tell_gathered()
         self._tell(Row(self._now, self.flow, mark, what, text))
+
+    def _tell_gathered(self) -> None:
+        """What was held back, because more like it may follow."""
+        self._tell_uploads()
+        if self._lost:
+            start, stop = self._lost[0][0], self._lost[-1][1]
+            text = f"number{'s' if stop - start > 1 else ''} {numbers(self._lost)}"
+            self._tell(Row(self._now, self.flow, NOTE, "lost", text))
+            self._lost.clear()
 
     def _control(self, mark: str, message: Message) -> None:
         """A datagram that has a row of its own, whether or not packets have."""
@@ -178,9 +190,10 @@ class Story:
         self.totals.reports += 1
         came = generation.numbers.came(lost)
         self.totals.spurious += came
+        told = came and not self.totals.at_server  # where all of them seem to have come
         self._mark("report", self._response.received)
         text = (
-            f"number {lost:,} is reported{', though it came' if came else ''}: window "
+            f"number {lost:,} is reported{', though it came' if told else ''}: window "
             f"{window(c.epoch, lost):,}, and {successor.cwnd0:,} from number {successor.base:,} on"
         )
         self._row(NOTE, "loss", text)
@@ -304,12 +317,13 @@ class Story:
             self._burst(generation, other)
 
     def _lose(self, generation: Generation, *, over: bool = False) -> None:
-        found = generation.numbers.lose(over=over)
-        if found:
-            count = sum(stop - start for start, stop in found)
-            self.totals.lost += count
+        for start, stop in generation.numbers.lose(over=over):
+            self.totals.lost += stop - start
             self._mark("lost", self._response.received)
-            self._row(NOTE, "lost", f"number{'s' if count > 1 else ''} {numbers(found)}")
+            if self._lost and self._lost[-1][1] == start:
+                self._lost[-1] = self._lost[-1][0], stop
+            else:
+                self._lost.append((start, stop))
 
     def _burst(self, generation: Generation, burst: Burst) -> None:
         if burst.took >= 0:

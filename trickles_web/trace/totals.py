@@ -127,7 +127,8 @@ class Totals:
         if self.at_server:
             return "losses", f"{reported} (what is lost on the way does not show at a server)"
         total = self.arrived + self.lost
-        parts = [f"{self.lost:,} of {total:,} numbers ({self.lost / max(1, total):.2%})", reported]
+        share = self.lost / max(1, total)
+        parts = [f"{self.lost:,} of {total:,} numbers did not come ({share:.2%})", reported]
         if self.spurious:
             parts[-1] += f", {self.spurious:,} of them though they came"
         for count, what in (
