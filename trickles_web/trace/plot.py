@@ -25,7 +25,7 @@ _STEPS: Final = {
     "wanted": ("tab:orange", "asked for, up to"),
     "received": ("tab:green", "all received, as the client says"),
 }
-_POINTS: Final = {
+POINTS: Final = {
     "lost": ("x", "red", "numbers lost"),
     "report": ("v", "darkred", "loss reported"),
     "late": ("^", "purple", "come after all"),
@@ -98,7 +98,7 @@ def _sequence(axis: Any, marks: Marks, began: float) -> None:
             at = [mark.at - began for mark in found]
             low, high = [mark.low for mark in found], [mark.high for mark in found]
             axis.vlines(at, low, high, color=colour, label=label, lw=1.6).set_gid(name)
-    for name, (shape, colour, label) in _POINTS.items():
+    for name, (shape, colour, label) in POINTS.items():
         if found := _of(marks, name):
             at = [mark.at - began for mark in found]
             size, low = 26, [mark.low for mark in found]
