@@ -34,6 +34,7 @@ from trickles_web.trace.totals import end
 
 PROGRAM = "trickles-trace"
 STDIN = "-"
+INTERRUPTED = "interrupted"
 FAILED = 1
 """Exit code where the transfer failed, or the capture is damaged; 2: asked for in a wrong way."""
 
@@ -117,17 +118,30 @@ def _run(options: Options) -> int:
         with _opened(options.source) as file:
             _tell(file, options)
         return 0
-    with _recorded_to(options.save) as file:
-        recording = Recording(file)
-        try:
-            failure = asyncio.run(_transfer(options, options.url, recording))
-        except KeyboardInterrupt:
-            failure = "interrupted"
-        if recording.error is not None:
-            raise recording.error
-        file.seek(0)
-        _tell(file, options)
+    try:
+        with _recorded_to(options.save) as file:
+            failure = _fetched(options, options.url, file)
+            file.seek(0)
+            _tell(file, options)
+    except BrokenPipeError:
+        raise  # of stdout
+    except OSError as error:
+        raise UsageError(f"the trace cannot be written: {error.strerror}") from None
+    if failure == INTERRUPTED:
+        return 130
     return _complain(failure, FAILED) if failure else 0
+
+
+def _fetched(options: Options, url: Url, file: BinaryIO) -> str:
+    """Record the transfer. Returns what went wrong with it, in a line; empty if nothing did."""
+    recording = Recording(file)
+    try:
+        failure = asyncio.run(_transfer(options, url, recording))
+    except KeyboardInterrupt:
+        failure = INTERRUPTED
+    if recording.error is not None:
+        raise recording.error
+    return failure
 
 
 def _recorded_to(path: str | None) -> contextlib.AbstractContextManager[BinaryIO]:
@@ -150,7 +164,6 @@ def _open(path: str, mode: str) -> BinaryIO:
 
 
 async def _transfer(options: Options, url: Url, recording: Recording) -> str:
-    """What went wrong, in a line; empty if nothing did."""
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(options.max_time):
@@ -211,8 +224,8 @@ def _tell(file: BinaryIO, options: Options) -> None:
         tell(_seen(file), stories, write, flow=options.flow, packets=options.packets, marks=marks)
     finally:
         _sum_up(stories, options, several)
-    if marks is not None:
-        _draw(marks, stories, options)
+    if options.plot is not None:
+        _draw(marks, stories, options.plot)
 
 
 def _seen(file: BinaryIO) -> Iterator[Seen]:
@@ -248,16 +261,17 @@ def _sum_up(stories: Stories, options: Options, several: bool) -> None:
         print("one of them: --flow ID, of which the first digits are enough")
 
 
-def _draw(marks: Marks, stories: Stories, options: Options) -> None:
-    assert options.plot is not None
+def _draw(marks: Marks | None, stories: Stories, path: str) -> None:
     flows = list(stories.flows.values())
-    if len(flows) != 1:
+    if not flows:
+        raise UsageError("nothing to plot")
+    if marks is None or len(flows) > 1:
         raise UsageError("a plot shows one flow: name it with --flow")
     [story] = flows
     totals = story.totals
     title = f"{end(story.client)} -> {end(story.server)}   flow {story.flow.hex()}"
-    plot.draw(marks, title, totals.began, options.plot)
-    print(f"plotted to {options.plot}")
+    plot.draw(marks, title, totals.began, path)
+    print(f"plotted to {path}")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,15 @@ MOST_MARKS = 8192
 
 
 class Mark(NamedTuple):
-    """At `at` seconds since 1970, from `low` to `high`: response bytes, packets, or seconds."""
+    """At `at` seconds since 1970, from `low` to `high`: response bytes, packets, or seconds.
+
+    `replica` is that of new response bytes.
+    """
 
     at: float
     low: float
     high: float
+    replica: int
 
 
 class Marks:
@@ -24,6 +28,8 @@ class Marks:
     def __init__(self) -> None:
         self.classes: dict[str, Thinned[Mark]] = {}
 
-    def add(self, name: str, at: float, low: float, high: float | None = None) -> None:
+    def add(
+        self, name: str, at: float, low: float, high: float | None = None, replica: int = 0
+    ) -> None:
         marks = self.classes.setdefault(name, Thinned(MOST_MARKS))
-        marks.add(Mark(at, low, low if high is None else high))
+        marks.add(Mark(at, low, low if high is None else high, replica))

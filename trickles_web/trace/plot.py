@@ -11,16 +11,15 @@ from typing import Any, Final
 
 from trickles_web.errors import UsageError
 from trickles_web.trace.marks import Mark, Marks
+from trickles_web.trace.words import replica
 
 SUFFIXES: Final = (".svg", ".png", ".pdf")
 _INCHES: Final = (11.0, 8.0)
 _DPI: Final = 110
 _HEIGHTS: Final = (4, 1.4, 1)
 _MOST_LABELS: Final = 24
-_SEGMENTS: Final = {
-    "data": ("tab:blue", "response bytes"),
-    "again": ("tab:red", "bytes that were here already"),
-}
+_REPLICAS: Final = ("tab:blue", "tab:olive", "tab:pink", "tab:gray", "tab:purple", "tab:cyan")
+"""Colours of response bytes, by who sent them; taken in turn."""
 _STEPS: Final = {
     "wanted": ("tab:orange", "asked for, up to"),
     "received": ("tab:green", "all received, as the client says"),
@@ -30,7 +29,7 @@ POINTS: Final = {
     "report": ("v", "darkred", "loss reported"),
     "late": ("^", "purple", "come after all"),
     "silence": ("D", "black", "opened after silence"),
-    "request": ("|", "tab:green", "REQUEST"),
+    "request": (".", "tab:green", "REQUEST"),
     "hello": ("P", "tab:green", "HELLO"),
     "upload": ("1", "tab:brown", "UPLOAD"),
     "ack": ("2", "tab:brown", "ACK"),
@@ -93,23 +92,43 @@ def _sequence(axis: Any, marks: Marks, began: float) -> None:
                 at, [mark.low for mark in found], where="post", color=colour, label=label, lw=0.8
             )
             line.set_gid(name)
-    for name, (colour, label) in _SEGMENTS.items():
-        if found := _of(marks, name):
-            at = [mark.at - began for mark in found]
-            low, high = [mark.low for mark in found], [mark.high for mark in found]
-            axis.vlines(at, low, high, color=colour, label=label, lw=1.6).set_gid(name)
+    _segments(axis, _of(marks, "data"), began)
+    if found := _of(marks, "again"):
+        at, low, high = _spans(found, began)
+        again = axis.vlines(at, low, high, color="tab:red", label="bytes that were here already")
+        again.set_gid("again")
     for name, (shape, colour, label) in POINTS.items():
         if found := _of(marks, name):
             at = [mark.at - began for mark in found]
-            size, low = 26, [mark.low for mark in found]
+            low, size = [mark.low for mark in found], 4 if name == "request" else 26
             points = axis.scatter(at, low, s=size, marker=shape, color=colour, label=label, lw=0.9)
             points.set_gid(name)
-            points.set_zorder(3)
+            points.set_zorder(2 if name == "request" else 3)
     _generations(axis, _of(marks, "generation"), began)
     axis.set_ylabel("offset in the response stream")
     axis.yaxis.set_major_formatter(_formatter())
     axis.grid(alpha=0.3)
     axis.legend(fontsize="x-small", loc="upper left", ncols=2)
+
+
+def _spans(found: list[Mark], began: float) -> tuple[list[float], list[float], list[float]]:
+    at = [mark.at - began for mark in found]
+    return at, [mark.low for mark in found], [mark.high for mark in found]
+
+
+def _segments(axis: Any, found: list[Mark], began: float) -> None:
+    """Response bytes, in the colour of their replica."""
+    if not found:
+        return
+    names = list(dict.fromkeys(mark.replica for mark in found))
+    colours = {name: _REPLICAS[k % len(_REPLICAS)] for k, name in enumerate(names)}
+    lines = axis.vlines(
+        *_spans(found, began), colors=[colours[mark.replica] for mark in found], lw=2, zorder=2.5
+    )
+    lines.set_capstyle("projecting")  # a packet is less than a dot high, mostly
+    lines.set_gid("data")
+    for name in names[: len(_REPLICAS)]:
+        axis.plot([], [], color=colours[name], label=f"response bytes of replica {replica(name)}")
 
 
 def _generations(axis: Any, found: list[Mark], began: float) -> None:
@@ -144,5 +163,5 @@ def _trips(axis: Any, marks: Marks, began: float) -> None:
     axis.scatter(at, low, s=6, color="tab:blue").set_gid("rtt")
     axis.set_ylabel("answered in ms")
     axis.set_xlabel("seconds")
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.15 * max(low, default=1.0))
     axis.grid(alpha=0.3)

@@ -107,9 +107,9 @@ class Story:
         if text and not self._packets:
             self._tell(Row(self._now, self.flow, UP, "UPLOAD", text))
 
-    def _mark(self, name: str, low: float, high: float | None = None) -> None:
+    def _mark(self, name: str, low: float, high: float | None = None, replica: int = 0) -> None:
         if self.marks is not None:
-            self.marks.add(name, self._now, low, high)
+            self.marks.add(name, self._now, low, high, replica)
 
     def _mark_window(self, generation: Generation) -> None:
         self.totals.largest_window = max(self.totals.largest_window, generation.window)
@@ -159,9 +159,6 @@ class Story:
         self._response.skip(request.received)
         self._mark("received", request.received)
         self._mark("request", request.received)
-        highest = max((stop for _, stop in request.wants if stop != OPEN_END), default=0)
-        if highest:
-            self._mark("wanted", highest)
         if request.opens:
             self._opens()
             if request.attempt:
@@ -181,6 +178,9 @@ class Story:
         if since is not None:
             self.totals.returns.add(since)
         generation.claim(*granted(request, c), c.stop, self._now)
+        highest = max((stop for _, stop in request.wants if stop != OPEN_END), default=0)
+        if highest:
+            self._mark("wanted", highest)
         self._mark_window(generation)
 
     def _report(self, generation: Generation, request: wire.Request, c: Continuation) -> None:
@@ -254,7 +254,8 @@ class Story:
         totals.again += size - fresh
         tally(totals.replicas, data.replica, fresh)
         if size:
-            self._mark("data" if fresh else "again", data.offset, data.offset + size)
+            name = "data" if fresh else "again"
+            self._mark(name, data.offset, data.offset + size, data.replica)
         return fresh
 
     def _is_later(self, generation: Generation, data: wire.Data) -> bool:
