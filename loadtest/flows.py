@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from trickles_web.config import ClientConfig
 from trickles_web.transport.flow import Flow
+from trickles_web.transport.path_size import PathSize
 from trickles_web.transport.wire import flow_of
 
 GET = b"GET / HTTP/1.1\r\nHost: loadtest\r\n\r\n"
@@ -71,7 +72,9 @@ class Crowd:
             started[0] += 1
             home = started[0] % len(self._sockets)
             token = self._tokens[home]
-            flow = Flow(os.urandom(8), self._config, now, token=token, loopback=True)
+            largest = self._config.max_loopback_datagram_bytes
+            path = PathSize(largest, largest)
+            flow = Flow(os.urandom(8), self._config, now, token=token, path=path)
             self._homes[flow.id] = home
             self._ask(flow, now)
             return True

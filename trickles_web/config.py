@@ -28,8 +28,8 @@ class TransportConfig:
     """Keys live for two of these: at least the token horizon."""
     replay_capacity: int = 1 << 21
     """Keys per Bloom filter: at 1e-6 false positives 29 bits each, two filters, 15 MB in all."""
-    max_datagram_bytes: int = 1452
-    """Largest DATA a client may ask for (Ethernet less IPv6 and UDP headers)."""
+    max_datagram_bytes: int = 1472
+    """Largest DATA a client may ask for (Ethernet less IPv4 and UDP headers)."""
     max_loopback_datagram_bytes: int = 16_376
     """The same for a client on this host: the loopback's MTU is 65,536, and four of these are one
     segmented send."""
@@ -64,7 +64,9 @@ class ClientConfig:
     """How long ICMP port-unreachable is taken for a server that is restarting."""
     silence_timeout_s: float = 60.0
     """An established flow with an exchange in progress fails after this much silence."""
-    max_datagram_bytes: int = 1452
+    max_datagram_bytes: int = 1472
+    """What a path is asked to carry at most (Ethernet less IPv4 and UDP headers);"""
+    max_ipv6_datagram_bytes: int = 1452
     max_loopback_datagram_bytes: int = 16_376
     recorder: Recorder | None = None
     """Told of each datagram that is sent or arrives."""

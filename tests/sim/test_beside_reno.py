@@ -58,7 +58,7 @@ def share(others: int, seed: int) -> float:
     world.add([(2_000_000_000, 0, 0)], at=0.05)
     world.run(WARM_UP)
     before = world.delivered, sum(reno.delivered for reno in renos)
-    world.run(WARM_UP + 20)
+    world.run(WARM_UP + 12)
     mine = world.delivered - before[0]
     theirs = sum(reno.delivered for reno in renos) - before[1]
     return mine * (others + 1) / (mine + theirs)
@@ -67,4 +67,4 @@ def share(others: int, seed: int) -> float:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("others", [1, 2, 4])
 def test_a_bottleneck_is_shared_fairly_with_reno(others: int) -> None:
-    assert 0.8 <= statistics.median(share(others, seed) for seed in (1, 2, 3)) <= 1.25
+    assert 0.8 <= statistics.mean(share(others, seed) for seed in range(6)) <= 1.25

@@ -101,4 +101,4 @@ def test_the_layout_with_notes_is_foreseen() -> None:
     stats = reader.flow.stats
     assert (stats.losses, stats.duplicates) == (0, 0)
     assert stats.bytes_in == RECORD_BYTES * 20_000
-    assert max(sizes) <= 1452
+    assert max(sizes) <= 1472

@@ -70,7 +70,7 @@ class Driver:
             monotonic(),
             token=tokens.get(remote.host, remote.port),
             origin=origin,
-            loopback=remote.loopback,
+            path=remote.path_size(config),
             kept=self._kept,
         )
         self._port = Port(

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from trickles_web.client.url import join_authority
+from trickles_web.config import BASE_DATAGRAM, ClientConfig
 from trickles_web.errors import ConnectError
 from trickles_web.trains import take_trains
+from trickles_web.transport.path_size import PathSize
 
 logger = logging.getLogger("trickles.client")
 
@@ -40,13 +42,17 @@ class Remote:
     addresses: tuple[tuple[int, SocketAddress], ...]
     """(family, address), in the order to be tried; never empty."""
 
-    @property
-    def loopback(self) -> bool:
-        """Every address is on this host, where datagrams may be large."""
-        return all(
+    def path_size(self, config: ClientConfig) -> PathSize:
+        """What is known of the way there: loopback carries large datagrams, IPv6 has less room."""
+        if all(
             ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
             for _, address in self.addresses
-        )
+        ):
+            largest = config.max_loopback_datagram_bytes
+            return PathSize(largest, largest)
+        ipv6 = any(family == socket.AF_INET6 for family, _ in self.addresses)
+        most = config.max_ipv6_datagram_bytes if ipv6 else config.max_datagram_bytes
+        return PathSize(BASE_DATAGRAM, most)
 
     def __str__(self) -> str:
         return join_authority(self.host, self.port)

@@ -43,6 +43,9 @@ MOST_ATTEMPTS: Final = 10
 """The last attempt, 10 s after the mint. Each opens a window of two packets and closes the ones
 before, so a client that asks for all of them has one live generation."""
 
+PROBE_EVERY: Final = 64
+"""Packet numbers of a generation among which one probe of the path's size comes on top of the
+window."""
 MOST_TESTS: Final = 2048
 """Numbers that one opening may look up in the filter: about a millisecond."""
 
@@ -52,6 +55,11 @@ _KEY: Final = struct.Struct(">cQI")
 def filter_key(purpose: bytes, name: int, number: int = 0) -> bytes:
     """A key of the replay filter; `purpose` is one byte."""
     return _KEY.pack(purpose, name, number)
+
+
+def probe_key(answer: Answer) -> bytes:
+    """Marks that a probe of the path's size went out beside these numbers or their neighbours."""
+    return filter_key(b"p", answer.generation, answer.low // PROBE_EVERY)
 
 
 def initial_epoch(ssthresh: int, key: int = 0) -> Epoch:

@@ -18,9 +18,9 @@ from trickles_web.transport.opener import (
     WANTS_WITH_NOTE,
     FlowStats,
     Opener,
-    PathSize,
     Timers,
 )
+from trickles_web.transport.path_size import PathSize
 from trickles_web.transport.reassembly import Reassembly
 from trickles_web.transport.rtt import RoundTrip
 from trickles_web.transport.upload import RequestStream
@@ -29,7 +29,7 @@ from trickles_web.transport.wire import Data, Earlier, Run
 
 MOST_ATTEMPTS = 10
 SILENT_PROBES = 2
-"""After so many the path is in doubt: another port, smaller datagrams, padded requests."""
+"""After so many the path is in doubt: another port, then smaller datagrams and other servers."""
 _ROOM_TO_OPEN = 65_536
 """Bytes of free receive buffer for which a generation is worth opening."""
 _PATIENT_REPEATS = 3
@@ -45,8 +45,7 @@ class Download:
         config: ClientConfig,
         requests: RequestStream,
         round_trip: RoundTrip,
-        *,
-        loopback: bool,
+        path: PathSize,
     ) -> None:
         self.stream = Reassembly()
         self.wanted = Wanted(self.stream, config.receive_buffer_bytes)
@@ -65,7 +64,7 @@ class Download:
         self._config = config
         self._requests = requests
         self._round_trip = round_trip
-        self.path = PathSize(config, loopback)
+        self.path = path
         self._sent = False  # the request, under a continuation that a server could act on
         self.edition = Edition(self.stream)
         self._asking = Asking(hello, requests, self.stream, self.edition)
@@ -305,7 +304,7 @@ class Download:
         # A continuation that is old, or an address that may have changed, gets three times what
         # it sent: make that enough for an answer.
         old = now - held.at > GROWS_OLD
-        doubtful = old or self.timers.attempt >= SILENT_PROBES
+        doubtful = old or self.timers.attempt > 0
         request = self._asking.request(
             held,
             opener.terms,
@@ -336,10 +335,9 @@ class Download:
             return
         timers = self.timers
         line.walk(now)
-        outgrown = self.path.outgrown(line.size, self.wanted.not_asked)
+        outgrown = line.blocked = self.path.outgrown(line.size, self.wanted.not_asked)
         while not outgrown and (claim := line.next_claim(now)) is not None:
-            self._send_claim(claim, line.earlier(claim))
-            timers.probe_at = now + self._round_trip.probe_timeout(0)
+            self._send_claim(claim, line.earlier(claim), now)
         if not line.settled:
             if timers.probe_at is None and timers.again_at is None:
                 timers.probe_at = now + self._round_trip.probe_timeout(0)
@@ -384,8 +382,7 @@ class Download:
         timers.again_at = None
         claim, timers.again = timers.again, None
         if claim is not None:
-            self._send_claim(claim, ())
-            timers.probe_at = now + self._round_trip.probe_timeout(0)
+            self._send_claim(claim, (), now)
         elif self.opener is not None:
             self.opener.at = now
             self.send_opener(now)
@@ -414,7 +411,9 @@ class Download:
                 return True
         return False
 
-    def _send_claim(self, claim: Claim, earlier: tuple[Earlier, ...]) -> None:
+    def _send_claim(self, claim: Claim, earlier: tuple[Earlier, ...], now: float) -> None:
         assert claim.held is not None
-        ask, size = self._asking.request, self.path.probe()
+        patience, ask = self._round_trip.probe_timeout(0), self._asking.request
+        self.timers.probe_at = now + patience
+        size = self.path.probe(claim.held.continuation.generation, claim.low, now, patience)
         self.out.append(ask(claim.held, claim.terms, claim.wants, size=size, earlier=earlier))

@@ -11,10 +11,7 @@ response is here to its end *and* with it a continuation that says so: from that
 
 from __future__ import annotations
 
-import hashlib
-from collections import deque
-
-from trickles_web.config import ClientConfig
+from trickles_web.config import BASE_DATAGRAM, ClientConfig
 from trickles_web.errors import ContinuationError, FlowError, WireError
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import wire
@@ -22,6 +19,7 @@ from trickles_web.transport.claim import Held
 from trickles_web.transport.download import SILENT_PROBES, Download
 from trickles_web.transport.kept import Kept
 from trickles_web.transport.opener import FlowStats, newest
+from trickles_web.transport.path_size import PathSize
 from trickles_web.transport.patience import Patience
 from trickles_web.transport.refusals import Refusals
 from trickles_web.transport.rtt import RoundTrip
@@ -29,9 +27,6 @@ from trickles_web.transport.upload import RequestStream, Uploader
 from trickles_web.transport.wire import Code, Kind
 
 __all__ = ["Flow", "FlowStats"]
-
-_RECENT = 32
-"""Datagrams remembered, to know a refusal of one of them."""
 
 
 class Flow:
@@ -45,12 +40,13 @@ class Flow:
         *,
         token: bytes = b"",
         origin: bytes = b"",
-        loopback: bool = False,
+        path: PathSize | None = None,
         kept: Kept | None = None,
     ) -> None:
         """`token`: any continuation of an earlier flow to this service; saves a round trip.
-
         `origin`: for whom a gateway opens it, see `transport.origin`.
+
+        `path`: of which something is known, else it is searched from the smallest size.
 
         `kept`: where request bytes are kept, in memory unless told. Whoever made it closes it.
         """
@@ -58,19 +54,15 @@ class Flow:
         self.error: FlowError | None = None
         self.eof = False
         """The flow ends after what there is to read: the server said so."""
-        self.rebind = False
-        """Set when the driver should change its local port; the driver clears it."""
         self._data_start = wire.FIRST_BYTE[Kind.DATA].to_bytes(1) + flow_id
         self._config = config
         self._round_trip = RoundTrip()
         self._requests = RequestStream(kept)
         self._uploader = Uploader(self._requests, self._round_trip)
         hello = wire.Hello(flow_id, 0, 0, token, b"", origin)
-        self._download = Download(
-            hello, config, self._requests, self._round_trip, loopback=loopback
-        )
+        path = path or PathSize(BASE_DATAGRAM, config.max_datagram_bytes)
+        self._download = Download(hello, config, self._requests, self._round_trip, path)
         self._refusals = Refusals()
-        self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._exchange = False
         self._open = False
         self._floor = 0
@@ -122,6 +114,11 @@ class Flow:
     def idle(self) -> bool:
         """No exchange in progress, and none about to begin."""
         return not self._exchange and self._requests.end == self._requests.start
+
+    @property
+    def silence(self) -> int:
+        """Probes in a row that nothing has answered."""
+        return self._download.timers.attempt
 
     @property
     def open(self) -> bool:
@@ -291,10 +288,7 @@ class Flow:
             download.send_opener(now)
 
     def _refused(self, refused: wire.Refused, now: float) -> None:
-        for datagram in self._recent:
-            if hashlib.blake2b(datagram, digest_size=8).digest() == refused.echo:
-                break
-        else:
+        if not self._refusals.answers(refused.echo):
             return
         self._patience.heard = now
         download, timers = self._download, self._download.timers
@@ -341,7 +335,7 @@ class Flow:
         except FlowError as error:  # of the bytes kept
             self._give_up(error)
             out = self._taken()
-        self._recent.extend(out)
+        self._refusals.sent(out)
         self._download.stats.datagrams_out += len(out)
         return out
 
@@ -413,8 +407,6 @@ class Flow:
             return
         download.stats.timeouts += 1
         attempt = download.timers.attempt = download.timers.attempt + 1
-        if attempt == SILENT_PROBES:
-            self.rebind = True
-        elif attempt > SILENT_PROBES and self._patience.heard is not None:
+        if attempt > SILENT_PROBES and self._patience.heard is not None:
             download.path.doubt()
         download.retry(now)

@@ -89,7 +89,7 @@ class Line:
         self._last_arrival = now
         self._merging = -1
         self._merge_at = 0.0
-        self._blocked = False
+        self.blocked = False  # no claim is to be made, whatever is settled
         self._replicas: deque[int] = deque(maxlen=8)
 
     # ---- arrivals
@@ -228,7 +228,7 @@ class Line:
                     times.append(self._last_arrival + self._round_trip.silence(self.ended < 0))
                 if claim is not None and self._prefix < self._highest:
                     times.append(claim.at + self._round_trip.reordering)
-        if self._merging == self._accounted and not self._blocked and self.ended < 0:
+        if self._merging == self._accounted and not self.blocked and self.ended < 0:
             times.append(self._merge_at)
         return min(times) if times else None
 
@@ -287,7 +287,7 @@ class Line:
 
     def next_claim(self, now: float) -> Claim | None:
         """The next claim to send, once `walk` has settled what it can; None when there is none."""
-        self._blocked = False
+        self.blocked = False
         while True:
             while self._waiting and self._waiting[0][0] <= self._accounted:
                 heappop(self._waiting)
@@ -344,7 +344,7 @@ class Line:
         carried = sealing.OVERHEAD + held.continuation.padding
         wants, full = self._wanted.take(list(capacities(spans, self.size, carried)))
         if not wants:
-            self._blocked = True
+            self.blocked = True
             grown = view.lost is None and window(view.epoch, self._prefix) >= 2 * self._used
             if grown and self._wanted.not_asked:
                 # A window must not grow while the reader, not the window, holds a flow back (RFC

@@ -1,11 +1,10 @@
-"""Small parts of the download: the request that opens a generation, timers, the path's size."""
+"""Small parts of the download: the request that opens a generation, and timers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-from trickles_web.config import BASE_DATAGRAM, ClientConfig
 from trickles_web.transport.claim import Claim, Held, Terms
 from trickles_web.transport.wire import Wants
 
@@ -13,12 +12,8 @@ GROWS_OLD: Final = 45.0
 """Seconds: a continuation older than this is about to leave the replay horizon of 60."""
 WANTS_WITH_NOTE: Final = 4
 """A note and a beginning of the request must find room beside them."""
-_WORTH_GROWING: Final = 1_000_000
-"""Bytes still to be asked for that make larger datagrams worth waiting for."""
 KEEP_ALIVE_S: Final = 20.0
 """A third of the silence after which servers take a client to be gone."""
-_MOST_PROBES: Final = 3
-"""Times that a flow asks whether its path carries larger datagrams, and asks again in doubt."""
 
 
 @dataclass(slots=True)
@@ -108,43 +103,3 @@ class Timers:
         self.probe_at = None
         if self.alive_at is None:
             self.alive_at = now + KEEP_ALIVE_S
-
-
-class PathSize:
-    """The largest datagram that the path is known to carry, in bytes (RFC 8899 in small)."""
-
-    __slots__ = ("_most", "_probes", "_used", "bytes")
-
-    def __init__(self, config: ClientConfig, loopback: bool) -> None:
-        self.bytes = config.max_loopback_datagram_bytes if loopback else BASE_DATAGRAM
-        self._used = BASE_DATAGRAM
-        """What some opening has asked for."""
-        self._most = self.bytes if loopback else config.max_datagram_bytes
-        self._probes = _MOST_PROBES
-
-    def carried(self, size: int) -> None:
-        """A datagram of this size has come through."""
-        self.bytes = max(self.bytes, min(size, self._most))
-
-    def probe(self) -> int:
-        """A larger size to be shown with the next answer, if the path may carry it; or 0."""
-        if self.bytes > BASE_DATAGRAM or not self._probes:
-            return 0
-        self._probes -= 1
-        return self._most
-
-    def opens(self) -> None:
-        """An opening asks for the size that is known now."""
-        self._used = max(self._used, self.bytes)
-
-    def outgrown(self, size: int, not_asked: int) -> bool:
-        """Is it worth a round trip to open anew with larger datagrams than `size`, for the rest?"""
-        return self.bytes > max(size, self._used) and size > 0 and not_asked > _WORTH_GROWING
-
-    def doubt(self) -> None:
-        """Perhaps the path swallows what is larger than any path must carry; or it was the server
-        that was gone, so the path is asked again.
-        """
-        if self.bytes > BASE_DATAGRAM:
-            self.bytes = self._used = BASE_DATAGRAM
-            self._probes = _MOST_PROBES

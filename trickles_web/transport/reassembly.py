@@ -35,37 +35,31 @@ class Reassembly:
         """Payloads that follow each other, `size` bytes in all."""
         if len(payloads) == 1:
             payloads = (bytes(payloads[0]),)  # a view of one packet would keep its whole train
-        if offset == self.received and not self._heap:
+        if offset == self.received and not (self._heap and self._heap[0] < offset + size):
             self._ready.extend(payloads)
             self.received += size
+            self._collect()
         else:
             self.insert(offset, b"".join(payloads))
 
     def insert(self, offset: int, payload: bytes) -> None:
-        stop = offset + len(payload)
-        if offset > self.received:
-            for x, y in list(self._covered.missing(offset, stop)):
-                self._pieces[x] = (
-                    payload if y - x == len(payload) else payload[x - offset : y - offset]
-                )
-                heappush(self._heap, x)
-            self._covered.add(offset, stop)
-            return
-        if stop <= self.received:
-            return
-        self._ready.append(payload[self.received - offset :] if offset < self.received else payload)
-        self.received = stop
-        if self._heap:
-            self._collect()
+        """Where bytes contradict those at hand, what came first stays."""
+        start, stop = max(offset, self.received), offset + len(payload)
+        for x, y in list(self._covered.missing(start, stop)):
+            self._pieces[x] = (
+                payload if y - x == len(payload) else payload[x - offset : y - offset]
+            )
+            heappush(self._heap, x)
+        self._covered.add(start, stop)
+        self._collect()
 
     def _collect(self) -> None:
-        while self._heap and self._heap[0] <= self.received:
-            offset = heappop(self._heap)
-            payload = self._pieces.pop(offset)
-            stop = offset + len(payload)
-            if stop > self.received:
-                self._ready.append(payload[self.received - offset :])
-                self.received = stop
+        if not self._heap or self._heap[0] != self.received:
+            return
+        while self._heap and self._heap[0] == self.received:
+            payload = self._pieces.pop(heappop(self._heap))
+            self._ready.append(payload)
+            self.received += len(payload)
         self._covered.discard_below(self.received)
 
     @property

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from trickles_web.errors import FlowError, FlowRefused, OutcomeUnknown, ResponseTruncated
@@ -24,13 +27,27 @@ class Verdict(NamedTuple):
     retry_after: float | None = None
 
 
+_RECENT = 32
+"""Datagrams remembered, to know what answers one of them."""
+
+
 class Refusals:
     """Counts refusals since the last good news."""
 
-    __slots__ = ("_count",)
+    __slots__ = ("_count", "_recent")
 
     def __init__(self) -> None:
         self._count = 0
+        self._recent: deque[bytes] = deque(maxlen=_RECENT)
+
+    def sent(self, datagrams: Sequence[bytes]) -> None:
+        self._recent.extend(datagrams)
+
+    def answers(self, echo: bytes) -> bool:
+        """Is this the hash of a datagram that was sent lately? Who has not seen it cannot know."""
+        return any(
+            hashlib.blake2b(datagram, digest_size=8).digest() == echo for datagram in self._recent
+        )
 
     def progress(self) -> None:
         self._count = 0

@@ -23,7 +23,7 @@ from trickles_web.errors import ContinuationError, ResponseGone, WireError
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import note as notes
 from trickles_web.transport import wire
-from trickles_web.transport.claims import claims, filter_key, first_contact, opening
+from trickles_web.transport.claims import claims, first_contact, opening, probe_key
 from trickles_web.transport.continuation import CLOSES, COMPLETE, OPEN, REFRESHED, Continuation
 from trickles_web.transport.epochs import Span
 from trickles_web.transport.keys import Keyring
@@ -276,7 +276,7 @@ class Server:
                 raise
             return []  # an earlier claim, repeated in vain: its bytes arrived, and are forgotten
         if written and probe:
-            self._spend((filter_key(b"p", answer.generation),))
+            self._spend((probe_key(answer),))
         return written
 
     def _mint(
@@ -316,12 +316,12 @@ class Server:
     def _probe(self, redeemed: Redeemed, answer: Answer) -> int:
         """Size of a padded packet that shows the client what its path carries; 0: none.
 
-        It comes on top of the window, so a generation gets one at most.
+        It comes on top of the window, so few do.
         """
-        if redeemed.allowance != UNLIMITED or redeemed.asked_size <= answer.size:
+        if redeemed.allowance != UNLIMITED or answer is not redeemed.answers[-1]:
             return 0
         size = min(redeemed.asked_size, self.config.largest_datagram(redeemed.address[0]))
-        if size <= answer.size or filter_key(b"p", answer.generation) in self._replay:
+        if size <= answer.size or probe_key(answer) in self._replay:
             return 0
         return size
 
