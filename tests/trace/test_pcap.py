@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trace.recorded import Told, seen, transfer
+from trickles_web.trace.frames import CaptureError, Frame
 from trickles_web.trace.packets import datagrams
-from trickles_web.trace.pcap import CaptureError, Frame, frame, frames, header
+from trickles_web.trace.pcap import frame, frames, header
 from trickles_web.trace.recording import Recording
 from trickles_web.trace.rows import Row
 from trickles_web.trace.seen import Seen, decoded
@@ -101,6 +102,47 @@ def test_links_and_byte_orders(link: int, order: str) -> None:
     assert one == Seen(10.5, CLIENT, SERVER, HELLO)
 
 
+def newer(*packets: bytes, order: str = "<", link: int = 101, options: bytes = b"") -> bytes:
+    """The same in the newer format; a block of another kind is in it."""
+
+    def block(kind: int, content: bytes) -> bytes:
+        content = content.ljust(-(-len(content) // 4) * 4, b"\0")
+        size = struct.pack(f"{order}I", 12 + len(content))
+        return struct.pack(f"{order}I", kind) + size + content + size
+
+    def time(seconds: float, unit: float) -> tuple[int, int]:
+        return divmod(round(seconds / unit), 1 << 32)
+
+    whole = block(0x0A0D0D0A, struct.pack(f"{order}IHHq", 0x1A2B3C4D, 1, 0, -1))
+    whole += block(1, struct.pack(f"{order}HHI", link, 0, 0) + options) + block(5, b"statistics")
+    unit = 1e-9 if options else 1e-6
+    for packet in packets:
+        head = struct.pack(f"{order}IIIII", 0, *time(10.5, unit), len(packet), len(packet))
+        whole += block(6, head + packet)
+    return whole
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_newer_format(order: str) -> None:
+    nanoseconds = struct.pack(f"{order}HHB3xHH", 9, 1, 9, 0, 0)
+    for options in (b"", nanoseconds):
+        whole = newer(ip(HELLO), ip(WAIT), order=order, options=options)
+        assert seen(whole + whole) == 2 * [
+            Seen(10.5, CLIENT, SERVER, HELLO),
+            Seen(10.5, SERVER, CLIENT, WAIT),
+        ]
+
+
+def test_the_newer_format_when_it_is_broken() -> None:
+    whole = newer(ip(HELLO))
+    # Where nothing but a packet is missing, it is a capture of which the rest is to come.
+    for stop in range(12, len(whole)):
+        if stop not in (28, 48, 72):
+            with pytest.raises(CaptureError, match=r"breaks off|damaged"):
+                seen(whole[:stop])
+    assert seen(whole[:72]) == []
+
+
 def test_tagged_ethernet() -> None:
     tagged = b"\2" * 12 + b"\x81\x00\0\5" + b"\x08\x00"
     [one] = seen(capture(1, tagged + ip(HELLO)))
@@ -133,7 +175,7 @@ def test_trains_that_were_captured_as_one_are_taken_apart() -> None:
     [
         (b"", "no capture file"),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "no capture file"),
-        (b"\n\r\r\n" + bytes(40), "pcapng"),
+        (b"\n\r\r\n" + bytes(40), "byte order"),
         (capture(101, ip(HELLO))[:-1], "breaks off"),
         (capture(101, ip(HELLO))[:30], "breaks off"),
         (capture(147, ip(HELLO)), "type 147"),
@@ -157,12 +199,14 @@ def test_what_came_before_the_end_of_a_broken_capture_is_told() -> None:
 
 
 CAPTURE = transfer(1, size=30_000, body=20_000, loss=0.02).capture
+NEWER = newer(*(one.data for one in frames(io.BytesIO(CAPTURE))))
 
 
+@pytest.mark.parametrize("capture", [CAPTURE, NEWER], ids=["pcap", "pcapng"])
 @given(st.data())
-def test_hostile_captures(draw: st.DataObject) -> None:
+def test_hostile_captures(capture: bytes, draw: st.DataObject) -> None:
     """Bytes that were changed, taken out or put in: a story, or an error of one line."""
-    whole = bytearray(CAPTURE)
+    whole = bytearray(capture)
     for _ in range(draw.draw(st.integers(1, 8))):
         at = draw.draw(st.integers(0, max(0, len(whole) - 1)))
         match draw.draw(st.sampled_from(["change", "cut", "insert", "end"])):

@@ -23,9 +23,10 @@ from trickles_web.client.url import SCHEME, Url, parse_url
 from trickles_web.config import ClientConfig
 from trickles_web.errors import UsageError
 from trickles_web.trace import plot
+from trickles_web.trace.frames import CaptureError
 from trickles_web.trace.marks import Marks
 from trickles_web.trace.packets import datagrams
-from trickles_web.trace.pcap import CaptureError, frames
+from trickles_web.trace.pcap import frames
 from trickles_web.trace.recording import Recording
 from trickles_web.trace.rows import Row
 from trickles_web.trace.seen import Seen

@@ -7,7 +7,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from trickles_web.trace.pcap import LINK_RAW, CaptureError, Frame
+from trickles_web.trace.frames import CaptureError, Frame
+from trickles_web.trace.pcap import LINK_RAW
 from trickles_web.trace.seen import Address, Seen, is_up
 from trickles_web.transport import wire
 from trickles_web.transport.wire import START_BYTES, VERSION

@@ -8,32 +8,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final
 
-from trickles_web.errors import UsageError
+from trickles_web.trace import pcapng
+from trickles_web.trace.frames import LARGEST_FRAME, CaptureError, Frame, exactly
 
 LINK_RAW: Final = 101
 """Frames begin with the header of IPv4 or IPv6."""
-LARGEST_FRAME: Final = 1 << 18
-"""tcpdump's own limit."""
 _MICROSECONDS, _NANOSECONDS = 0xA1B2C3D4, 0xA1B23C4D
-_PCAPNG = b"\n\r\r\n"
 _HEADER: Final = "IHHQII"
+_FIRST_BYTES: Final = 12
+"""Enough to tell the two formats apart."""
 _FRAME: Final = "IIII"
 _OURS: Final = struct.Struct(f"<{_FRAME}")
-
-
-class CaptureError(UsageError):
-    """The file is no capture, or is damaged; what came before in it is right."""
-
-
-class Frame(NamedTuple):
-    """`at` in seconds since 1970; `data` may be cut short of the `length` that was on the wire."""
-
-    at: float
-    link: int
-    data: bytes
-    length: int
 
 
 def header() -> bytes:
@@ -48,12 +35,12 @@ def frame(at_ns: int, data: bytes, length: int) -> bytes:
 
 
 def frames(file: BinaryIO) -> Iterator[Frame]:
-    """Raises CaptureError, OSError."""
-    first = _exactly(file, struct.calcsize(f"<{_HEADER}"))
-    if first.startswith(_PCAPNG):
-        raise CaptureError(
-            "this is a pcapng file; make a pcap file of it: editcap -F pcap FILE OTHER"
-        )
+    """Those of a capture, of this format or of the newer one. Raises CaptureError, OSError."""
+    first = exactly(file, _FIRST_BYTES)
+    if first.startswith(pcapng.SECTION) and len(first) == _FIRST_BYTES:
+        yield from pcapng.frames(file, first)
+        return
+    first += exactly(file, struct.calcsize(f"<{_HEADER}") - _FIRST_BYTES)
     for order in "<>":
         magic, *_, link = struct.unpack(f"{order}{_HEADER}", first) if len(first) == 24 else (0, 0)
         if magic in (_MICROSECONDS, _NANOSECONDS):
@@ -65,21 +52,13 @@ def frames(file: BinaryIO) -> Iterator[Frame]:
 
 
 def _following(file: BinaryIO, head: struct.Struct, unit: float, link: int) -> Iterator[Frame]:
-    while prefix := _exactly(file, head.size):
+    while prefix := exactly(file, head.size):
         if len(prefix) < head.size:
             raise CaptureError("the capture breaks off in the middle of a frame")
         seconds, fraction, size, length = head.unpack(prefix)
         if size > LARGEST_FRAME:
             raise CaptureError(f"the capture is damaged: it has a frame of {size:,} bytes")
-        data = _exactly(file, size)
+        data = exactly(file, size)
         if len(data) < size:
             raise CaptureError("the capture breaks off in the middle of a frame")
         yield Frame(seconds + fraction * unit, link, data, length)
-
-
-def _exactly(file: BinaryIO, size: int) -> bytes:
-    """As many bytes, less only at the end. A pipe gives them bit by bit."""
-    data = file.read(size)
-    while data and len(data) < size and (more := file.read(size - len(data))):
-        data += more
-    return data

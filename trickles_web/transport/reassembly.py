@@ -46,9 +46,7 @@ class Reassembly:
         """Where bytes contradict those at hand, what came first stays."""
         start, stop = max(offset, self.received), offset + len(payload)
         for x, y in list(self._covered.missing(start, stop)):
-            self._pieces[x] = (
-                payload if y - x == len(payload) else payload[x - offset : y - offset]
-            )
+            self._pieces[x] = payload if y - x == len(payload) else payload[x - offset : y - offset]
             heappush(self._heap, x)
         self._covered.add(start, stop)
         self._collect()
