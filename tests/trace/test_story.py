@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.trace.recorded import Told, numbers, shares, transfer
-from trickles_web.trace.rows import DOWN
+from tests.trace.recorded import Told, numbers, seen, shares, transfer
+from trickles_web.trace.rows import DOWN, Row
+from trickles_web.trace.telling import Stories, tell
 from trickles_web.transport.wire import Kind
 
 
@@ -92,6 +93,17 @@ def test_a_server_s_capture() -> None:
     here = Told(transfer(2, loss=0.03).capture)
     assert not here.totals.at_server
     assert here.totals.reports == told.totals.reports
+
+
+def test_what_a_capture_has_missed() -> None:
+    """As tcpdump may on a fast link: the client says how far it has come all the same."""
+    capture = seen(transfer(1).capture)
+    story, rows = Stories(), list[Row]()
+    tell(capture[:60] + capture[200:], story, rows.append)
+    [told] = story.flows.values()
+    assert told.totals.unseen > 0
+    assert told.totals.fresh + told.totals.unseen == 400_000
+    assert "more are not in the trace" in story.summary(told)[1]
 
 
 def test_reordered_packets_come_after_all() -> None:

@@ -28,10 +28,11 @@ from trickles_web.trace.marks import Marks
 from trickles_web.trace.packets import datagrams
 from trickles_web.trace.pcap import frames
 from trickles_web.trace.recording import Recording
-from trickles_web.trace.rows import Row
-from trickles_web.trace.seen import Seen
+from trickles_web.trace.rows import HEADING, Row
+from trickles_web.trace.seen import Seen, decoded
 from trickles_web.trace.telling import Stories, tell
 from trickles_web.trace.totals import end
+from trickles_web.transport import wire
 
 PROGRAM = "trickles-trace"
 STDIN = "-"
@@ -214,19 +215,30 @@ def _tell(file: BinaryIO, options: Options) -> None:
     """Rows and summary of one flow, or a table of several."""
     stories, several = Stories(), _several(file, options)
     marks = Marks() if options.plot is not None and not several else None
-    known = options.source == STDIN and not options.flow
-
-    def write(row: Row) -> None:
-        if not several:
-            name = f"{row.flow.hex()[:4]} " if known else ""
-            print(f"{name}{row.told(stories.began)}")
-
+    paper = _Paper(stories, named=options.source == STDIN and not options.flow)
+    write = (lambda row: None) if several else paper.write
     try:
         tell(_seen(file), stories, write, flow=options.flow, packets=options.packets, marks=marks)
     finally:
         _sum_up(stories, options, several)
     if options.plot is not None:
         _draw(marks, stories, options.plot)
+
+
+class _Paper:
+    """What rows are printed on. named: each with the beginning of its flow's id."""
+
+    def __init__(self, stories: Stories, *, named: bool) -> None:
+        self._stories = stories
+        self._named = named
+        self._headed = False
+
+    def write(self, row: Row) -> None:
+        name = f"{row.flow.hex()[:4]} " if self._named else ""
+        if not self._headed:
+            self._headed = True
+            print(f"{' ' * len(name)}{HEADING}")
+        print(f"{name}{row.told(self._stories.began)}")
 
 
 def _seen(file: BinaryIO) -> Iterator[Seen]:
@@ -240,8 +252,8 @@ def _several(file: BinaryIO, options: Options) -> bool:
     names = set()
     with contextlib.suppress(CaptureError):
         for one in _seen(file):
-            name = one.datagram[1:9].hex()
-            if name.startswith(options.flow):
+            name = wire.flow_of(one.datagram).hex()
+            if name.startswith(options.flow) and decoded(one.datagram) is not None:
                 names.add(name)
             if len(names) > 1:
                 break

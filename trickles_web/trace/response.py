@@ -19,10 +19,11 @@ class Response:
         self._edition = 0
         self._here = RangeSet()
 
-    def skip(self, received: int) -> None:
-        """The client says that it has all bytes below: perhaps the trace began later."""
-        if received > self.received:
-            self.add(self.received, received)
+    def skip(self, received: int) -> int:
+        """The client says that it has all bytes below. Returns how many of them are not in the
+        trace: it may have begun later, or have missed some.
+        """
+        return self.add(self.received, received)
 
     def add(self, start: int, stop: int) -> int:
         """How many of these bytes are new."""

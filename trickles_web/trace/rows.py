@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 UP, DOWN, NOTE = "->", "<-", "  "
 """To the server, to the client, and what follows from packets but is none."""
+HEADING = f"{'ms':>12}      what"
 
 
 class Row(NamedTuple):

@@ -156,7 +156,7 @@ class Story:
             self._asked_at = self._now
 
     def _request(self, request: wire.Request, c: Continuation | None) -> None:
-        self._response.skip(request.received)
+        self.totals.unseen += self._response.skip(request.received)
         self._mark("received", request.received)
         self._mark("request", request.received)
         if request.opens:

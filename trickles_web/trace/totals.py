@@ -43,7 +43,9 @@ class Totals:
     """Of datagrams, by the client."""
     fresh: int = 0
     again: int = 0
-    """Response bytes that were there already."""
+    """Response bytes that were there already,"""
+    unseen: int = 0
+    """and that the client has though they are not in the trace."""
     arrived: int = 0
     lost: int = 0
     late: int = 0
@@ -82,7 +84,7 @@ class Totals:
         """
         if not (len(self.answers) and len(self.returns)):
             return False
-        return min(self.returns) > min(self.answers)
+        return min(self.returns) > 2 * min(self.answers)
 
     @property
     def round_trips(self) -> Thinned[float]:
@@ -108,7 +110,8 @@ class Totals:
 
     def _bytes(self) -> tuple[str, str]:
         again = f", and {self.again:,} again" if self.again else ""
-        text = f"{self.fresh:,} response bytes{again} in {self.seconds:.3f} s"
+        unseen = f" ({self.unseen:,} more are not in the trace)" if self.unseen else ""
+        text = f"{self.fresh:,} response bytes{again}{unseen} in {self.seconds:.3f} s"
         return "brought", f"{text}, {rate(self.fresh, self.seconds)}; responses: {self.exchanges}"
 
     def _datagrams(self) -> tuple[str, str]:
