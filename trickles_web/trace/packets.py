@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import struct
 from collections.abc import Iterable, Iterator
@@ -94,8 +95,13 @@ def _ip(data: bytes, at: int) -> tuple[tuple[str, str], int]:
 
 
 def _hosts(packed: list[bytes]) -> tuple[str, str]:
-    source, target = (str(ipaddress.ip_address(one)) for one in packed)
+    source, target = map(_host, packed)
     return source, target
+
+
+@functools.lru_cache(1024)
+def _host(packed: bytes) -> str:
+    return str(ipaddress.ip_address(packed))
 
 
 def _train(payload: bytes) -> Iterator[bytes]:
