@@ -26,6 +26,7 @@ RANKS = {
     "trace": 3,
     "http": 4,
     "trains": 4,
+    "socket_options": 4,
     "net": 5,
     "client": 5,
     "gateway": 6,

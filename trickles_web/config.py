@@ -34,6 +34,9 @@ class TransportConfig:
     """The same for a client on this host: the loopback's MTU is 65,536, and four of these are one
     segmented send."""
 
+    preferred: bytes = b""
+    """Where clients are asked to go on, packed as `transport.origin` does; b"": where they are."""
+
     def largest_datagram(self, host: str) -> int:
         """Bytes of DATA that may go to this address."""
         if host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1"):
@@ -56,6 +59,11 @@ class Recorder(Protocol):
 class ClientConfig:
     """What a client's flow needs."""
 
+    replicas: tuple[tuple[str, int], ...] = ()
+    """Where else the service is: (host, UDP port). Flows are spread over all of its addresses, and
+    go on at another one when theirs is silent."""
+    follow_preferred: bool = True
+    """Go on at the address that a server prefers, if it names one."""
     receive_buffer_bytes: int = 4 << 20
     """Response bytes asked for but not yet read by the application, at most."""
     connect_timeout_s: float = 10.0

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trickles_web.client.relay import Relay, Warnings
-from trickles_web.client.sockets import Remote, SocketAddress, resolve
+from trickles_web.client.remote import Remote, SocketAddress, resolve
 from trickles_web.client.streams import default_tokens
 from trickles_web.client.tokens import TokenStore
 from trickles_web.client.transport import connect
@@ -82,7 +82,7 @@ class Gateway:
         self._relay = Relay(self._loop, self._on_forgotten)
         self._warnings = Warnings(logger, self._loop.time)
         try:
-            self._remote = await resolve(self.config.host, self.config.port)
+            self._remote = await resolve(self.config.host, self.config.port, self.config.client)
         except OSError as error:
             why = error.strerror or error
             raise UsageError(f"cannot resolve {self.config.host!r}: {why}") from None

@@ -15,7 +15,8 @@ import pytest
 from trickles_web.client import port as port_module
 from trickles_web.client import sockets
 from trickles_web.client.port import QUEUE_DATAGRAMS, Port
-from trickles_web.client.sockets import resolve
+from trickles_web.client.remote import resolve_blocking
+from trickles_web.config import ClientConfig
 from trickles_web.trains import SOL_UDP, UDP_SEGMENT
 from trickles_web.transport.layout import LARGEST_SEND
 
@@ -39,7 +40,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture
 def port(server: socket.socket, loop: asyncio.AbstractEventLoop) -> Iterator[Port]:
-    remote = loop.run_until_complete(resolve(*server.getsockname()))
+    host, at = server.getsockname()
+    remote = resolve_blocking(host, at, ClientConfig())
     made = Port(loop, remote, None, lambda: None, lambda: None)
     yield made
     made.close()
@@ -125,7 +127,8 @@ def test_refusals_are_reported_and_nothing_raised(loop: asyncio.AbstractEventLoo
     """ICMP port unreachable, told instead of sending a train."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
         gone.bind(("127.0.0.1", 0))
-        remote = loop.run_until_complete(resolve(*gone.getsockname()))
+        host, at = gone.getsockname()
+        remote = resolve_blocking(host, at, ClientConfig())
     refused: list[int] = []
     port = Port(loop, remote, None, lambda: None, lambda: refused.append(errno.ECONNREFUSED))
     try:

@@ -14,7 +14,7 @@ from tests.client import application
 from tests.client.application import pattern
 from tests.client.conftest import PATIENCE_S, Run, wait_until
 from trickles_web.client import open_connection, open_transport
-from trickles_web.client.sockets import Remote
+from trickles_web.client.remote import Remote
 from trickles_web.client.tokens import TokenStore
 from trickles_web.client.transport import FlowTransport, connect
 from trickles_web.config import ClientConfig

@@ -6,7 +6,10 @@ import pytest
 
 from tests.trace.recorded import Told, numbers, seen, shares, transfer
 from trickles_web.trace.rows import DOWN, Row
+from trickles_web.trace.seen import Seen
 from trickles_web.trace.telling import Stories, tell
+from trickles_web.transport import wire
+from trickles_web.transport.origin import pack_origin
 from trickles_web.transport.wire import Kind
 
 
@@ -104,6 +107,30 @@ def test_what_a_capture_has_missed() -> None:
     assert told.totals.unseen > 0
     assert told.totals.fresh + told.totals.unseen == 400_000
     assert "more are not in the trace" in story.summary(told)[1]
+
+
+def test_ends_that_move() -> None:
+    """A client in another network, a server that prefers another, one that answers for it."""
+    flow, here, there = bytes(8), ("192.0.2.1", 5000), ("198.51.100.1", 8000)
+    hello = wire.encode_hello(wire.Hello(flow, 0, 1200, b"", b"GET /"), 1200)
+    prefers = wire.encode_preferred(wire.Preferred(flow, bytes(8), pack_origin("2001:db8::1", 9)))
+    moves = [
+        Seen(1.0, here, there, hello),
+        Seen(1.1, here, there, prefers),
+        Seen(1.2, here, ("2001:db8::1", 9), hello),
+        Seen(1.3, ("192.0.2.99", 7), ("2001:db8::1", 9), hello),
+        Seen(1.4, ("192.0.2.99", 7), there, wire.encode_wait(wire.Wait(flow, 0, 0, 0, 250))),
+        Seen(1.5, ("192.0.2.99", 7), there, wire.encode_wait(wire.Wait(flow, 0, 0, 0, 250))),
+    ]
+    told, rows = Stories(), list[Row]()
+    tell(moves, told, rows.append)
+    assert [row.text for row in rows if row.what in ("moved", "PREFERRED")] == [
+        "it would rather be asked at 2001:db8::1, port 9",
+        "the server asked is [2001:db8::1]:9 now",
+        "the client is 192.0.2.99:7 now",
+    ]
+    summary = told.summary(told.flows[flow])
+    assert "  client at     192.0.2.1:5000 66.7%, 192.0.2.99:7 33.3%" in summary
 
 
 def test_reordered_packets_come_after_all() -> None:

@@ -162,6 +162,11 @@ def test_refused(message: wire.Refused) -> None:
     assert wire.decode_refused(wire.encode_refused(message)) == message
 
 
+@given(st.builds(wire.Preferred, flows, st.binary(min_size=8, max_size=8), origins.filter(len)))
+def test_preferred(message: wire.Preferred) -> None:
+    assert wire.decode_preferred(wire.encode_preferred(message)) == message
+
+
 @given(flows, blobs, origins)
 def test_room_is_what_fits(flow: bytes, continuation: bytes, origin: bytes) -> None:
     size = 1200
@@ -192,6 +197,7 @@ DECODERS: dict[Kind, Callable[[bytes], Any]] = {
     Kind.NEED: wire.decode_need,
     Kind.WAIT: wire.decode_wait,
     Kind.REFUSED: wire.decode_refused,
+    Kind.PREFERRED: wire.decode_preferred,
 }
 
 
@@ -346,6 +352,7 @@ def _datagrams() -> dict[str, bytes]:
         "need": wire.encode_need(flow, [(18, 1100), (2200, 3300)]),
         "wait": wire.encode_wait(wire.Wait(flow, 3, 0x25262728, 486, 250)),
         "refused": wire.encode_refused(wire.Refused(flow, wire.Code.TOO_SOON, 40, b"hash-of8")),
+        "preferred": wire.encode_preferred(wire.Preferred(flow, b"hash-of8", ORIGIN)),
     }
 
 

@@ -253,6 +253,11 @@ def _globs(
     "or its content, for replicas whose copies have other times.",
 )
 @click.option(
+    "--preferred-address",
+    metavar="ADDRESS:PORT",
+    help="Ask clients to go on at this address, such as this replica's own behind an anycast one.",
+)
+@click.option(
     "--child",
     hidden=True,
     allow_from_autoenv=False,
@@ -297,6 +302,7 @@ def serve(
     rerun: str,
     timeout_graceful_shutdown: float,
     file_identity: str,
+    preferred_address: str | None,
     child: str | None,
 ) -> int:
     """Serve the ASGI or WSGI application APP (MODULE:ATTRIBUTE) over Trickles."""
@@ -332,6 +338,7 @@ def serve(
         rerun=rerun,
         timeout_graceful_shutdown=timeout_graceful_shutdown,
         file_identity=file_identity,
+        preferred_address=preferred_address,
         log_level=log_level,
         access_log=access_log,
         use_colors=use_colors,

@@ -13,12 +13,12 @@ from time import monotonic
 from typing import Any
 
 from trickles_web.client.port import Port
-from trickles_web.client.sockets import Remote
+from trickles_web.client.remote import Remote
 from trickles_web.client.spill import SpillingBytes
 from trickles_web.client.tokens import TokenStore
 from trickles_web.config import ClientConfig
 from trickles_web.errors import ConnectError, FlowError
-from trickles_web.transport.flow import Flow
+from trickles_web.transport.flow import SILENT_PROBES, Flow
 
 DRAIN_TRAINS = 64
 """Taken in one wake-up, so that one flow cannot starve the loop: at most so many,"""
@@ -56,8 +56,13 @@ class Driver:
         self._advance = advance
         self._config = config
         self._tokens = tokens
-        self._first_flight: list[bytes] = []
+        self._flight: list[bytes] = []
+        """What was sent last: it goes again when it is the network that says it was lost."""
         self._refusals = 0
+        """In a row, with nothing that arrived between them."""
+        self._silence = 0
+        self._preferring = False
+        """Is nothing known yet of the address that a server prefers?"""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._scheduled = False
@@ -99,7 +104,9 @@ class Driver:
                 continue
             except OSError:  # nothing more now; or an ICMP error, which is a lost datagram
                 break
-            marked = False
+            if marked:
+                marked = self._preferring = False
+                self._refusals = 0
             flow.receive_train(train, segment, now)
             taken += len(train)
             if taken >= DRAIN_BYTES or flow.idle:
@@ -143,36 +150,62 @@ class Driver:
         self._scheduled = False  # whatever was written up to here goes with it
         flow = self.flow
         datagrams = flow.transmit(now)
-        if not flow.stats.datagrams_in and len(self._remote.addresses) > 1:
-            self._first_flight = datagrams or self._first_flight
-        elif not self._token_kept and flow.token:
+        if flow.silence != self._silence:
+            more, self._silence = flow.silence > self._silence, flow.silence
+            if more:
+                self._on_silence()
+        if datagrams:
+            self._flight = datagrams
+        if not self._token_kept and flow.token:
             # At once, so that a gateway's other flows profit while this one lives on.
             self._token_kept = True
-            self._first_flight = []
             self._tokens.remember(self._remote.host, self._remote.port, flow.token)
+            self._remote.silences.discard(self._port.address)
         self._port.send(datagrams)
-        if flow.rebind:
-            flow.rebind = False
-            if flow.stats.datagrams_in:
-                self._port.reopen()
-            else:
-                self._try_next_address()
+        if flow.preferred is not None:
+            self._prefer(*flow.preferred)
+            flow.preferred = None
+
+    def _on_silence(self) -> None:
+        """One more probe that nothing answered: a stale NAT entry, another network, or no server.
+
+        What replaces it is to carry what the flow is about to send.
+        """
+        if self._preferring:
+            self._preferring = False
+            self._leave()
+        elif self._port.follow():
+            pass
+        elif len(self._remote.addresses) > 1 and (
+            self._silence > SILENT_PROBES or not self.flow.stats.datagrams_in
+        ):
+            self._leave()
+        elif self._silence == SILENT_PROBES:
+            self._port.reopen()
+
+    def _leave(self) -> None:
+        """Go on at the next address; the flow need not know."""
+        self._remote.silences.add(self._port.address, monotonic())
+        self._port.reopen(next_address=True)
 
     def _on_refused(self) -> None:
-        """ICMP port unreachable. Before first contact another address may do better."""
+        """ICMP port unreachable: another address may do better, unless all have said so."""
         self._refusals += 1
-        addresses = len(self._remote.addresses)
-        if self.flow.stats.datagrams_in or self._refusals % addresses == 0:
+        if self._refusals % len(self._remote.addresses) == 0:
             self.flow.refused_by_network(monotonic())
-        else:
-            self._try_next_address()
-
-    def _try_next_address(self) -> None:
-        """The same first datagrams to another address: the flow need not know."""
-        self._port.reopen(next_address=True)
-        flight, self._first_flight = self._first_flight, []
+            return
+        self._leave()
+        flight, self._flight = self._flight, []
         self._port.send(flight)
-        self._first_flight = flight
+        self._flight = flight
+
+    def _prefer(self, host: str, port: int) -> None:
+        """A server has named an address where it would rather be asked."""
+        if self._config.follow_preferred:
+            remote = self._remote.preferring(host, port)
+            if remote is not None:
+                self._remote, self._preferring = remote, True
+                self._port.prefer(remote)
 
     def close(self, *, cancel: bool) -> None:
         """Let go of everything; `cancel` tells the server that nobody waits any more."""

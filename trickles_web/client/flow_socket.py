@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trickles_web.client.background import carry
 from trickles_web.client.relay import reset_on_close
-from trickles_web.client.sockets import SocketAddress, resolve_blocking
+from trickles_web.client.remote import SocketAddress, resolve_blocking
 from trickles_web.client.streams import default_tokens
 from trickles_web.client.tokens import TokenStore
 from trickles_web.client.transport import connect
@@ -142,7 +142,8 @@ def create_connection(
 
     Raises socket.gaierror if the name has no address.
     """
-    remote = resolve_blocking(*address[:2])
+    config = config or ClientConfig()
+    remote = resolve_blocking(*address[:2], config)
     near, far = _connected_pair()
     near._server, near._outcome = remote.addresses[0][1], _Outcome()
     told = timeout is None or isinstance(timeout, (int, float))
@@ -151,7 +152,7 @@ def create_connection(
     open_flow = functools.partial(
         connect,
         remote,
-        config=answered_within(limit, config or ClientConfig()),
+        config=answered_within(limit, config),
         tokens=tokens if tokens is not None else default_tokens(),
         local_addr=source_address,
     )

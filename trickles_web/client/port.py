@@ -1,19 +1,22 @@
 """The local end of a flow: a connected UDP socket that can be replaced under it.
 
 Replaced by one on a fresh port, when the network seems to have forgotten the old one (a stale NAT
-entry); and, before the first answer, by one towards the server's next address.
+entry); from the host's new address, when it has moved to another network; or towards another
+address of the server. What still arrives at the old one is taken for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from trickles_web.client.sockets import SO_RXQ_OVFL, Remote, open_socket, overflowed
+from trickles_web.client.remote import Address, Remote
+from trickles_web.client.sockets import SO_RXQ_OVFL, open_socket, overflowed
 from trickles_web.config import Recorder
 from trickles_web.errors import ConnectError
 from trickles_web.trains import (
@@ -29,6 +32,17 @@ from trickles_web.transport.layout import LARGEST_SEND
 
 QUEUE_DATAGRAMS = 1024
 """Waiting for a full socket buffer to drain; more are dropped, as the network would do."""
+FORMER_S = 2.0
+"""Answers that were on their way when the socket was replaced are awaited this long."""
+_NO_WAY = {
+    errno.EADDRNOTAVAIL,
+    errno.EHOSTUNREACH,
+    errno.EINVAL,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENODEV,
+}
+"""Nothing can be sent from the address that the socket has: perhaps the host has another now."""
 _ANCILLARY_BYTES = SEGMENT_SPACE + socket.CMSG_SPACE(4)
 """The segment's length, and how many datagrams found the buffer full."""
 
@@ -56,7 +70,9 @@ class Port:
         self._recorder = recorder
         self._queue: deque[bytes] = deque()
         self._overflowed = False
-        self.socket, self._address = open_socket(remote, 0, local)
+        self._former: socket.socket | None = None
+        self._farewell: asyncio.TimerHandle | None = None
+        self.socket, self._index = open_socket(remote, remote.first(), local)
         self._segments = can_segment(self.socket)
         loop.add_reader(self.socket.fileno(), on_readable)
 
@@ -65,7 +81,12 @@ class Port:
 
         Raises OSError: BlockingIOError if there are none, others are of datagrams sent before.
         """
-        train, ancillary, _, _ = self.socket.recvmsg(LARGEST_TRAIN, _ANCILLARY_BYTES)
+        try:
+            train, ancillary, _, _ = self.socket.recvmsg(LARGEST_TRAIN, _ANCILLARY_BYTES)
+        except BlockingIOError:
+            if self._former is None:
+                raise
+            train, ancillary = self._receive_late()
         segment = len(train)
         for level, kind, value in ancillary:
             if level == SOL_UDP and kind == UDP_GRO:
@@ -76,6 +97,14 @@ class Port:
         if self._recorder is not None:
             self._recorder.received(train, segment, *self.names())
         return train, segment
+
+    def _receive_late(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        """From the socket that was. Its errors are of no more interest."""
+        assert self._former is not None
+        try:
+            return self._former.recvmsg(LARGEST_TRAIN, _ANCILLARY_BYTES)[:2]
+        except ConnectionError:
+            raise BlockingIOError from None
 
     def names(self) -> tuple[Any, Any]:
         """Addresses of this end and of the other."""
@@ -139,8 +168,9 @@ class Port:
             except ConnectionRefusedError:
                 self._on_refused()
                 continue
-            except OSError:
-                pass
+            except OSError as error:
+                if error.errno in _NO_WAY and self.follow():
+                    continue
             break
         return True
 
@@ -153,24 +183,62 @@ class Port:
         if not self._queue:
             self._loop.remove_writer(sock.fileno())
 
+    @property
+    def address(self) -> Address:
+        """Where datagrams go."""
+        return self._remote.addresses[self._index]
+
     def reopen(self, *, next_address: bool = False) -> None:
-        """A fresh socket; the old one stays if there is no route or no descriptor."""
+        """A fresh port; the old one stays if there is no route or no descriptor."""
+        self._open(self._remote, self._index + next_address)
+
+    def prefer(self, remote: Remote) -> None:
+        """Go on at the first address of `remote`: ours, with one before all others."""
+        self._open(remote, 0)
+
+    def follow(self) -> bool:
+        """Has the host another address now, from which it would send? Then go on from there."""
+        return self._open(self._remote, self._index, if_moved=True)
+
+    def _open(self, remote: Remote, start: int, *, if_moved: bool = False) -> bool:
         local = None if self._local is None else (self._local[0], 0)
         try:
-            sock, address = open_socket(self._remote, self._address + next_address, local)
+            sock, index = open_socket(remote, start, local)
         except ConnectError:
-            return
-        self.close()
-        self.socket, self._address = sock, address
+            return False
+        if if_moved and sock.getsockname()[0] == self.socket.getsockname()[0]:
+            sock.close()
+            return False
+        self._forget_former()
+        if self._queue:
+            self._loop.remove_writer(self.socket.fileno())
+            self._queue.clear()
+        self._former, self.socket = self.socket, sock
+        self._remote, self._index = remote, index
+        self._segments = can_segment(sock)
+        self._farewell = self._loop.call_later(FORMER_S, self._forget_former)
         self._loop.add_reader(sock.fileno(), self._on_readable)
+        return True
+
+    def _forget_former(self) -> None:
+        if self._farewell is not None:
+            self._farewell.cancel()
+            self._farewell = None
+        if self._former is not None:
+            self._loop.remove_reader(self._former.fileno())
+            self._former.close()
+            self._former = None
 
     def listen_again(self) -> None:
         """libuv stops watching a socket that an ICMP error has marked."""
-        self._loop.remove_reader(self.socket.fileno())
-        self._loop.add_reader(self.socket.fileno(), self._on_readable)
+        for sock in (self.socket, self._former):
+            if sock is not None:
+                self._loop.remove_reader(sock.fileno())
+                self._loop.add_reader(sock.fileno(), self._on_readable)
 
     def close(self) -> None:
         """What still waits to be sent is lost."""
+        self._forget_former()
         self._loop.remove_reader(self.socket.fileno())
         if self._queue:
             self._loop.remove_writer(self.socket.fileno())

@@ -16,7 +16,7 @@ import functools
 from collections.abc import Callable
 from typing import TypeVar
 
-from trickles_web.client.sockets import resolve
+from trickles_web.client.remote import resolve
 from trickles_web.client.tokens import TokenStore, default_directory
 from trickles_web.client.transport import FlowTransport, connect
 from trickles_web.config import ClientConfig
@@ -48,12 +48,13 @@ async def open_transport(
     Of several addresses the first that answers is taken; this is found out with the first request.
     Raises socket.gaierror if the name has no address, ConnectError if none of them has a route.
     """
-    remote = await resolve(host, port, family=family)
+    config = config or ClientConfig()
+    remote = await resolve(host, port, config, family=family)
     protocol = protocol_factory()
     transport = connect(
         remote,
         protocol,
-        config=config or ClientConfig(),
+        config=config,
         tokens=tokens if tokens is not None else default_tokens(),
         local_addr=local_addr,
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trickles_web.client.driver import Driver
-from trickles_web.client.sockets import Remote
+from trickles_web.client.remote import Remote
 from trickles_web.client.tokens import TokenStore
 from trickles_web.config import ClientConfig
 from trickles_web.errors import FlowRefused

@@ -251,6 +251,7 @@ class Endpoint:
             self._look_again(incarnation)  # maybe the request is whole now
 
     def _reply(self, answer: Answer, redeemed: Redeemed, peer: Peer, now: int) -> None:
+        self._prefer(redeemed, peer)  # first, or the answer would take all that may be sent
         if isinstance(answer, Held):
             reply = self._server.acknowledge(
                 redeemed,
@@ -281,6 +282,11 @@ class Endpoint:
                     self._udp.send_trains(trains, peer, redeemed.pace)
                 if not trains and redeemed.starved:
                     self._send(self._server.come_back(redeemed, now), peer)
+
+    def _prefer(self, redeemed: Redeemed, peer: Peer) -> None:
+        """Whoever is here for the first time hears where it had better go on."""
+        if redeemed.kind is Kind.HELLO:
+            self._send(self._server.prefer(redeemed), peer)
 
     def _send(self, reply: bytes | None, peer: Peer) -> None:
         if reply is not None and peer.via is not None:
@@ -375,6 +381,7 @@ class Endpoint:
             monotonic, now = self._loop.time(), self._clock()
             for entry in self._parking.take_waits(monotonic, SLICE):
                 self.handled["WAIT"] += 1
+                self._prefer(entry.redeemed, entry.peer)
                 wait = entry.wait_ms(monotonic)
                 self._send(self._server.wait(entry.redeemed, wait, now), entry.peer)
         except Exception as error:

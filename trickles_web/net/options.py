@@ -17,7 +17,8 @@ from trickles_web.http.parsers import parser, speaks_websocket
 from trickles_web.http.request import check_globs
 from trickles_web.net import steering, stores
 from trickles_web.net.application import hosted, import_application, static_application, static_root
-from trickles_web.net.sockets import bind_udp, inherited_udp
+from trickles_web.net.sockets import bind_udp, inherited_udp, parse_listen
+from trickles_web.transport.origin import pack_origin, unpack_origin
 
 PROGRAMS = {"flow": steering.steer_by_flow, "random": steering.steer_at_random}
 
@@ -44,6 +45,8 @@ class Config:
     workers: int = 1
     gateway: str | None = None
     """HOST:PORT of a TCP gateway to run beside the workers."""
+    preferred_address: str | None = None
+    """ADDRESS:PORT at which clients are asked to go on: this replica's own, behind a shared one."""
     secret_file: str | None = None
     service: str | None = None
     """What continuations are sealed for; by default the application's name or the static root."""
@@ -94,6 +97,7 @@ class Config:
         if self.workers < 1:
             raise UsageError("--workers: at least 1")
         stores.check(self.store)
+        _ = self.preferred  # raises if it is none
         if self.peer and not self.store.startswith(stores.REDIS):
             raise UsageError("--peer: only with --store redis://…, which replicas share")
         if self.peer and self.workers > 1 and not self.peer.endswith(":0"):
@@ -148,6 +152,23 @@ class Config:
             program = PROGRAMS[self.steering](self.steered)
             steering.attach(sock, program)
         return sock
+
+    @property
+    def preferred(self) -> bytes:
+        """The preferred address as it is sent; b"" if there is none. Raises UsageError."""
+        if self.preferred_address is None:
+            return b""
+        option = "--preferred-address"
+        host, port = parse_listen(option, self.preferred_address)
+        try:
+            address = pack_origin(host, port)
+        except ValueError:
+            raise UsageError(
+                f"{option} {self.preferred_address}: give an address, not a name"
+            ) from None
+        if not port or unpack_origin(address)[0] in ("0.0.0.0", "::"):
+            raise UsageError(f"{option} {self.preferred_address}: clients cannot send to that")
+        return address
 
     @property
     def _believed(self) -> tuple[str, str]:

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from trickles_web.net.forwarding import DRAIN_DATAGRAMS, pack, unpack
-from trickles_web.net.sockets import IP_MTU_DISCOVER, PMTUDISC_DONT
 from trickles_web.net.udp import Peer, Sockaddr
+from trickles_web.socket_options import fragment
 from trickles_web.transport.redeemed import Train
 
 FORWARD, REPLY = b"F", b"R"
@@ -75,8 +75,7 @@ class Peering:
         self._deliver: Callable[[bytes, Peer], None] = lambda datagram, peer: None
         self._send: Callable[[bytes, Peer], None] = lambda datagram, peer: None
         sock.setblocking(False)
-        if sock.family == socket.AF_INET:
-            sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DONT)
+        fragment(sock)
 
     def start(
         self, deliver: Callable[[bytes, Peer], None], send: Callable[[bytes, Peer], None]

@@ -185,7 +185,7 @@ class Server:
         self, secret: bytes, application: Any, http_config: HttpConfig, store: stores.AnyStore
     ) -> tuple[Service, TransportServer]:
         """All between the application and the socket."""
-        config = TransportConfig()
+        config = TransportConfig(preferred=self.config.preferred)
         transport = TransportServer(
             config,
             Keyring(secret, self.config.service_name, config.rotation_ms, os.urandom),

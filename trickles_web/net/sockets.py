@@ -7,16 +7,9 @@ import logging
 import socket
 
 from trickles_web.errors import BindError, UsageError
+from trickles_web.socket_options import enlarge, never_fragment
 
 logger = logging.getLogger("trickles.error")
-
-# <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>: `socket` lacks them.
-IP_MTU_DISCOVER = 10
-IPV6_MTU_DISCOVER = 23
-PMTUDISC_DONT = 0
-PMTUDISC_PROBE = 3
-SO_SNDBUFFORCE = 32
-SO_RCVBUFFORCE = 33
 
 BUFFER_BYTES = 8 << 20
 """Socket buffers asked for. A full receive buffer loses datagrams while the loop is busy. The
@@ -114,22 +107,13 @@ def inherited_udp(descriptor: int) -> socket.socket:
 
 
 def tune(sock: socket.socket) -> str:
-    """Never fragment; buffers as large as the kernel allows. What it refuses, it refuses.
+    """Never fragment; buffers as large as the kernel allows.
 
     Returns what to do about a receive buffer that is smaller than asked for; "" if it is not.
     """
-    set_option(sock, socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
-    if sock.family == socket.AF_INET6:
-        set_option(sock, socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
-    for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        if sock.getsockopt(socket.SOL_SOCKET, plain) < 2 * BUFFER_BYTES and not set_option(
-            sock, socket.SOL_SOCKET, forced, BUFFER_BYTES
-        ):
-            set_option(sock, socket.SOL_SOCKET, plain, BUFFER_BYTES)
-    received, sent = (
-        sock.getsockopt(socket.SOL_SOCKET, option) // 2  # in the terms in which it was asked for
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF)
-    )
+    never_fragment(sock)
+    received = enlarge(sock, socket.SO_RCVBUF, BUFFER_BYTES)
+    sent = enlarge(sock, socket.SO_SNDBUF, BUFFER_BYTES)
     logger.debug("Socket buffers: %d bytes in, %d bytes out", received, sent)
     if received >= BUFFER_BYTES:
         return ""
@@ -138,11 +122,3 @@ def tune(sock: socket.socket) -> str:
         f"{BUFFER_BYTES:,}: requests that come while the process is busy may be lost, and are "
         f"repeated. To remedy it, as root: sysctl -w net.core.rmem_max={BUFFER_BYTES}"
     )
-
-
-def set_option(sock: socket.socket, level: int, option: int, value: int) -> bool:
-    try:
-        sock.setsockopt(level, option, value)
-    except OSError:
-        return False
-    return True

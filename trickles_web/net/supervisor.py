@@ -213,6 +213,7 @@ class Supervisor:
             "--forwarded-allow-ips": config.forwarded_allow_ips,
             "--store": config.store,
             "--peer": config.peer,
+            "--preferred-address": config.preferred_address,
             "--limit-request-body": str(config.limit_request_body),
             "--file-identity": config.file_identity,
             "--rerun": config.rerun,

@@ -25,7 +25,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from trickles_web.net.pacing import Pace, Pacer
-from trickles_web.net.sockets import set_option, tune
+from trickles_web.net.sockets import tune
+from trickles_web.socket_options import set_option
 from trickles_web.trains import (
     MOST_SEGMENTS,
     SEGMENT_SPACE,

@@ -37,6 +37,7 @@ POINTS: Final = {
     "wait": ("_", "gray", "WAIT"),
     "need": ("*", "magenta", "NEED"),
     "refused": ("X", "magenta", "REFUSED"),
+    "preferred": ("h", "tab:orange", "PREFERRED"),
     "cancel": ("8", "gray", "CANCEL"),
 }
 _COUNTS: Final = {"window": ("tab:blue", "window"), "flight": ("tab:gray", "in flight")}

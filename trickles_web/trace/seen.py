@@ -24,6 +24,7 @@ Message = (
     | wire.Need
     | wire.Wait
     | wire.Refused
+    | wire.Preferred
 )
 
 _DECODE: Final[dict[int, Callable[[bytes], Any]]] = {
@@ -36,6 +37,7 @@ _DECODE: Final[dict[int, Callable[[bytes], Any]]] = {
     Kind.NEED: wire.decode_need,
     Kind.WAIT: wire.decode_wait,
     Kind.REFUSED: wire.decode_refused,
+    Kind.PREFERRED: wire.decode_preferred,
 }
 
 
@@ -76,6 +78,6 @@ def continuation_of(message: Message) -> Continuation | None:
 
 
 def _carried(message: Message) -> bytes:
-    if isinstance(message, (wire.Need, wire.Wait, wire.Refused, wire.Hello)):
+    if isinstance(message, (wire.Need, wire.Wait, wire.Refused, wire.Preferred, wire.Hello)):
         return b""
     return message.continuation

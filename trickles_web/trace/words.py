@@ -8,6 +8,7 @@ from trickles_web.trace.seen import Message, continuation_of, decoded
 from trickles_web.transport import wire
 from trickles_web.transport.continuation import Continuation
 from trickles_web.transport.epochs import LARGEST_WINDOW, after_loss, grant
+from trickles_web.transport.origin import unpack_origin
 from trickles_web.transport.wire import OPEN_END, Code, Wants
 
 MOST_RANGES = 3
@@ -44,6 +45,9 @@ def words(message: Message) -> tuple[str, str]:
             return "WAIT", f"{message.milliseconds:,} ms, nothing is there to send yet"
         case wire.Refused():
             return "REFUSED", _refused(message)
+        case wire.Preferred():
+            host, port = unpack_origin(message.address)
+            return "PREFERRED", f"it would rather be asked at {host}, port {port}"
 
 
 def span(start: int, stop: int) -> str:

@@ -19,6 +19,7 @@ from trickles_web.transport.claim import Held
 from trickles_web.transport.download import SILENT_PROBES, Download
 from trickles_web.transport.kept import Kept
 from trickles_web.transport.opener import FlowStats, newest
+from trickles_web.transport.origin import unpack_origin
 from trickles_web.transport.path_size import PathSize
 from trickles_web.transport.patience import Patience
 from trickles_web.transport.refusals import Refusals
@@ -26,7 +27,7 @@ from trickles_web.transport.rtt import RoundTrip
 from trickles_web.transport.upload import RequestStream, Uploader
 from trickles_web.transport.wire import Code, Kind
 
-__all__ = ["Flow", "FlowStats"]
+__all__ = ["SILENT_PROBES", "Flow", "FlowStats"]
 
 
 class Flow:
@@ -54,6 +55,8 @@ class Flow:
         self.error: FlowError | None = None
         self.eof = False
         """The flow ends after what there is to read: the server said so."""
+        self.preferred: tuple[str, int] | None = None
+        """The address at which the server would rather be asked; the driver takes it."""
         self._data_start = wire.FIRST_BYTE[Kind.DATA].to_bytes(1) + flow_id
         self._config = config
         self._round_trip = RoundTrip()
@@ -208,6 +211,10 @@ class Flow:
                 self._news(now)
         elif kind == Kind.REFUSED:
             self._refused(wire.decode_refused(datagram), now)
+        elif kind == Kind.PREFERRED:
+            preferred = wire.decode_preferred(datagram)
+            if self._refusals.answers(preferred.echo):
+                self.preferred = unpack_origin(preferred.address)
 
     def _data(self, run: wire.Run, now: float) -> None:
         download = self._download

@@ -84,3 +84,12 @@ def present(
         padding=c.padding,
         host_tag=tag,
     ), c
+
+
+def first(redeemed: Redeemed) -> Continuation:
+    """What a stranger is told to come back with: an incarnation, and nothing received yet."""
+    a = redeemed.answers[0]
+    who = (redeemed.incarnation, a.ordinal, a.generation)
+    where = (redeemed.host_tag, 0, redeemed.store)
+    numbers = (a.nonce_generation, 0, 0, 0)
+    return Continuation(0, 0, 0, *who, a.epoch, a.size, 0, *numbers, 0, 0, *where, 0, -1, 0)

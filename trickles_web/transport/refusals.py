@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from trickles_web.errors import FlowError, FlowRefused, OutcomeUnknown, ResponseTruncated
-from trickles_web.transport.wire import Code, Refused
+from trickles_web.transport.wire import Code, Refused, echo_of
 
 _PATIENCE = 8
 """Refusals in a row, with nothing good between them, that end the flow: one replica of several may
@@ -45,9 +44,7 @@ class Refusals:
 
     def answers(self, echo: bytes) -> bool:
         """Is this the hash of a datagram that was sent lately? Who has not seen it cannot know."""
-        return any(
-            hashlib.blake2b(datagram, digest_size=8).digest() == echo for datagram in self._recent
-        )
+        return any(echo_of(datagram) == echo for datagram in self._recent)
 
     def progress(self) -> None:
         self._count = 0

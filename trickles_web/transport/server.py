@@ -28,7 +28,7 @@ from trickles_web.transport.continuation import CLOSES, COMPLETE, OPEN, REFRESHE
 from trickles_web.transport.epochs import Span
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.layout import write_answer
-from trickles_web.transport.presented import AMPLIFICATION, knows, present
+from trickles_web.transport.presented import AMPLIFICATION, first, knows, present
 from trickles_web.transport.redeemed import (
     UNLIMITED,
     Address,
@@ -343,7 +343,7 @@ class Server:
         room: bytes of an open request that are taken beyond, -1 if it is not open. taken: these
         UPLOADs are here whole, so they need not come again.
         """
-        c = redeemed.continuation or self._first(redeemed)
+        c = redeemed.continuation or first(redeemed)
         end = c.response_end
         if progress != redeemed.progress:
             end = -1  # another exchange: the end sealed before was that of the last one
@@ -365,14 +365,6 @@ class Server:
         if len(reply) > len(redeemed.datagram):
             reply = wire.encode_ack(ack._replace(continuation=b""))
         return self._fits(redeemed, reply)
-
-    def _first(self, redeemed: Redeemed) -> Continuation:
-        """What a stranger is told to come back with: an incarnation, and nothing received yet."""
-        a = redeemed.answers[0]
-        who = (redeemed.incarnation, a.ordinal, a.generation)
-        where = (redeemed.host_tag, 0, redeemed.store)
-        numbers = (a.nonce_generation, 0, 0, 0)
-        return Continuation(0, 0, 0, *who, a.epoch, a.size, 0, *numbers, 0, 0, *where, 0, -1, 0)
 
     def come_back(self, redeemed: Redeemed, now: int) -> bytes | None:
         """ACK that takes nothing: the same request again, please, with a fresh continuation."""
@@ -406,6 +398,15 @@ class Server:
         self.counters[code.name.lower()] += 1
         return self._fits(redeemed, self._refused(redeemed.datagram, code, retry_after))
 
+    def prefer(self, redeemed: Redeemed) -> bytes | None:
+        """PREFERRED: where this server would rather be asked; None if that is where it is."""
+        if not self.config.preferred:
+            return None
+        message = wire.Preferred(
+            redeemed.flow, wire.echo_of(redeemed.datagram), self.config.preferred
+        )
+        return self._fits(redeemed, wire.encode_preferred(message))
+
     def _fits(self, redeemed: Redeemed, reply: bytes) -> bytes | None:
         if len(reply) > min(len(redeemed.datagram), redeemed.allowance):
             self.counters["too_long"] += 1
@@ -415,6 +416,5 @@ class Server:
         return reply
 
     def _refused(self, datagram: bytes, code: Code, retry_after: int) -> bytes:
-        echo = hashlib.blake2b(datagram, digest_size=8).digest()
-        flow = wire.flow_of(datagram)
-        return wire.encode_refused(wire.Refused(flow, code, min(retry_after, 65_535), echo))
+        flow, after = wire.flow_of(datagram), min(retry_after, 65_535)
+        return wire.encode_refused(wire.Refused(flow, code, after, wire.echo_of(datagram)))

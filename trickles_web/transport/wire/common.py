@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from enum import IntEnum
 from typing import Final
@@ -34,6 +35,7 @@ class Kind(IntEnum):
     NEED = 10
     WAIT = 11
     REFUSED = 12
+    PREFERRED = 13
 
 
 class Code(IntEnum):
@@ -65,6 +67,11 @@ Buffer = bytes | memoryview
 FIRST_BYTE: Final = {kind: VERSION << 4 | kind for kind in Kind}
 START_BYTES: Final = 1 + FLOW_ID_BYTES
 """Of any datagram: what tells its kind and its flow."""
+
+
+def echo_of(datagram: bytes) -> bytes:
+    """8 bytes by which a server shows that it has seen a datagram."""
+    return hashlib.blake2b(datagram, digest_size=8).digest()
 
 
 def kind_of(datagram: bytes) -> int:

@@ -1,4 +1,4 @@
-"""What a server sends: DATA, ACK, NEED, WAIT, REFUSED."""
+"""What a server sends: DATA, ACK, NEED, WAIT, REFUSED, PREFERRED."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from trickles_web.errors import WireError
+from trickles_web.transport.origin import ORIGIN_BYTES
 from trickles_web.transport.wire.common import (
     FIRST_BYTE,
     MOST_WANTS,
@@ -30,6 +31,7 @@ _ACK: Final = struct.Struct(">B8sBQIBH")
 _NEED: Final = struct.Struct(">B8sB")
 _WAIT: Final = struct.Struct(">B8sIIIH")
 _REFUSED: Final = struct.Struct(">B8sBH8s")
+_PREFERRED: Final = struct.Struct(">B8s8s")
 _COMPLETE: Final = 1
 _OPEN: Final = 2
 
@@ -110,6 +112,14 @@ class Refused(NamedTuple):
     echo: bytes
 
 
+class Preferred(NamedTuple):
+    """Where a server would rather be asked. `address`: of 4 or 16 bytes, and 2 of port."""
+
+    flow: bytes
+    echo: bytes
+    address: bytes
+
+
 def data_prefix(flow: bytes, *fields: int) -> bytes:
     """The part of a DATA header that is the same for all packets of a burst: `Data` to `short`."""
     return DATA_PREFIX.pack(FIRST_BYTE[Kind.DATA], flow, *fields)
@@ -181,3 +191,15 @@ def encode_refused(message: Refused) -> bytes:
 def decode_refused(datagram: bytes) -> Refused:
     exactly(datagram, _REFUSED.size)
     return Refused(*_REFUSED.unpack(datagram)[1:])
+
+
+def encode_preferred(message: Preferred) -> bytes:
+    return _PREFERRED.pack(FIRST_BYTE[Kind.PREFERRED], *message[:2]) + message.address
+
+
+def decode_preferred(datagram: bytes) -> Preferred:
+    address = datagram[_PREFERRED.size :]
+    if len(address) not in ORIGIN_BYTES:
+        raise WireError("address")
+    _, flow, echo = _PREFERRED.unpack_from(datagram)
+    return Preferred(flow, echo, address)
