@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import socket
 import stat
 import sys
 import tempfile
@@ -174,6 +175,8 @@ async def _transfer(options: Options, url: Url, recording: Recording) -> str:
                 url.host, url.port, config=config, limit=READ_BYTES
             )
             await _fetch(options, url, Fetch(reader, writer))
+    except socket.gaierror as error:
+        return f"could not resolve {url.host}: {error.strerror}"
     except (OSError, EmptyReply, h11.ProtocolError) as error:
         late = isinstance(error, TimeoutError) and not error.args
         return f"not done after {options.max_time:g} s" if late else _reason(error)
@@ -221,7 +224,7 @@ def _tell(file: BinaryIO, options: Options) -> None:
         tell(_seen(file), stories, write, flow=options.flow, packets=options.packets, marks=marks)
     finally:
         _sum_up(stories, options, several)
-    if options.plot is not None:
+    if options.plot is not None and (stories.flows or options.url is None):
         _draw(marks, stories, options.plot)
 
 
@@ -263,6 +266,8 @@ def _several(file: BinaryIO, options: Options) -> bool:
 
 def _sum_up(stories: Stories, options: Options, several: bool) -> None:
     flows = list(stories.flows.values())
+    if not flows and options.url is not None:
+        return  # nothing was sent, and the user is going to hear why
     if not flows:
         which = f" whose id begins with {options.flow}" if options.flow else ""
         print(f"no datagram of a Trickles flow{which} was captured")

@@ -32,15 +32,14 @@ class Stories:
         """A line for each flow."""
         lines = [
             f"{'flow':16}  {'client':>21}  {'server':>21}  {'at s':>9}  {'for s':>9}  "
-            f"{'response bytes':>14}  {'Mbit/s':>9}  {'reported losses':>15}"
+            f"{'response bytes':>14}  {'rate':>14}  {'reported losses':>15}"
         ]
         for flow, story in self.flows.items():
             totals = story.totals
-            speed = rate(totals.fresh, totals.seconds).partition(" ")[0]
             lines.append(
                 f"{flow.hex()}  {end(story.client):>21}  {end(story.server):>21}  "
                 f"{totals.began - self.began:9.3f}  {totals.seconds:9.3f}  {totals.fresh:14,}  "
-                f"{speed:>9}  {totals.reports:15,}"
+                f"{rate(totals.fresh, totals.seconds):>14}  {totals.reports:15,}"
             )
         if self.left:
             lines.append(f"and {self.left:,} datagrams of further flows")

@@ -98,10 +98,12 @@ class Totals:
 
     def lines(self) -> list[str]:
         """The summary."""
-        told = [self._bytes(), self._datagrams(), self._losses(), self._course(), self._trip()]
-        shares = _shares(self.replicas)
-        named = ", ".join(f"{replica(name)} {share:.1%}" for name, share in shares)
-        told.append(("replicas", named or "none sent response bytes"))
+        told = [self._bytes(), self._datagrams()]
+        if self.kinds[Kind.DATA]:
+            named = ", ".join(
+                f"{replica(one)} {share:.1%}" for one, share in _shares(self.replicas)
+            )
+            told += [self._losses(), self._course(), self._trip(), ("replicas", named)]
         told += self._addresses()
         sizes = ", then ".join(f"{size:,}" for size in list(self.sizes)[:MOST_NAMED])
         if sizes:
@@ -179,5 +181,8 @@ def end(address: Address) -> str:
 
 
 def rate(size: int, seconds: float) -> str:
-    """Bytes per second as people of networks say it."""
-    return f"{size * 8 / seconds / 1e6:,.1f} Mbit/s" if seconds > 0 else "at once"
+    """Bytes in so many seconds as people of networks say it."""
+    if seconds <= 0:
+        return "at once"
+    bits = size * 8 / seconds
+    return f"{bits / 1e6:,.1f} Mbit/s" if bits >= 1e6 else f"{bits / 1e3:.1f} kbit/s"
