@@ -61,7 +61,7 @@ class ClientConfig:
 
     replicas: tuple[tuple[str, int], ...] = ()
     """Where else the service is: (host, UDP port). Flows are spread over all of its addresses, and
-    go on at another one when theirs is silent."""
+    go on at another one when theirs is silent. Only for a client of one service."""
     follow_preferred: bool = True
     """Go on at the address that a server prefers, if it names one."""
     receive_buffer_bytes: int = 4 << 20

@@ -70,6 +70,8 @@ class Port:
         self._recorder = recorder
         self._queue: deque[bytes] = deque()
         self._overflowed = False
+        self.heard = False
+        """Has anything come to this socket, and not to one before it?"""
         self._former: socket.socket | None = None
         self._farewell: asyncio.TimerHandle | None = None
         self.socket, self._index = open_socket(remote, remote.first(), local)
@@ -87,6 +89,8 @@ class Port:
             if self._former is None:
                 raise
             train, ancillary = self._receive_late()
+        else:
+            self.heard = True
         segment = len(train)
         for level, kind, value in ancillary:
             if level == SOL_UDP and kind == UDP_GRO:
@@ -215,7 +219,7 @@ class Port:
             self._queue.clear()
         self._former, self.socket = self.socket, sock
         self._remote, self._index = remote, index
-        self._segments = can_segment(sock)
+        self._segments, self.heard = can_segment(sock), False
         self._farewell = self._loop.call_later(FORMER_S, self._forget_former)
         self._loop.add_reader(sock.fileno(), self._on_readable)
         return True
