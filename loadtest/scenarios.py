@@ -21,6 +21,7 @@ SCENARIOS = {
     "hostile": "random, mutated and replayed datagrams at a server with a real client",
     "rtt": "round trips to the first response byte of a new flow, beside TCP (root)",
     "links": "goodput beside TCP Reno and Cubic at 100 and 1,000 Mbit/s, 20 ms, with losses (root)",
+    "networks": "a client that moves between addresses, a path that swallows datagrams (root)",
     "sharing": "a flow's share of a bottleneck with 1 to 8 TCP flows, Reno and Cubic (root)",
 }
 

@@ -23,6 +23,7 @@ RANKS = {
     "config": 1,
     "transport": 2,
     "state": 3,
+    "trace": 3,
     "http": 4,
     "trains": 4,
     "socket_options": 4,

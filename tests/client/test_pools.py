@@ -375,6 +375,18 @@ def test_requests_knows_an_ordinary_url(server_port: int) -> None:
 
 
 @pytest.mark.live
+def test_requests_finds_a_replica(server_port: int, absent_port: int) -> None:
+    config = ClientConfig(replicas=((HOST, server_port),), refused_patience_s=0.0)
+    adapter = pickle.loads(pickle.dumps(TricklesAdapter(config=config)))
+    with requests.Session() as session:
+        session.mount("trickles://", adapter)
+        for _ in range(4):
+            url = f"trickles://{HOST}:{absent_port}/bytes/20"
+            headers = {"Connection": "close"}
+            assert session.get(url, headers=headers, timeout=PATIENCE_S).content == pattern(20)
+
+
+@pytest.mark.live
 def test_urllib3_does_not_use_a_closed_connection(
     server_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:

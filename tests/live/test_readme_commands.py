@@ -145,6 +145,17 @@ def test_the_first_page_and_the_demonstration(reader: Reader) -> None:
         assert "Traceback" not in server.stderr
 
 
+def test_the_trace_of_a_transfer(reader: Reader) -> None:
+    with reader.running(made_by_make()) as server:
+        server.port()
+        reader.prints(line_like(r"curl -s http://127\.0\.0\.1:8080/"))
+        told = reader.prints(line_like(r"\S+trickles-trace --save .*"))
+        assert "the response [0, 100,000," in told
+        assert reader.prints(line_like(r"\S+trickles-trace --plot .*")).startswith(told)
+        assert "<svg" in (reader.folder / "transfer.svg").read_text()
+        assert server.end(signal.SIGINT) == 0
+
+
 def pids(server: Running) -> list[int]:
     """Of the workers, as the banner tells them, newest last."""
     return [int(pid) for pid in re.findall(r"kill -9 (\d+)", server.stderr)]

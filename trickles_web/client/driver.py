@@ -62,7 +62,7 @@ class Driver:
         """In a row, with nothing that arrived between them."""
         self._silence = 0
         self._preferring = False
-        """Is nothing known yet of the address that a server prefers?"""
+        """Is the address that a server prefers on trial?"""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._scheduled = False
@@ -78,24 +78,27 @@ class Driver:
             path=remote.path_size(config),
             kept=self._kept,
         )
-        self._port = Port(loop, remote, local_addr, self._on_readable, self._on_refused)
+        self._port = Port(
+            loop, remote, local_addr, self._on_readable, self._on_refused, config.recorder
+        )
 
     def ends(self) -> dict[str, Any]:
         """The socket now in use and its two names, under asyncio's keys."""
-        sock = self._port.socket
-        return {
-            "socket": sock,
-            "sockname": sock.getsockname(),
-            "peername": sock.getpeername(),
-        }
+        sockname, peername = self._port.names()
+        return {"socket": self._port.socket, "sockname": sockname, "peername": peername}
 
     # When to advance
 
     def _on_readable(self) -> None:
         now = monotonic()
+        if not self._drain(now):
+            self._port.listen_again()  # woken for an error, not for a datagram
+        self._advance(now)
+
+    def _drain(self, now: float) -> bool:
+        """False if there was nothing."""
         flow, port = self.flow, self._port
         sock, taken = port.socket, 0
-        marked = True
         for _ in range(DRAIN_TRAINS):
             try:
                 train, segment = port.receive()
@@ -106,16 +109,13 @@ class Driver:
                 continue
             except OSError:  # nothing more now; or an ICMP error, which is a lost datagram
                 break
-            if marked:
-                marked = self._preferring = False
-                self._refusals = 0
             flow.receive_train(train, segment, now)
             taken += len(train)
             if taken >= DRAIN_BYTES or flow.idle:
                 break
-        if marked and port.socket is sock:
-            port.listen_again()  # woken for an error, not for a datagram
-        self._advance(now)
+        if taken:
+            self._refusals = 0
+        return taken > 0
 
     def schedule(self) -> None:
         """Advance in the loop's next turn: a head and a body written in a row share datagrams."""
@@ -141,6 +141,7 @@ class Driver:
         self._timer, self._timer_at = None, math.inf
         now, deadline = monotonic(), self.flow.timeout()
         if deadline is not None and deadline <= now:
+            self._drain(now)  # no silence is to be seen in what the loop had no time to take
             self._advance(now)
         else:  # it moved later since this timer was armed
             self.arm(now)
@@ -173,8 +174,7 @@ class Driver:
 
         What replaces it is to carry what the flow is about to send.
         """
-        if self._preferring:
-            self._preferring = False
+        if self._preferring and not self._port.heard:
             self._leave()
         elif self._port.follow():
             pass
@@ -187,6 +187,7 @@ class Driver:
 
     def _leave(self) -> None:
         """Go on at the next address; the flow need not know."""
+        self._preferring = False
         self._remote.silences.add(self._port.address, monotonic())
         self._port.reopen(next_address=True)
 

@@ -18,6 +18,7 @@ from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
 
 from trickles_web.client.urllib3 import TricklesPoolManager
+from trickles_web.config import ClientConfig
 
 __all__ = ["TricklesAdapter"]
 
@@ -25,11 +26,19 @@ __all__ = ["TricklesAdapter"]
 class TricklesAdapter(HTTPAdapter):
     """To be mounted at "trickles://", or at "http://HOST:PORT". Proxies are ignored."""
 
+    __attrs__ = (*HTTPAdapter.__attrs__, "_config")
+
+    def __init__(
+        self, *arguments: Any, config: ClientConfig | None = None, **keywords: Any
+    ) -> None:
+        self._config = config
+        super().__init__(*arguments, **keywords)
+
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = False, **keywords: Any
     ) -> None:
         self.poolmanager = TricklesPoolManager(
-            num_pools=connections, maxsize=maxsize, block=block, **keywords
+            num_pools=connections, maxsize=maxsize, block=block, config=self._config, **keywords
         )
 
     def get_connection_with_tls_context(

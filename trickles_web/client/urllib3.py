@@ -6,7 +6,7 @@ TricklesPoolManager().request("GET", "trickles://127.0.0.1:8000/")
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import Any, ClassVar
 
 import urllib3
 from urllib3.connection import HTTPConnection
@@ -14,6 +14,7 @@ from urllib3.exceptions import NameResolutionError, NewConnectionError
 
 from trickles_web.client.flow_socket import create_connection
 from trickles_web.client.url import DEFAULT_PORT, SCHEME, followed, join_authority
+from trickles_web.config import ClientConfig
 
 __all__ = ["TricklesPoolManager"]
 
@@ -21,10 +22,13 @@ __all__ = ["TricklesPoolManager"]
 class _Connection(HTTPConnection):
     """A connection of a pool, whose socket is a flow's."""
 
+    config: ClassVar[ClientConfig | None] = None
+
     def _new_conn(self) -> socket.socket:
         """urllib3's documented place for this. No datagram is sent yet."""
         try:
-            return create_connection((self.host, self.port), self.timeout, self.source_address)
+            address, source = (self.host, self.port), self.source_address
+            return create_connection(address, self.timeout, source, config=self.config)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
         except OSError as error:
@@ -53,9 +57,15 @@ class _TricklesPool(_Pool):
 class TricklesPoolManager(urllib3.PoolManager):
     """A PoolManager whose requests to trickles:// and http:// URLs go over Trickles."""
 
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+    def __init__(
+        self, *arguments: Any, config: ClientConfig | None = None, **keywords: Any
+    ) -> None:
         super().__init__(*arguments, **keywords)
-        self.pool_classes_by_scheme = {"http": _Pool, SCHEME: _TricklesPool}
+        told = {"ConnectionCls": type("_Connection", (_Connection,), {"config": config})}
+        self.pool_classes_by_scheme = {
+            scheme: type(pool.__name__, (pool,), told)
+            for scheme, pool in (("http", _Pool), (SCHEME, _TricklesPool))
+        }
         self.key_fn_by_scheme[SCHEME] = self.key_fn_by_scheme["http"]
 
     def connection_from_host(
