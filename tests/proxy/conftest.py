@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.client.conftest import absent_port, mute, no_tokens_on_disk, run, server_port
+from tests.client.conftest import mute, no_tokens_on_disk, run, server_port
 
-__all__ = ["absent_port", "mute", "no_tokens_on_disk", "run", "server_port"]
+__all__ = ["mute", "no_tokens_on_disk", "run", "server_port"]
