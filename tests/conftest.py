@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Whoever runs the tests in a shell's background has SIGINT ignored, and every process that
+    they start would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
