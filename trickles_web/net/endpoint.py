@@ -47,6 +47,13 @@ _NAMES: Final = {int(kind): kind.name for kind in Kind}
 LOADED_AFTER: Final = 3
 """Drains in a row that ended at their bound: from then on strangers get the short reply only. Who
 shows a token is none: a second round trip would be more work for us both."""
+SHED_ABOVE: Final = 3 / 8
+"""Of the receive buffer. Where more waits, the kernel is about to drop what comes, whosever it is:
+better that HELLOs go than what keeps open flows going. It is far more than bursts of honest clients
+leave, and from here the rest of the buffer is some tens of milliseconds."""
+SHED_TO: Final = 4
+"""HELLOs served of each drain then, at a tenth of its cost, until nothing waits any more. A client
+repeats a HELLO that is not answered."""
 SLICE: Final = 256
 """Parked requests looked at in one turn of the loop."""
 MOST_FLUSHES: Final = 256
@@ -68,6 +75,10 @@ class Socket(Protocol):
     """What datagrams come from and go to, as `UdpSocket` is."""
 
     counters: Counter[str]
+
+    @property
+    def filled(self) -> float:
+        """The share of the receive buffer that is in use."""
 
     def start(
         self, deliver: Callable[[bytes, Peer], None], drained: Callable[[bool], None]
@@ -111,6 +122,7 @@ class Endpoint:
         self._uploader: Peer | None = None
         """which is this."""
         self._full_drains = 0
+        self._shedding = False
         self._ready: dict[int, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -173,8 +185,19 @@ class Endpoint:
             self._take_uploads()
         if self._hellos:
             hellos, self._hellos = self._hellos, []
-            for datagram, peer in hellos:
+            for datagram, peer in hellos[: self._admitted(len(hellos))]:
                 self._serve(datagram, peer)
+
+    def _admitted(self, count: int) -> int:
+        """How many of so many HELLOs are served; the others are not even looked at."""
+        if self._full_drains < LOADED_AFTER:
+            self._shedding = False
+            return count
+        self._shedding = self._shedding or self._udp.filled > SHED_ABOVE
+        if not self._shedding or count <= SHED_TO:
+            return count
+        self.handled["HELLO shed under load"] += count - SHED_TO
+        return SHED_TO
 
     def _take_uploads(self) -> None:
         uploads, self._uploads = self._uploads, []
