@@ -268,9 +268,9 @@ class MemoryStore(Generic[R]):
 
     # The ledger
 
-    def claim(self, key: Key, digest: bytes, now: int) -> Claim:
+    def claim(self, key: Key, digest: bytes, now: int, prefix: Prefix = None) -> Claim:
         """Reserve the one execution of an unsafe request."""
-        return self.ledger.claim(key, digest, now)
+        return self.ledger.claim(key, digest, now, prefix)
 
     def claimed(self, key: Key) -> Entry | None:
         """The entry of an unsafe request that was started here."""
