@@ -248,10 +248,8 @@ class Endpoint:
         if redeemed.origin:  # whatever the answer seals, it is to know for whom
             redeemed.progress = first_contact(redeemed.origin, redeemed.store)
         if kind is Kind.CANCEL:
-            self._parking.remove(redeemed.incarnation)
-            elsewhere = self._service.cancel(redeemed)
-            if elsewhere is not None:
-                self._reply(elsewhere, redeemed, peer, now)
+            if redeemed.validated:  # else anybody may have seen its continuation
+                self._cancel(redeemed, peer, now)
         elif kind is Kind.HELLO and not redeemed.may_run and self._full_drains >= LOADED_AFTER:
             self.handled["short reply under load"] += 1
             self._send(self._server.acknowledge(redeemed, 0, redeemed.progress, now), peer)
@@ -265,6 +263,12 @@ class Endpoint:
                 self._uploaded(redeemed.incarnation, answer)
             elif isinstance(answer, (Held, Need)) and redeemed.validated:
                 self._park(redeemed, peer, incomplete=not _is_awaited(answer))
+
+    def _cancel(self, redeemed: Redeemed, peer: Peer, now: int) -> None:
+        self._parking.remove(redeemed.incarnation)
+        elsewhere = self._service.cancel(redeemed)
+        if elsewhere is not None:
+            self._reply(elsewhere, redeemed, peer, now)
 
     def _uploaded(self, incarnation: int, answer: Answer) -> None:
         if isinstance(answer, Held) and not answer.begins:
@@ -331,6 +335,10 @@ class Endpoint:
         self, redeemed: Redeemed, peer: Peer, *, incomplete: bool = False, run: Run | None = None
     ) -> None:
         if redeemed.kind not in (Kind.REQUEST, Kind.HELLO):
+            return
+        if redeemed.kind is Kind.REQUEST and not redeemed.validated:
+            # It would take the place of who waits there. Who has moved comes back, and then may.
+            self._send(self._server.come_back(redeemed, self._clock()), peer)
             return
         now = self._loop.time()
         if self._parking.park(redeemed, peer, now, incomplete=incomplete, run=run):
