@@ -278,7 +278,9 @@ class Endpoint:
             self._look_again(incarnation)  # maybe the request is whole now
 
     def _reply(self, answer: Answer, redeemed: Redeemed, peer: Peer, now: int) -> None:
-        if redeemed.kind is Kind.HELLO:  # first, or the answer would take all that may be sent
+        if redeemed.kind is Kind.HELLO and not isinstance(answer, Forward):
+            # First, or the answer would take all that may be sent. Who it is passed on to counts
+            # for itself, so nothing may have been sent by then.
             self._send(self._server.prefer(redeemed), peer)
         if isinstance(answer, Held):
             reply = self._server.acknowledge(
