@@ -59,7 +59,7 @@ CROWDS = {
     "parked": Half(_get("/slow?seconds=50")),
     "claims": Half(_post(2, b"hi"), 1 << 20),
     "slow readers": Half(_get("/files/20.bin"), 1),
-    "re-runs": Half(_get("/"), 1),
+    "abandoned GETs": Half(_get("/"), 1),
     "huge heads": Half(HUGE_HEAD, 1 << 20),
 }
 TCP = {

@@ -38,7 +38,7 @@ UDP_ATTACKS = {
     "parked": 200.0,
     "claims": 200.0,
     "slow readers": 200.0,
-    "re-runs": 200.0,
+    "abandoned GETs": 200.0,
     "huge heads": 40.0,
 }
 TCP_ATTACKS = {
