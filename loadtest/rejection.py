@@ -31,6 +31,8 @@ EVERYTHING: Wants = ((0, wire.OPEN_END),)
 LARGEST = 16_384
 """Bytes of a datagram that a server looks at, at most."""
 BATCH, BATCHES = 100, 15
+ANSWERED = "REQUEST, answered by one packet"
+REACHING = "claim that reaches back over 256 numbers, judged only"
 SMALL_ANSWER = 300
 """Bytes of the answer beside which refusals are put: head and body of a very small page."""
 WINDOW = 600
@@ -166,9 +168,10 @@ def costs() -> list[Cost]:
     target = server()
     good = [_hello_cost(target), _answer_cost(target), _upload_cost(target, 1_200)]
     good.append(_upload_cost(target, LARGEST))
-    return good + [
-        _bad_cost(target, what, datagram, address) for what, datagram, address in _bad(target)
-    ]
+    reaching, refused = _reaching(target)
+    good.append(_judged_cost(target, REACHING, reaching))
+    bad = [*_bad(target), ("claim, reaching back to one that was claimed", refused, ADDRESS)]
+    return good + [_bad_cost(target, *each) for each in bad]
 
 
 def _hello_cost(target: Server) -> Cost:
@@ -194,8 +197,7 @@ def _answer_cost(target: Server) -> Cost:
         request(blob, start=c.stop, opens=True, carried=b"GET / HTTP/1.1\r\n\r\n")
         for c, blob in (acknowledged(target) for _ in range(BATCH * BATCHES))
     ]
-    what = "REQUEST, answered by one packet"
-    return Cost(what, len(openings[0]), True, "", _lowest(answered, openings))
+    return Cost(ANSWERED, len(openings[0]), True, "", _lowest(answered, openings))
 
 
 def _upload_cost(target: Server, size: int) -> Cost:
@@ -210,6 +212,30 @@ def _upload_cost(target: Server, size: int) -> Cost:
     datagram = _upload(blob, size)
     micro = _lowest(answered, [datagram] * BATCH * BATCHES)
     return Cost("UPLOAD, answered by ACK", size, True, "", micro)
+
+
+def _judged_cost(target: Server, what: str, datagram: bytes) -> Cost:
+    """Without an answer, as where there is nothing to answer yet: so it may be sent again."""
+
+    def judged(each: bytes) -> None:
+        assert not isinstance(target.redeem(each, ADDRESS, NOW), Refusal)
+
+    return Cost(what, len(datagram), True, "", _lowest(judged, [datagram] * BATCH * BATCHES))
+
+
+def _reaching(target: Server) -> tuple[bytes, bytes]:
+    """The dearest claims: one that is good, and one that is refused by the last look-up of all."""
+    found = []
+    for spoilt in (False, True):
+        client = _Client(target)
+        client.open()
+        client.go_on(WINDOW)
+        before, stop = sorted(client.bursts)[-2:]
+        start = max(client.claimed, client.bursts[stop][0].burst - LONGEST_REACH)
+        found.append(client.claim(stop, start=start))
+        if spoilt:
+            client._send(client.claim(before))
+    return found[0], found[1]
 
 
 def _upload(blob: bytes, size: int) -> bytes:
