@@ -162,6 +162,44 @@ def test_a_file_no_longer_allowed_is_gone(file: Path, tmp_path: Path, change: st
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced", "forbidden"])
+def test_a_file_revoked_in_mid_download_stops_when_its_permission_ends(
+    file: Path, how: str
+) -> None:
+    """Who has it open reads on: a download in progress ends well. But no longer than the
+    application's word holds, though it is read all the time.
+    """
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if how == "forbidden" and revoked:
+            await send({"type": "http.response.start", "status": 403})
+            await send({"type": "http.response.body", "body": b"no"})
+        else:
+            await sender(file)(scope, receive, send)
+
+    revoked: list[int] = []
+
+    async def main() -> None:
+        site = Site(app, config=replace(QUIET, authorisation_ms=5_000))
+        peer = Peer(lambda: site, piece=lambda: 20_000)
+
+        def revoke() -> None:
+            site.clock.ms += 1_000
+            if not revoked and how == "removed":
+                file.unlink()
+            elif not revoked and how == "replaced":
+                file.with_name("new").write_bytes(b"new")
+                file.with_name("new").rename(file)
+            revoked.append(len(peer.got))
+
+        with pytest.raises((ResponseGone, RefusedByServer)):
+            await peer.exchange(get(), between=revoke)
+        assert 20_000 < len(peer.got) <= 7 * 20_000
+        await site.service.shutdown()
+
+    asyncio.run(main())
+
+
 def test_a_head_too_long_to_seal_goes_through_memory(file: Path) -> None:
     async def main() -> None:
         site = Site(sender(file, (b"x-long", b"y" * 700)))

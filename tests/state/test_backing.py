@@ -114,6 +114,26 @@ def test_all_backings_share_one_bound(disk: Disk) -> None:
         assert first[:] == b"as good as new"
 
 
+def test_all_backings_share_so_many_files(tmp_path: Path) -> None:
+    """A thousand uploads of over 1 MiB that never end took every descriptor of the process."""
+    disk = Disk(10_000, str(tmp_path), most_files=2)
+    first, second, third = Backing(disk, LIMIT), Backing(disk, LIMIT), Backing(disk, LIMIT)
+    with contextlib.closing(first), contextlib.closing(second), contextlib.closing(third):
+        first.append(bytes(100))
+        second.append(bytes(100))
+        third.append(bytes(LIMIT))
+        with pytest.raises(DiskError, match="more than 2 requests"):
+            third.append(b"x")
+        assert (len(third), disk.used) == (LIMIT, 200)
+        moved = first.moved()
+        with contextlib.closing(moved), pytest.raises(DiskError, match="more than 2 requests"):
+            first.append(bytes(100))
+        third.append(b"x")
+        assert third[:] == bytes(LIMIT) + b"x"
+        assert disk.files == 2
+    assert disk.files == 0
+
+
 def test_memory_is_lent_while_there_is_some(tmp_path: Path) -> None:
     disk = Disk(1000, str(tmp_path), memory_bytes=100)
     first, second = Backing(disk, LIMIT), Backing(disk, LIMIT)

@@ -180,6 +180,23 @@ def test_a_claim_is_granted_once() -> None:
     assert s.claimed((2, 0)) is None
 
 
+def test_no_prefix_has_more_than_half_of_the_ledger() -> None:
+    """Or one client, with a thousand POSTs a second, would leave no place for anybody's."""
+    ledger = Ledger(capacity=4, lingering=0)
+    assert ledger.claim((1, 0), b"", 0, "192.0.2") is Claim.GRANTED
+    assert ledger.claim((2, 0), b"", 0, "192.0.2") is Claim.GRANTED
+    assert ledger.claim((3, 0), b"", 0, "192.0.2") is Claim.FULL
+    assert ledger.claim((2, 0), b"", 0, "192.0.2") is Claim.KNOWN
+    assert ledger.claim((4, 0), b"", 0, "198.51.100") is Claim.GRANTED
+    ledger.withdraw((1, 0))
+    assert ledger.claim((5, 0), b"", 0, "192.0.2") is Claim.GRANTED
+    assert ledger.claim((3, 0), b"", 0, "192.0.2") is Claim.FULL
+    ledger.ended((2, 0), 0)
+    assert ledger.claim((6, 0), b"", LIFE_MS + 1, "192.0.2") is Claim.GRANTED
+    ledger.clear()
+    assert ledger.claim((7, 0), b"", LIFE_MS + 1, "192.0.2") is Claim.GRANTED
+
+
 @pytest.mark.parametrize("lingering", [0, 5])
 def test_live_entries_are_never_dropped(lingering: int) -> None:
     ledger = Ledger(capacity=2, lingering=lingering)

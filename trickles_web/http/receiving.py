@@ -10,6 +10,7 @@ from trickles_web.http.progress import Progress, called, encode
 from trickles_web.http.reader import Reader
 from trickles_web.http.request import SAFE_METHODS, Malformed
 from trickles_web.http.responses import PENDING, Forward, Held, Need, Pending, Refuse, go_on
+from trickles_web.http.scope import network_of
 from trickles_web.state import Claim, Conflict
 from trickles_web.transport.wire import Code, Kind
 
@@ -162,7 +163,7 @@ class Receiving:
             outcome.log()
             return self._runner.page(key, following, outcome.status, r, now, closes=True)
         if not outcome.safe:
-            claim = self._store.claim(key, reader.name, now)
+            claim = self._store.claim(key, reader.name, now, network_of(r, self._config))
             if claim is Claim.ASKED:
                 return PENDING
             if claim is Claim.FULL:

@@ -248,7 +248,8 @@ class Runner:
                 kept.settle(self._token)
         if r.edition:
             if r.edition == kept.edition:
-                self._trim(kept, r.received)
+                if r.validated:  # else it may be somebody who has seen a continuation
+                    self._trim(kept, r.received)
             elif kept.edition:
                 if r.handed_on and (r.note is None or r.note.firm != kept.joins):
                     return Refuse(Code.GONE)

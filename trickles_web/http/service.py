@@ -191,8 +191,10 @@ class Service:
                 end = kept.end
         if r.received < end:
             return None
-        # The flow moves on: nobody will ask for the response before.
-        self.store.drop((r.incarnation, p.exchange))
+        # The flow moves on: nobody will ask for the response before. That is only believed of who
+        # proves an address: anybody may have seen a continuation.
+        if r.validated:
+            self.store.drop((r.incarnation, p.exchange))
         return Progress(
             exchange=(p.exchange + 1) & 0xFFFF_FFFF,
             request_start=p.request_end,
@@ -227,6 +229,8 @@ class Service:
         again = rerun(p, r)
         if not isinstance(again, Rerun):
             return again
+        if kept is not None and not r.validated:
+            return Held(p.request_end, r.progress, complete=True)
         if kept is not None:
             self.runner.abandon(kept)
         return self.reruns.run(key, p, r, now, again)

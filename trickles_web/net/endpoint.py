@@ -47,6 +47,13 @@ _NAMES: Final = {int(kind): kind.name for kind in Kind}
 LOADED_AFTER: Final = 3
 """Drains in a row that ended at their bound: from then on strangers get the short reply only. Who
 shows a token is none: a second round trip would be more work for us both."""
+SHED_ABOVE: Final = 3 / 8
+"""Of the receive buffer. Where more waits, the kernel is about to drop what comes, whosever it is:
+better that HELLOs go than what keeps open flows going. It is far more than bursts of honest clients
+leave, and from here the rest of the buffer is some tens of milliseconds."""
+SHED_TO: Final = 4
+"""HELLOs served of each drain then, at a tenth of its cost, until nothing waits any more. A client
+repeats a HELLO that is not answered."""
 SLICE: Final = 256
 """Parked requests looked at in one turn of the loop."""
 MOST_FLUSHES: Final = 256
@@ -68,6 +75,10 @@ class Socket(Protocol):
     """What datagrams come from and go to, as `UdpSocket` is."""
 
     counters: Counter[str]
+
+    @property
+    def filled(self) -> float:
+        """The share of the receive buffer that is in use."""
 
     def start(
         self, deliver: Callable[[bytes, Peer], None], drained: Callable[[bool], None]
@@ -111,6 +122,7 @@ class Endpoint:
         self._uploader: Peer | None = None
         """which is this."""
         self._full_drains = 0
+        self._shedding = False
         self._ready: dict[int, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -173,8 +185,19 @@ class Endpoint:
             self._take_uploads()
         if self._hellos:
             hellos, self._hellos = self._hellos, []
-            for datagram, peer in hellos:
+            for datagram, peer in hellos[: self._admitted(len(hellos))]:
                 self._serve(datagram, peer)
+
+    def _admitted(self, count: int) -> int:
+        """How many of so many HELLOs are served; the others are not even looked at."""
+        if self._full_drains < LOADED_AFTER:
+            self._shedding = False
+            return count
+        self._shedding = self._shedding or self._udp.filled > SHED_ABOVE
+        if not self._shedding or count <= SHED_TO:
+            return count
+        self.handled["HELLO shed under load"] += count - SHED_TO
+        return SHED_TO
 
     def _take_uploads(self) -> None:
         uploads, self._uploads = self._uploads, []
@@ -225,10 +248,8 @@ class Endpoint:
         if redeemed.origin:  # whatever the answer seals, it is to know for whom
             redeemed.progress = first_contact(redeemed.origin, redeemed.store)
         if kind is Kind.CANCEL:
-            self._parking.remove(redeemed.incarnation)
-            elsewhere = self._service.cancel(redeemed)
-            if elsewhere is not None:
-                self._reply(elsewhere, redeemed, peer, now)
+            if redeemed.validated:  # else anybody may have seen its continuation
+                self._cancel(redeemed, peer, now)
         elif kind is Kind.HELLO and not redeemed.may_run and self._full_drains >= LOADED_AFTER:
             self.handled["short reply under load"] += 1
             self._send(self._server.acknowledge(redeemed, 0, redeemed.progress, now), peer)
@@ -243,6 +264,12 @@ class Endpoint:
             elif isinstance(answer, (Held, Need)) and redeemed.validated:
                 self._park(redeemed, peer, incomplete=not _is_awaited(answer))
 
+    def _cancel(self, redeemed: Redeemed, peer: Peer, now: int) -> None:
+        self._parking.remove(redeemed.incarnation)
+        elsewhere = self._service.cancel(redeemed)
+        if elsewhere is not None:
+            self._reply(elsewhere, redeemed, peer, now)
+
     def _uploaded(self, incarnation: int, answer: Answer) -> None:
         if isinstance(answer, Held) and not answer.begins:
             return
@@ -251,7 +278,9 @@ class Endpoint:
             self._look_again(incarnation)  # maybe the request is whole now
 
     def _reply(self, answer: Answer, redeemed: Redeemed, peer: Peer, now: int) -> None:
-        if redeemed.kind is Kind.HELLO:  # first, or the answer would take all that may be sent
+        if redeemed.kind is Kind.HELLO and not isinstance(answer, Forward):
+            # First, or the answer would take all that may be sent. Who it is passed on to counts
+            # for itself, so nothing may have been sent by then.
             self._send(self._server.prefer(redeemed), peer)
         if isinstance(answer, Held):
             reply = self._server.acknowledge(
@@ -308,6 +337,10 @@ class Endpoint:
         self, redeemed: Redeemed, peer: Peer, *, incomplete: bool = False, run: Run | None = None
     ) -> None:
         if redeemed.kind not in (Kind.REQUEST, Kind.HELLO):
+            return
+        if redeemed.kind is Kind.REQUEST and not redeemed.validated:
+            # It would take the place of who waits there. Who has moved comes back, and then may.
+            self._send(self._server.come_back(redeemed, self._clock()), peer)
             return
         now = self._loop.time()
         if self._parking.park(redeemed, peer, now, incomplete=incomplete, run=run):

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import resource
 import socket
 import tempfile
 import time
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from trickles_web.state.redis import RedisStore
 
 REDIS = ("redis://", "rediss://", "unix://")
+MANY_DESCRIPTORS = 1 << 20
+"""Where the number of open files is not limited."""
 SWEEP_S = 10.0
 """How often the directory is looked through for what has had its time."""
 
@@ -161,6 +164,12 @@ class _OpenedRedis(Opened):
         await self._store.close()
 
 
+def _descriptors() -> int:
+    """How many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MANY_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+
+
 def _own_address(url: str) -> str:
     """The address of this machine that packets to the Redis of this URL leave from."""
     parts = urlsplit(url)
@@ -201,6 +210,7 @@ def open_store(
         ttl_ms=config.response_ttl_ms,
         disk_bytes=config.spool_disk_bytes,
         lent_bytes=config.spool_memory_bytes,
+        disk_files=_descriptors() // 2,
     )
     if name.startswith(REDIS):
         from trickles_web.state.redis import RedisStore  # an extra

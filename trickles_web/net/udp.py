@@ -16,6 +16,7 @@ import asyncio
 import errno
 import logging
 import socket
+import struct
 import sys
 import time
 from collections import Counter, deque
@@ -46,6 +47,7 @@ logger = logging.getLogger("trickles.error")
 IP_PKTINFO: Final = 8  # from the kernel's headers: `socket` lacks them
 IPV6_RECVPKTINFO: Final = 49
 IPV6_PKTINFO: Final = 50
+SO_MEMINFO: Final = 55
 
 MAX_DATAGRAM: Final = 16_384
 """Largest client datagram that can mean anything: the protocol's limit on loopback."""
@@ -60,6 +62,8 @@ _SEGMENTATION_REFUSED: Final = {errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno
 _NO_ROOM: Final = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
 _ANCILLARY_BYTES: Final = SEGMENT_SPACE + socket.CMSG_SPACE(20)
 """The segment's length, and struct in6_pktinfo, the longer of the two kinds."""
+_MEMINFO: Final = struct.Struct("=2I")
+"""How SO_MEMINFO begins (<linux/sock_diag.h>): what waits to be received, and what may."""
 
 Sockaddr = Any
 """As `socket` has it: of IPv4 and IPv6 a tuple, which begins with host and port."""
@@ -147,6 +151,18 @@ class UdpSocket:
     def address(self) -> tuple[str, int]:
         host, port = self._socket.getsockname()[:2]
         return host, port
+
+    @property
+    def filled(self) -> float:
+        """The share of the receive buffer that is in use, give or take a quarter: the kernel does
+        not account at once for what was read. 0 where it does not say.
+        """
+        try:
+            found = self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
+        except OSError:
+            return 0.0
+        waiting, most = _MEMINFO.unpack(found)
+        return float(waiting / most)
 
     def start(
         self, deliver: Callable[[bytes, Peer], None], drained: Callable[[bool], None]

@@ -35,17 +35,24 @@ class DiskError(TricklesError):
 class Disk:
     """The room that all backings share: `used` of `most_bytes`, and what they have in memory in its
     place, `lent` of `memory_bytes`: of a body that is gone in a moment a file costs as much as all
-    else.
+    else. Of a process's descriptors they have `files`, at most `most_files`: whoever uploads must
+    not keep all others from opening any.
     """
 
     def __init__(
-        self, most_bytes: int, directory: str | None = None, memory_bytes: int = 0
+        self,
+        most_bytes: int,
+        directory: str | None = None,
+        memory_bytes: int = 0,
+        most_files: int = 512,
     ) -> None:
         """`directory`: for temporary files; None: where TMPDIR says."""
         self.most_bytes = most_bytes
         self.memory_bytes = memory_bytes
+        self.most_files = most_files
         self.directory = directory
         self.used = 0
+        self.files = 0
         self.lent = 0
 
     def lend(self, size: int) -> bool:
@@ -124,6 +131,8 @@ class Backing:
 
     def _move(self) -> None:
         """From memory to disk."""
+        if self._disk.files >= self._disk.most_files:
+            raise DiskError(f"more than {self._disk.most_files} requests on disk")
         self._disk.take(len(self._bytes))
         file: IO[bytes] | None = None
         try:
@@ -136,6 +145,7 @@ class Backing:
             if file is not None:
                 file.close()
             raise _explained(error) from error
+        self._disk.files += 1
         self._file, self._length = file, len(self._bytes)
         self._bytes = bytearray()
         self._return()
@@ -171,6 +181,7 @@ class Backing:
         """Give everything back; it is empty then."""
         self._disk.give(self.disk_bytes)
         if self._file is not None:
+            self._disk.files -= 1
             self._file.close()
             self._file = None
         self._front = self._length = self._behind = 0

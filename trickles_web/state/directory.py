@@ -25,6 +25,7 @@ from typing import Final
 from trickles_web.state import rundir
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry, Ledger
 from trickles_web.state.memory import LIMITS, Limits, MemoryStore
+from trickles_web.state.prefixes import Prefix
 from trickles_web.state.spares import Spares, publish
 from trickles_web.state.store import EMPTY, MOST_APPENDED, Key, Part, Published, R
 
@@ -229,9 +230,9 @@ class DirectoryStore(MemoryStore[R]):
 
     # The ledger
 
-    def claim(self, key: Key, digest: bytes, now: int) -> Claim:
+    def claim(self, key: Key, digest: bytes, now: int, prefix: Prefix = None) -> Claim:
         """Reserve the one execution of an unsafe request, among all processes."""
-        granted = self.ledger.claim(key, digest, now)
+        granted = self.ledger.claim(key, digest, now, prefix)
         if granted is not Claim.GRANTED:
             return granted
         content = _CLAIM.pack(digest, self.owner, now)

@@ -21,8 +21,8 @@ ENTRY_OVERHEAD: Final = 512
 class Limits(NamedTuple):
     """What a store may hold. `most_bytes` bounds what spools and responses have in memory together,
     `disk_bytes` what spools and the bodies that came of them have on disk, and `lent_bytes` what
-    the large ones of them have in memory instead. Finished responses go after `ttl_ms`, spools
-    after twice that.
+    the large ones of them have in memory instead; `disk_files`: descriptors for that. Finished
+    responses go after `ttl_ms`, spools after twice that.
     """
 
     most_bytes: int = 256 << 20
@@ -30,6 +30,7 @@ class Limits(NamedTuple):
     ttl_ms: int = 60_000
     disk_bytes: int = 4 << 30
     lent_bytes: int = 0
+    disk_files: int = 512
 
 
 LIMITS: Final = Limits()
@@ -74,7 +75,9 @@ class MemoryStore(Generic[R]):
         self.most_responses = limits.most_responses
         self.ttl_ms = limits.ttl_ms
         self.used = 0
-        self.disk = Disk(limits.disk_bytes, memory_bytes=limits.lent_bytes)
+        self.disk = Disk(
+            limits.disk_bytes, memory_bytes=limits.lent_bytes, most_files=limits.disk_files
+        )
         self.ledger = ledger if ledger is not None else Ledger()
         self._running: dict[Key, _Slot[R]] = {}
         self._finished: OrderedDict[Key, _Slot[R]] = OrderedDict()
@@ -268,9 +271,9 @@ class MemoryStore(Generic[R]):
 
     # The ledger
 
-    def claim(self, key: Key, digest: bytes, now: int) -> Claim:
+    def claim(self, key: Key, digest: bytes, now: int, prefix: Prefix = None) -> Claim:
         """Reserve the one execution of an unsafe request."""
-        return self.ledger.claim(key, digest, now)
+        return self.ledger.claim(key, digest, now, prefix)
 
     def claimed(self, key: Key) -> Entry | None:
         """The entry of an unsafe request that was started here."""

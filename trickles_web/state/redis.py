@@ -31,6 +31,7 @@ from trickles_web.state.known import Known
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry
 from trickles_web.state.memory import LIMITS, Limits, MemoryStore
 from trickles_web.state.parts import Parts
+from trickles_web.state.prefixes import Prefix
 from trickles_web.state.store import EMPTY, Key, Part, Published, R
 
 LEASE_MS: Final = 6_000
@@ -298,14 +299,15 @@ class RedisStore(MemoryStore[R]):
 
     # The ledger
 
-    def claim(self, key: Key, digest: bytes, now: int) -> Claim:
+    def claim(self, key: Key, digest: bytes, now: int, prefix: Prefix = None) -> Claim:
         """Reserve the one execution of an unsafe request; ASKED until Redis has said."""
         answer, known = self._claims.get(key), self._known.get(key)
         if answer is Claim.ASKED:
             return answer
         if answer is not None:
-            del self._claims[key]
-            return self.ledger.claim(key, digest, now) if answer is Claim.GRANTED else answer
+            if self._claims.pop(key) is Claim.GRANTED:
+                answer = self.ledger.claim(key, digest, now, prefix)
+            return answer
         if known is None or known.failed or now < self._down_until:
             return Claim.DOWN
         if known.digest:
@@ -338,8 +340,7 @@ class RedisStore(MemoryStore[R]):
             claim = Claim.FULL
         finally:
             self._asking.discard(key)
-        wanted = key in self._claims
-        self._claims[key] = claim
+        wanted, self._claims[key] = key in self._claims, claim
         if not wanted:
             self._give_claim_up(key)
         self.found(key[0])

@@ -159,8 +159,11 @@ class Store(Protocol, Generic[R]):
         """Forget the request bytes of `key`."""
         ...
 
-    def claim(self, key: Key, digest: bytes, now: int) -> Claim:
-        """Reserve the one execution of an unsafe request, bound to the digest of its bytes."""
+    def claim(self, key: Key, digest: bytes, now: int, prefix: Prefix = None) -> Claim:
+        """Reserve the one execution of an unsafe request, bound to the digest of its bytes.
+
+        prefix: of the client.
+        """
         ...
 
     def claimed(self, key: Key) -> Entry | None:

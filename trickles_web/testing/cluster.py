@@ -83,6 +83,10 @@ class _Socket:
     def close(self) -> None:
         self.deliver = lambda datagram, peer: None
 
+    @property
+    def filled(self) -> float:
+        return 0.0
+
     def send(self, datagram: bytes, peer: Peer) -> None:
         self._cluster.down(datagram, host_and_port(peer.sockaddr), self._number)
 
