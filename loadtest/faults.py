@@ -29,7 +29,7 @@ HOUR_MS = 3_600_000
 ROTATION_AFTER_MS = 10_000
 """Keys live for an hour, and the first hour ends so soon: then a clock that is stepped back has the
 keys of the generation before."""
-FILTER_KEYS = 256
+FILTER_KEYS = 2048
 SMALL_DISK = "64m"
 NARROW_BYTES = 1272
 """Payload that passes where the path's MTU is 1,300: the first datagrams on the loopback have
