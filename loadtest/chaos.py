@@ -33,8 +33,8 @@ MOST_AT_ONCE = 2
 LOOK_S = 0.05
 BETWEEN_S = (0.1, 0.6)
 LONGEST_S = 1800.0
-MOST_FAILED = 0.1
-"""Share of exchanges that may end with an error: an upload whose replica and store go together."""
+MOST_FAILED = 0.2
+"""Share of exchanges that may end with an error: without Redis, or room, nothing unsafe is begun."""
 UNSAFE = ("post", "upload")
 REFUSED = "503"
 
@@ -47,6 +47,7 @@ class Exchange(NamedTuple):
     outcome: str
     began: float
     ended: float
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -154,7 +155,7 @@ def judge(
         "nothing unsafe is executed twice": max(times.values(), default=0) <= 1,
         "every success is executed": right <= set(times),
         "what is refused is not executed": not refused & set(times),
-        "nine in ten are answered": outcomes["right"] >= (1 - MOST_FAILED) * count,
+        "four in five are answered": outcomes["right"] >= (1 - MOST_FAILED) * count,
     }
     for bound, met in bounds.items():
         report.check(met, f"{store}: {bound}")

@@ -62,7 +62,6 @@ class Storm:
         stage.environment |= {
             mixture.FILES: str(stage.directory),
             mixture.EXECUTIONS: str(self.executions),
-            "TMPDIR": str(self.small),
         }
         self.replicas: list[Process] = []
 
@@ -100,7 +99,10 @@ class Storm:
         words = ("loadtest.mixture:app", str(self._ports[number]), store)
         options = (f"rotation_ms={HOUR_MS}", f"replay_capacity={FILTER_KEYS}")
         clock = str(self._clocks[number])
-        return self.stage.python(f"replica{number}", "loadtest.faulty", *words, clock, *options)
+        spools = ("env", f"TMPDIR={self.small}")
+        return self.stage.python(
+            f"replica{number}", "loadtest.faulty", *words, clock, *options, before=spools
+        )
 
     def start_redis(self) -> None:
         path = f"{self.stage.directory}/redis.sock"

@@ -3,7 +3,7 @@
     python -m loadtest.mixed PORT COUNT SECONDS SEED DIRECTORY
 
 Ends after COUNT exchanges or SECONDS. Each exchange is a line of JSON: [kind, name, outcome, began,
-ended] (monotonic seconds). Outcomes: `right`, `WRONG` (other bytes than the right ones), `HANG` (no
+ended, why] (monotonic seconds; what an error says). Outcomes: `right`, `WRONG` (other bytes than the right ones), `HANG` (no
 end within PATIENCE_S), else how it failed: a status, or the name of a typed error.
 """
 
@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 PATIENCE_S = 120.0
 """An exchange that takes longer hangs: a flow gives up after 60 s of silence, and the last byte of
 what is slow may come just before."""
-AT_ONCE = 16
+AT_ONCE = 48
 PER_FLOW = 5
 """Exchanges on a flow, one after the other, if all goes well."""
 FILE_BYTES = 1_000_000
@@ -114,7 +114,7 @@ class Mixed:
         """One exchange; can another one follow on its flow?"""
         weights = [weight for _, weight in self.kinds]
         kind = self.chance.choices([kind for kind, _ in self.kinds], weights)[0]
-        began, outcome = time.monotonic(), "right"
+        began, outcome, why = time.monotonic(), "right", ""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await kind(streams, name)
@@ -123,12 +123,12 @@ class Mixed:
         except Wrong:
             outcome = "WRONG"
         except FlowError as error:
-            outcome = type(error).__name__
+            outcome, why = type(error).__name__, str(error)
         except asyncio.IncompleteReadError:
             outcome = "early end"
         except TimeoutError:
             outcome = "HANG"
-        line = (kind.__name__, name, outcome, began, time.monotonic())
+        line = (kind.__name__, name, outcome, began, time.monotonic(), why)
         print(json.dumps(line), flush=True)
         return outcome == "right" and kind != self.websocket
 
