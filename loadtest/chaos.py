@@ -34,7 +34,7 @@ LOOK_S = 0.05
 BETWEEN_S = (0.1, 0.6)
 LONGEST_S = 1800.0
 MOST_FAILED = 0.2
-"""Share of exchanges that may end with an error: without Redis, or room, nothing unsafe is begun."""
+"""Share of exchanges that may fail: without Redis, or room, nothing unsafe is begun."""
 UNSAFE = ("post", "upload")
 REFUSED = "503"
 

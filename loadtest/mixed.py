@@ -3,8 +3,9 @@
     python -m loadtest.mixed PORT COUNT SECONDS SEED DIRECTORY
 
 Ends after COUNT exchanges or SECONDS. Each exchange is a line of JSON: [kind, name, outcome, began,
-ended, why] (monotonic seconds; what an error says). Outcomes: `right`, `WRONG` (other bytes than the right ones), `HANG` (no
-end within PATIENCE_S), else how it failed: a status, or the name of a typed error.
+ended, why] (monotonic seconds; what an error says). Outcomes: `right`, `WRONG` (other bytes than
+the right ones), `HANG` (no end within PATIENCE_S), else how it failed: a status, `unknown` (a status
+too, of which the server says so), or the name of a typed error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The application of the scenarios `chaos` and `soak`: all kinds of answers, each told right or wrong.
+"""The application of the scenarios `chaos` and `soak`: answers of all kinds, told right or wrong.
 
 GET /bytes/SEED/LENGTH      that many bytes, in one message
 GET /chunks/SEED/LENGTH     the same in ten messages, with pauses

@@ -1,4 +1,4 @@
-"""Clocks of servers that are wrong by more than the protocol allows: a bounded end, no wrong byte."""
+"""Clocks of servers, wrong by more than the protocol allows: a bounded end, no wrong byte."""
 
 from __future__ import annotations
 
