@@ -116,8 +116,8 @@ class Storm:
         faulty.write_offset(self._clocks[number], offset)
 
     def client(self, exchanges: int, seconds: float, seed: int) -> Process:
-        words = (str(exchanges), str(seconds), str(seed), str(self.stage.directory))
-        return self.stage.python("client", "loadtest.mixed", str(self.path.port), *words)
+        words = (str(exchanges), str(seconds), str(seed), str(self.stage.directory), "0")
+        return self.stage.python("client", "loadtest.mixed", "flow", str(self.path.port), *words)
 
     def kill(self, number: int) -> None:
         """SIGKILL; another process takes its place."""

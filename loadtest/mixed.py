@@ -1,11 +1,12 @@
 """The client of the scenarios `chaos` and `soak`: exchanges of all kinds, each checked to the byte.
 
-    python -m loadtest.mixed PORT COUNT SECONDS SEED DIRECTORY
+    python -m loadtest.mixed CLIENT PORT COUNT SECONDS SEED DIRECTORY PAUSE_S
 
-Ends after COUNT exchanges or SECONDS. Each exchange is a line of JSON: [kind, name, outcome, began,
-ended, why] (monotonic seconds; what an error says). Outcomes: `right`, `WRONG` (other bytes than
-the right ones), `HANG` (no end within PATIENCE_S), else how it failed: a status, `unknown` (a status
-too, of which the server says so), or the name of a typed error.
+CLIENT: `flow` (Trickles) or `streams` (asyncio's, over TCP). Ends after COUNT exchanges or SECONDS;
+each of AT_ONCE connections rests for PAUSE_S after an exchange. Each exchange is a line of JSON:
+[kind, name, outcome, began, ended, why] (monotonic seconds; what an error says). Outcomes: `right`,
+`WRONG` (other bytes than the right ones), `HANG` (no end within PATIENCE_S), else how it failed: a
+status, `unknown` (a status too, if the server says so), or the name of a typed error.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, Event, RejectConnection, Request
 
 from loadtest import mixture
-from trickles_web.client import open_connection
-from trickles_web.client.tokens import TokenStore
+from loadtest.latencies import connect
 from trickles_web.errors import FlowError
 
 HOST = "127.0.0.1"
@@ -73,8 +73,8 @@ async def asked(streams: Streams, line: str, *lines: str, body: bytes = b"") -> 
 class Mixed:
     """See the module. Names of unsafe requests are unlike in all runs of one directory."""
 
-    def __init__(self, port: int, seed: int, directory: Path) -> None:
-        self.port = port
+    def __init__(self, client: str, port: int, seed: int, directory: Path, pause_s: float) -> None:
+        self._client, self._port, self._pause_s = client, port, pause_s
         self.chance = random.Random(seed)
         self.file = (directory / "file.bin").read_bytes()
         self.kinds: list[tuple[Callable[[Streams, str], Awaitable[None]], int]] = [
@@ -88,7 +88,6 @@ class Mixed:
             (self.events, 4),
             (self.websocket, 4),
         ]
-        self._tokens = TokenStore(None)
         self._numbers = iter(range(sys.maxsize))
         self._seed = seed
 
@@ -101,13 +100,14 @@ class Mixed:
     async def _flows(self, count: int, until: float) -> None:
         going = True
         while going:
-            streams = await open_connection(HOST, self.port, tokens=self._tokens)
+            streams = await connect(self._client, HOST, self._port)
             try:
                 for _ in range(PER_FLOW):
                     number = next(self._numbers)
                     going = number < count and time.monotonic() < until
                     if not going or not await self._one(streams, f"{self._seed}-{number}"):
                         break
+                    await asyncio.sleep(self._pause_s)
             finally:
                 streams[1].close()
 
@@ -129,6 +129,8 @@ class Mixed:
             outcome = "early end"
         except TimeoutError:
             outcome = "HANG"
+        except OSError as error:
+            outcome, why = type(error).__name__, str(error)
         line = (kind.__name__, name, outcome, began, time.monotonic(), why)
         print(json.dumps(line), flush=True)
         return outcome == "right" and kind != self.websocket
@@ -211,10 +213,7 @@ def check(right: bool) -> None:
         raise Wrong
 
 
-async def main(port: int, count: int, seconds: float, seed: int, directory: Path) -> None:
-    await Mixed(port, seed, directory).run(count, seconds)
-
-
 if __name__ == "__main__":
-    port, count, seconds, seed, where = sys.argv[1:]
-    asyncio.run(main(int(port), int(count), float(seconds), int(seed), Path(where)))
+    client, port, count, seconds, seed, where, pause_s = sys.argv[1:]
+    mixed = Mixed(client, int(port), int(seed), Path(where), float(pause_s))
+    asyncio.run(mixed.run(int(count), float(seconds)))
