@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -354,6 +355,20 @@ def test_the_ledger_removes_its_own_claims(directory: Path) -> None:
     assert a.claim((2, 1), DIGEST, NOW) is Claim.FULL
     assert a.claim((2, 1), DIGEST, NOW + LIFE_MS) is Claim.GRANTED
     assert sorted(path.name for path in directory.glob("*.c")) == ["2-1.c"]
+
+
+def test_without_descriptors_nobody_knows_what_others_claimed(directory: Path) -> None:
+    """A copy of a request that runs elsewhere must not be answered as if it ran nowhere."""
+    a, b = member(directory, 1), member(directory, 2)
+    assert a.claim(KEY, DIGEST, NOW) is Claim.GRANTED
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        told = b.claim(KEY, DIGEST, NOW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert told is Claim.DOWN
+    assert b.claim(KEY, DIGEST, NOW) is Claim.KNOWN
 
 
 def test_a_directory_that_is_gone_refuses_claims_and_is_made_anew(

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from trickles_web.config import HttpConfig, TransportConfig
@@ -52,7 +53,7 @@ class Server:
     """One process that serves. `run()` blocks; `serve()` is for a loop that is running already.
 
     `on_started` is called when it serves, instead of the banner. Set `should_exit` to end it, from
-    any thread; `force_exit` too, not to wait for the application.
+    any thread; `force_exit` too, not to wait for the application. `clock`: wall-clock ms.
     """
 
     def __init__(
@@ -61,9 +62,13 @@ class Server:
         *,
         secret: bytes | None = None,
         on_started: Callable[[], None] | None = None,
+        clock: Callable[[], int] = wall_clock_ms,
+        transport: TransportConfig | None = None,
     ) -> None:
         """secret: the master secret, which is loaded when it serves if it is not given."""
         self.config = config
+        self._clock = clock
+        self._transport = transport or TransportConfig()
         self.started = False
         self.exit_code = 0
         self.address = (config.host, config.port)
@@ -149,7 +154,7 @@ class Server:
             self.address,
             secret=secret,
             peer=self.config.peer,
-            clock=wall_clock_ms,
+            clock=self._clock,
         )
         service, transport = self._layers(stack, secret, application, http, opened.store)
         await opened.start(self._on_ready, transport.renewed)
@@ -170,7 +175,9 @@ class Server:
         loop = asyncio.get_running_loop()
         udp = UdpSocket(sock, loop, segmentation=self.config.segmentation)
         self.address = udp.address
-        endpoint = self.endpoint = Endpoint(transport, service, udp, loop, forwarding=relay)
+        endpoint = self.endpoint = Endpoint(
+            transport, service, udp, loop, self._clock, forwarding=relay
+        )
         if self._owns_process:
             # What is there by now stays: collections need not look at it again, each time.
             gc.collect()
@@ -199,7 +206,7 @@ class Server:
         store: stores.AnyStore,
     ) -> tuple[Service, TransportServer]:
         """All between the application and the socket."""
-        config = TransportConfig(preferred=self.config.preferred)
+        config = replace(self._transport, preferred=self.config.preferred)
         keyring = Keyring(secret, self.config.service_name, config.rotation_ms, os.urandom)
         transport = TransportServer(
             config,
@@ -216,7 +223,7 @@ class Server:
             http_config,
             store,
             on_ready=self._on_ready,
-            clock=wall_clock_ms,
+            clock=self._clock,
             names=Names(derived(secret, self.config.service_name, "response", 0, NAME_KEY_BYTES)),
             server=self.address,
             open_to_strangers=self.config.static is not None,

@@ -241,7 +241,7 @@ class DirectoryStore(MemoryStore[R]):
         except OSError as error:
             self._complain(error)
             self.ledger.withdraw(key)
-            return Claim.DOWN if isinstance(error, FileNotFoundError) else Claim.FULL
+            return Claim.DOWN  # another process may have been granted it
         if made and not self._is_lost():
             return Claim.GRANTED
         self.ledger.withdraw(key)

@@ -298,7 +298,6 @@ class Flow:
     def _refused(self, refused: wire.Refused, now: float) -> None:
         if not self._refusals.answers(refused.echo):
             return
-        self._patience.heard = now
         download, timers = self._download, self._download.timers
         opener = download.opener
         if refused.code == Code.EXPIRED and opener and opener.renew(download.fresh):
@@ -308,7 +307,8 @@ class Flow:
         verdict = self._refusals.judge(refused, download.edition.handed_on)
         if verdict.error is not None:
             self._fail(verdict.error)
-        elif verdict.retry_after is not None:
+        elif verdict.retry_after is not None:  # who refuses one claim may refuse all, for ever
+            self._patience.heard = now
             timers.clear()
             if refused.code == Code.EXPIRED and download.opener is None:
                 download.reopen(now)

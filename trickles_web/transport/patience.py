@@ -47,7 +47,9 @@ class Patience:
     def error(self) -> FlowError:
         """What the flow then fails with."""
         if self.heard is not None:
-            return FlowTimeout(f"no server has answered for {self._config.silence_timeout_s:g} s")
+            return FlowTimeout(
+                f"no server has gone on with this flow for {self._config.silence_timeout_s:g} s"
+            )
         if self._unreachable is not None:
             return ConnectError("connection refused")
         return ConnectError(f"no answer within {self._config.connect_timeout_s:g} s")
