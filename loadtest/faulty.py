@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from trickles_web.config import HttpConfig, TransportConfig
 from trickles_web.net import logs
@@ -44,7 +45,9 @@ def clock_of(file: Path) -> Callable[[], int]:
 
 
 def main(app: str, port: str, store: str, clock_file: str, *more: str) -> int:
-    options = {name: int(value) for name, value in (word.split("=") for word in more)}
+    options: dict[str, Any] = {
+        name: int(value) for name, value in (word.split("=") for word in more)
+    }
     config = Faulty(
         app=app, port=int(port), store=store, access_log=False, log_level="debug", use_colors=False
     )

@@ -153,7 +153,7 @@ class MemoryLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._seconds.now
 
-    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
         self.wake = lambda: callback(*args)
 
     def remove_reader(self, fd: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Hostile datagrams at a live server, in short; `python -m loadtest hostile` is the long form."""
+"""Hostile datagrams at a live server, in short; `python -m loadtest garbage` is the long form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from loadtest.hostile import UNVALIDATED, Honest, assault, counters
+from loadtest.garbage import UNVALIDATED, Honest, assault, counters
 from tests.live.stage import SITE, Site, Stage
 
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live crowds")]
