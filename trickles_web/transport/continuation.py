@@ -32,6 +32,9 @@ OPEN: Final = 16
 """It is not, and more of it is taken while it is answered: what lies below `request_wanted` is
 never asked for again."""
 
+FOLLOWED: Final = 32
+"""Bursts of the same answer follow this one: its end is not all that was sent."""
+
 MOST_PROGRESS: Final = 768
 """Bytes of application part: a carrier of 1,200 bytes must still carry something else."""
 
@@ -168,6 +171,10 @@ class Continuation:
     @property
     def open(self) -> bool:
         return bool(self.flags & OPEN)
+
+    @property
+    def followed(self) -> bool:
+        return bool(self.flags & FOLLOWED)
 
 
 def _readable(c: Continuation) -> bytes:

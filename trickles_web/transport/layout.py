@@ -84,13 +84,13 @@ def write_answer(
     flow: bytes,
     padding: int,
     keyring: Keyring,
-    mint: Callable[[Span, int], Continuation],
+    mint: Callable[[Span, int, bool], Continuation],
     probe: int,
 ) -> list[Train]:
     """At most `count` packets of the answer; [] when there is nothing to send.
 
-    mint: the continuation of a burst, and what its carriers' application part and note are padded
-    to from now on.
+    mint: the continuation of a burst, what its carriers' application part and note are padded to
+    from now on, and whether other bursts of this answer follow it.
     """
     if count <= 0:
         return []
@@ -126,7 +126,7 @@ def write_answer(
         at += len(packets)
         if len(packets) < span.stop - span.start:
             span = Span(span.epoch, span.start, span.start + len(packets))
-        c = mint(span, settled)
+        c = mint(span, settled, at < len(placed))
         if note is not None and noted is None:
             noted = _sealed(note, keyring, c)
         blob = sealing.seal(keyring, c, progress, carried - sealing.OVERHEAD - room)
