@@ -12,7 +12,7 @@ import struct
 from typing import Final
 
 from trickles_web.config import BASE_DATAGRAM
-from trickles_web.transport.continuation import Continuation
+from trickles_web.transport.continuation import UNMEASURED, Continuation
 from trickles_web.transport.epochs import (
     INITIAL_WINDOW,
     LARGEST_WINDOW,
@@ -38,7 +38,9 @@ from trickles_web.transport.wire import OPEN_END, Code, Earlier, Request
 IDLE_MS: Final = 1000
 """After this long without sending, the window is no longer current (RFC 5681 §4.1)."""
 FIRST_RETRY_MS: Final = 20
-"""Attempt n of an opening is served FIRST_RETRY_MS * 2^(n-1) after the mint, not before."""
+LONGEST_TRIP_MS: Final = 500
+"""Attempt n of an opening is served 2^(n-1) times the former, or two round trips, but none longer
+than the latter, after the mint, not before: an honest client has waited for an answer by then."""
 MOST_ATTEMPTS: Final = 10
 """The last attempt, 10 s after the mint. Each opens a window of two packets and closes the ones
 before, so a client that asks for all of them has one live generation."""
@@ -265,7 +267,8 @@ def opening(
     if not closed:
         absent += closing
     if attempt:
-        wait = (FIRST_RETRY_MS << attempt - 1) - (now - c.minted)
+        trip = 0 if c.round_trip == UNMEASURED else min(c.round_trip, LONGEST_TRIP_MS)
+        wait = (max(FIRST_RETRY_MS, 2 * trip) << attempt - 1) - (now - c.minted)
         if wait > 0:
             raise RefusedError(Code.TOO_SOON, wait)
         if c.replica == replica and proven and not closed:

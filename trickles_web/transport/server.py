@@ -223,8 +223,8 @@ class Server:
 
     def _cancel(self, datagram: bytes, address: Address, now: int) -> Redeemed:
         m = wire.decode_cancel(datagram)
-        presented = (m.flow, m.continuation, datagram, address, now)
-        return present(Kind.CANCEL, *presented, self.config, self._keyring)[0]
+        what = (m.flow, m.continuation, datagram, address, now)
+        return present(Kind.CANCEL, *what, self.config, self._keyring)[0]
 
     # ---- step two
 
@@ -286,10 +286,9 @@ class Server:
         followed: bool,
     ) -> Continuation:
         """The continuation of one burst of this answer."""
-        flags = OPEN if response.open else COMPLETE
-        flags |= (CLOSES if response.closes else 0) | (sealing.FOLLOWED if followed else 0)
+        flags = (OPEN if response.open else COMPLETE) | sealing.FOLLOWED * followed
         return Continuation(
-            flags,
+            flags | (CLOSES if response.closes else 0),
             self._keyring.generation(now),
             self.replica,
             redeemed.incarnation,
@@ -310,6 +309,7 @@ class Server:
             response.request_wanted,
             -1 if response.end is None else response.end,
             response.edition,
+            redeemed.round_trip,
         )
 
     def _probe(self, redeemed: Redeemed, answer: Answer) -> int:
@@ -356,6 +356,7 @@ class Server:
             port=redeemed.address[1],
             request_wanted=held,
             response_end=end,
+            round_trip=redeemed.round_trip,
         )
         numbers = redeemed.numbers if taken else ()
         blob = sealing.seal(self._keyring, refreshed, progress, len(progress))
