@@ -44,7 +44,7 @@ PICKS: Final = (
 LOSSES: Final = ("true", "none", "stop", "base", "early", "late", "window")
 STARTS: Final = ("accounted", "own", "under", "parent", "over")
 EARLIER: Final = ("none", "before", "overlap", "twice")
-WANTS: Final = ("next", "same", "tiny", "one", "overlap")
+WANTS: Final = ("next", "same", "tiny", "half", "one", "overlap")
 SIZES: Final = (0, 1200, 1472, 16376)
 WHERE: Final = ("same", "random", "all")
 
@@ -76,6 +76,8 @@ class Program(NamedTuple):
     patience: int = 1
     every: float = 1.0
     """Round trips from tick to tick."""
+    first: Move = Move("open")
+    """From what the HELLO brings."""
 
 
 HONEST_MOVES: Final = {
@@ -165,6 +167,10 @@ class Liar:
         self._serial = self._count = 0
         self._replica = 0
 
+    def turn(self, program: Program) -> None:
+        """From now on it follows another program."""
+        self._program = program
+
     # ---- what happens
 
     def start(self) -> None:
@@ -204,7 +210,7 @@ class Liar:
                 first = self._fresh is None
                 self._fresh = self._hold(ack.continuation, None)
                 if first:
-                    self._open(self._fresh, Move("open"))
+                    self._open(self._fresh, self._program.first)
                 self._fire("refreshed", self._fresh)
         elif kind == Kind.REFUSED:
             refused = wire.decode_refused(datagram)
@@ -397,6 +403,8 @@ class Liar:
             return ((0, 1 << 20),) * 4
         if kind == "one":
             return ((at, at + 1000),)
+        if kind == "half":
+            return (*((at + i, at + i + 705) for i in range(31)), (at, at + (1 << 20)))
         if kind == "tiny":
             return (*((at + i, at + i + 1) for i in range(31)), (at, at + (1 << 20)))
         return tuple((at + 100 * i, at + 100 * i + 3000) for i in range(32))
