@@ -1,4 +1,4 @@
-"""A client that lies as its program says. What it knows of a flow is true; what it says need not be.
+"""A client that lies as its program says. What it knows is true; what it says need not be.
 
 It keeps every continuation, nonce and line that it ever got, also of lines that are over. A program
 says, for each thing that may happen, what to send then: see `Move`. Proofs cannot be invented (that
@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -28,8 +28,8 @@ soon says when."""
 MOST_ATTEMPTS: Final = 10
 HOARDED: Final = 4000
 """Continuations kept, of all lines."""
-MOST_SENT: Final = 6_000
-"""Datagrams that one client sends, then it falls silent: programs may be arbitrarily noisy."""
+MOST_SENT: Final = 1_500
+"""Datagrams a second that get through to the server: programs may be arbitrarily noisy."""
 SILENCE_ROUNDS: Final = 4
 """Round trips of silence after which any program tries an attempt: else it would be over."""
 
@@ -188,7 +188,7 @@ class Liar:
     def _watch(self) -> None:
         """A program that has talked itself into silence goes on by an attempt."""
         clock, patience = self._world.clock, SILENCE_ROUNDS * self._world.rtt
-        if clock.now - self._heard >= patience:
+        if self._program.moves and clock.now - self._heard >= patience:
             newest = self._all[-1] if self._all else self._fresh
             if newest is None:
                 self._send(self._hello())
@@ -237,10 +237,10 @@ class Liar:
             self._all.append(held)
         if begun:
             self._fire("begun", line.held[0] if line.held else None)
-        if received.later >= self._program.patience and received.lost < 0:
-            if received.told != received.reach:
-                received.told = received.reach
-                self._fire("gap", line.held[-1] if line.held else None)
+        missed = received.later >= self._program.patience and received.lost < 0
+        if missed and received.told != received.reach:
+            received.told = received.reach
+            self._fire("gap", line.held[-1] if line.held else None)
         self._claimable(line, received)
         if line.ended >= 0 and not line.dry and received.highest >= line.ended - 1:
             line.dry = True
@@ -254,7 +254,7 @@ class Liar:
     def _claimable(self, line: Line, received: Received) -> None:
         """Tell the program of each burst that it may claim, lowest first."""
         moves = self._program.moves.get("burst", ())
-        if not moves:
+        if not moves or line.ended >= 0:
             return
         for held in line.held[-64:]:
             c = held.continuation
@@ -275,7 +275,7 @@ class Liar:
     def _fire(self, event: str, held: Held | None) -> None:
         for move in self._program.moves.get(event, ()):
             if move.late:
-                self._later(move.late * self._world.rtt, lambda move=move: self._make(move, held))  # type: ignore[misc]
+                self._later(move.late * self._world.rtt, partial(self._make, move, held))
             else:
                 self._make(move, held)
 
@@ -449,7 +449,7 @@ class Liar:
 
     def _transmit(self, datagram: bytes, replica: int) -> None:
         self._count += 1
-        if self._count <= MOST_SENT:
+        if self._count <= MOST_SENT * (1 + self._world.clock.now):
             self._world.up(datagram, replica)
 
 
@@ -469,4 +469,3 @@ def _lost(kind: str, r: Received, stop: int) -> int:
         "late": r.reach + 3,
         "window": max(r.epoch.base, r.reach - w),
     }[kind]
-

@@ -19,6 +19,7 @@ SCENARIOS = {
     "upload": "the first half of it: 1 GB up, without and with a kill",
     "events": "server-sent events, their sender SIGKILLed every 2 s: none lost, none twice",
     "hostile": "random, mutated and replayed datagrams at a server with a real client",
+    "lies": "clients that lie, found by a search in virtual time, beside an honest one",
     "rtt": "round trips to the first response byte of a new flow, beside TCP (root)",
     "links": "goodput beside TCP Reno and Cubic at 100 and 1,000 Mbit/s, 20 ms, with losses (root)",
     "sharing": "a flow's share of a bottleneck with 1 to 8 TCP flows, Reno and Cubic (root)",

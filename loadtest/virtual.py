@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from trickles_web.config import ClientConfig, TransportConfig
@@ -28,6 +28,8 @@ from trickles_web.transport.wire import Kind
 ADDRESS: Final = ("10.0.0.1", 5000)
 LINK: Final = Path(rate=1_250_000.0, delay=0.020, queue=50_000.0)
 """10 Mbit/s, 40 ms, and a queue of one bandwidth-delay product."""
+WIDE: Final = Path(rate=12_500_000.0, delay=0.020, queue=1_000_000.0)
+"""Ten times that, which random losses alone do not let a client fill."""
 _ZEROS: Final = memoryview(bytes(1 << 20))
 _TRANSPORT: Final = TransportConfig(replay_capacity=1 << 17)
 
@@ -139,6 +141,10 @@ class Virtual:
         self.score.peak = self._peak()
         return self.score
 
+    def bytes_sent(self, start: float, stop: float) -> int:
+        """Between these times."""
+        return sum(size for at, size in self._sent if start <= at < stop)
+
     def _peak(self) -> int:
         most = inside = first = 0
         for at, size in self._sent:
@@ -166,8 +172,7 @@ def _answer(server: Server, redeemed: Redeemed, now: int) -> list[bytes]:
 
 
 class Honest:
-    """The client as it is: a flow that reads an endless response, and knows what its path carries.
-    """
+    """The client as it is: a flow that reads without end, and knows what its path carries."""
 
     def __init__(self, world: Virtual) -> None:
         size = ClientConfig().max_datagram_bytes
@@ -203,9 +208,13 @@ class Honest:
 
 
 def play(
-    make: Callable[[Virtual], Client], seed: int, loss: float, seconds: float, replicas: int = 1
+    make: Callable[[Virtual], Client],
+    seed: int,
+    loss: float,
+    seconds: float,
+    replicas: int = 1,
+    path: Path = LINK,
 ) -> Score:
-    """What servers send to such a client on a link with such a loss."""
-    path = Path(LINK.rate, LINK.delay, LINK.queue, loss)
-    world = Virtual(seed, path, replicas)
+    """What servers send to such a client on a path with such a loss."""
+    world = Virtual(seed, replace(path, loss=loss), replicas)
     return world.run(make(world), seconds)

@@ -21,7 +21,7 @@ from trickles_web.config import TransportConfig
 from trickles_web.errors import ContinuationError
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import wire
-from trickles_web.transport.epochs import LARGEST_WINDOW, opened, opened_after_timeout, window
+from trickles_web.transport.epochs import LARGEST_WINDOW, opened, opened_after_timeout
 from trickles_web.transport.layout import LARGEST_SEND
 from trickles_web.transport.redeemed import Redeemed, Refusal
 from trickles_web.transport.wire import Code

@@ -56,8 +56,8 @@ class Continuation:
     and of a note with its length, in what a claim of it brings. The burst is [burst, stop); `paid`
     is the end of the claim that bought it, 0 for an opening: numbers after the burst's own answer
     are in flight only if a claim in [paid, stop) was served.
-    `response_end` is -1 while unknown. `round_trip` is the shortest time that this flow has taken so
-    far to present a continuation, in ms: a client can make it longer only.
+    `response_end` is -1 while unknown. `round_trip` is the shortest time, in ms, in which this flow
+    has presented a continuation: a client can only make it longer.
     """
 
     flags: int

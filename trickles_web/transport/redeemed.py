@@ -307,7 +307,7 @@ class Redeemed:
 
     @property
     def round_trip(self) -> int:
-        """Milliseconds: the shortest time so far in which this flow has presented a continuation."""
+        """Milliseconds: the shortest time in which this flow has presented a continuation."""
         c = self.continuation
         return UNMEASURED if c is None else min(c.round_trip, max(0, self.at - c.minted))
 
