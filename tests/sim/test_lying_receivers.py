@@ -31,7 +31,7 @@ from trickles_web.transport.wire import Code
 
 SHORT_BOUND = 1.25
 """Instead of 1.1: so few seconds of luck differ by a tenth. Each of what is below got more once."""
-SEEDS = {0.001: 1, 0.01: 3, 0.05: 6, 0.2: 12}
+SEEDS = {0.001: 1, 0.01: 3, 0.05: 4, 0.2: 6}
 """Links that each program is tried on: the more is lost, the more depends on which packets."""
 
 
@@ -41,14 +41,14 @@ def test_no_program_that_was_thought_of_gets_more(loss: float) -> None:
         name: compare(program, range(SEEDS[loss]), loss, 3.0).most(loss)
         for name, program in KNOWN.items()
     }
-    assert 0.9 <= max(got.values()) <= SHORT_BOUND, got
+    assert 0.8 <= max(got.values()) <= SHORT_BOUND, got
 
 
 def test_no_program_drawn_at_random_gets_more() -> None:
     chance = random.Random(6)
-    for _ in range(40):
+    for _ in range(20):
         program = random_program(chance)
-        assert compare(program, range(3), 0.05, 2.0).most(0.05) <= SHORT_BOUND, program
+        assert compare(program, range(6), 0.2, 3.0).most(0.2) <= SHORT_BOUND, program
 
 
 def test_whatever_is_presented_again_one_generation_lives() -> None:
