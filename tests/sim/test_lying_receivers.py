@@ -165,6 +165,22 @@ def test_children_of_two_siblings_do_not_live_beside_each_other() -> None:
     redeemed(peer.redeem(peer.claim(of_b)))
 
 
+def test_lines_opened_at_several_replicas_are_not_all_served_by_each() -> None:
+    peer, other = running(60), server(2)
+    parent = peer.unclaimed()[-1]
+    peer.send(peer.opening(parent))
+    a = peer.held(2)[0]
+    peer.bursts = {key: burst for key, burst in peer.bursts.items() if key[0] < 2}
+    proof = peer.proof(2, 0, a.continuation.stop)
+    peer.send(peer.opening(parent), other)
+    b = peer.held(2)[0]
+    assert a.continuation.generation != b.continuation.generation
+    assert len(peer.send(peer.claim(b), other)) > 0
+    claim = peer.claim(a, proof=proof)
+    assert refused_code(peer.redeem(claim, other)) == Code.CLOSED
+    redeemed(peer.redeem(claim))
+
+
 def test_an_attempt_that_comes_after_a_higher_one_is_refused() -> None:
     peer = running(60)
     parent = peer.unclaimed()[-1]

@@ -143,12 +143,10 @@ def claims(
     if not proves(keys, epoch.key, epoch.base, end, m.proof):
         raise RefusedError(Code.PROOF)
     reached = _reach(m.start, c, replay)
+    begun, no_other = _begin(c, replay)
     successor = None if m.lost < 0 else _successor(epoch, m.lost, keys)
     # The nonces' key is about to expire, or the numbers: end the line, and the next one is renewed.
     ends = generation != keyring.generation(now)
-    # Who goes on with this line opens from it, and from none before.
-    claimed = filter_key(b"u", c.incarnation, c.ordinal)
-    onward = () if claimed in replay else (claimed,)
 
     def answer(start: int, stop: int, claim: Request | Earlier, spent: tuple[bytes, ...]) -> Answer:
         high = grant(epoch, successor, stop)
@@ -164,8 +162,8 @@ def claims(
             nonce_generation=c.nonce_generation,
             attempt=0,
             paid=stop,
-            marks=(*lost_marks, *onward, *spent, filter_key(b"s", c.generation, start)),
-            absent=(*closed, *not_lost, *spent),
+            marks=(*lost_marks, *begun, *spent, filter_key(b"s", c.generation, start)),
+            absent=(*closed, *not_lost, *no_other, *spent),
             ends=ends or high > LAST_NUMBER,
         )
 
@@ -178,6 +176,21 @@ def claims(
                 answers.append(answer(e.start, e.stop, e, spent))
                 following = e.start
     return tuple(reversed(answers))
+
+
+def _begin(c: Continuation, replay: ReplayFilter) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """The first claim of a generation: from then on nothing is opened from the ordinal before, and
+    no other generation of this ordinal and attempt, which another replica may have opened, is
+    claimed of. Returns what to mark, and what must not be marked until then.
+    """
+    this = filter_key(b"v", c.generation)
+    if this in replay:
+        return (), ()
+    ordinal = filter_key(b"u", c.incarnation, c.ordinal)
+    attempt = ordinal + bytes((c.generation & ATTEMPT_BITS,))
+    if attempt in replay:
+        raise RefusedError(Code.CLOSED)
+    return (ordinal, attempt, this), (attempt,)
 
 
 def _check_loss(
