@@ -11,7 +11,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check format compiled bench bench-record clean
+.PHONY: help serve test check format compiled bench bench-record browser clean
 
 help:
 	@echo 'make serve     serve $(APP) over Trickles on UDP port 8000, for curl and browsers on http://$(GATEWAY)/'
@@ -21,6 +21,7 @@ help:
 	@echo 'make format    let ruff format the code and mend what it can'
 	@echo 'make bench     instructions of the hot paths, beside the baseline; or beside BASE=REVISION'
 	@echo 'make bench-record  make these the baseline'
+	@echo 'make browser   a page, an upload and events in Chromium, while servers are killed'
 	@echo 'make clean     remove .venv and all caches'
 
 serve: $(VENV)/.installed-apps
@@ -44,6 +45,10 @@ bench: $(VENV)/.installed-dev
 
 bench-record: $(VENV)/.installed-dev
 	@$(BIN)/python -m loadtest.bench --record
+
+browser: $(VENV)/.installed-browser
+	@command -v chromium >/dev/null || { echo 'as root run: apt-get install chromium' >&2; exit 1; }
+	@$(BIN)/python -m loadtest.browser
 
 # An extension is loaded in place of its module. Back to pure Python: make clean.
 compiled: $(VENV)/.installed-apps

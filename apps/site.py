@@ -1,11 +1,11 @@
-"""A small site to try a server with: a page, static files, downloads, an upload, a slow answer.
+"""A small site to try a server with: a page, static files, downloads, an upload, events, slowness.
 
     trickles-serve apps.site:app --gateway 127.0.0.1:8080
     uvicorn apps.site:app
 
 An ordinary Starlette application; it needs starlette and python-multipart. Its large files are
 `FileResponse`s and its static files `StaticFiles`, which is all it takes for them to survive the
-death of the server process half-way.
+death of the server process half-way; its events say how to go on (see `apps.stream`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from apps import large_files
+from apps.stream import events
 
 HERE = Path(__file__).resolve().parent
 PAGE = Template((HERE / "site.html").read_text(encoding="utf-8"))
@@ -128,6 +129,7 @@ app = Starlette(
         Route("/files/{megabytes:int}.bin", large),
         Route("/files/{megabytes:int}.bin.sha256", checksum),
         Route("/upload", upload, methods=["POST"]),
+        Route("/events", events),
         Route("/slow", slow),
     ]
 )

@@ -102,7 +102,7 @@ def download(
     kills = sum(replica.kills for replica in replicas)
     began = time.monotonic()
     process = start(stage, command(client, f"{authority}/files/{megabytes}.bin", file, limit))
-    longest = _watch(process.popen, file, disturb, began + PATIENCE_S + megabytes)
+    longest = watch(process.popen, file, disturb, began + PATIENCE_S + megabytes)
     seconds = time.monotonic() - began
     return Outcome(
         client,
@@ -117,7 +117,7 @@ def download(
     )
 
 
-def _watch(client: subprocess.Popen[bytes], file: Path, disturb: Disturb, deadline: float) -> float:
+def watch(client: subprocess.Popen[bytes], file: Path, disturb: Disturb, deadline: float) -> float:
     """Looks until the client ends; the longest stall."""
     size, grown_at, longest = 0, 0.0, 0.0
     while client.poll() is None:

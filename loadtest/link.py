@@ -52,7 +52,8 @@ def missing() -> str:
     return "" if Path("/dev/net/tun").exists() else "/dev/net/tun"
 
 
-def _do(*command: str) -> None:
+def do(*command: str) -> None:
+    """Run a command. Raises RuntimeError with what it says, if it fails."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
@@ -71,18 +72,18 @@ def link(shape: Shape) -> Iterator[Link]:
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="trickles-link-"))
         emulator = f"{directory}/link_emulator"
-        _do("gcc", "-O2", "-o", emulator, str(SOURCE))
+        do("gcc", "-O2", "-o", emulator, str(SOURCE))
         for name in names:
-            _do("ip", "netns", "add", name)
-            stack.callback(_do, "ip", "netns", "delete", name)
+            do("ip", "netns", "add", name)
+            stack.callback(do, "ip", "netns", "delete", name)
         pid = stack.enter_context(_emulating(emulator, names, shape))
         for name, address in zip(names, (NEAR_ADDRESS, FAR_ADDRESS), strict=True):
-            _do("ip", "-n", name, "address", "add", f"{address}/24", "dev", "em0")
+            do("ip", "-n", name, "address", "add", f"{address}/24", "dev", "em0")
             # The queue is the emulator's: its device holds what comes while it is not scheduled.
-            _do("ip", "-n", name, "link", "set", "em0", "txqueuelen", "10000", "up")
-            _do("ip", "-n", name, "link", "set", "lo", "up")
+            do("ip", "-n", name, "link", "set", "em0", "txqueuelen", "10000", "up")
+            do("ip", "-n", name, "link", "set", "lo", "up")
             # A connection learns nothing from the last one.
-            _do("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.tcp_no_metrics_save=1")
+            do("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.tcp_no_metrics_save=1")
         made = Link(names[0], names[1], shape, pid)
         use_congestion_control(made, "reno")
         yield made
@@ -92,7 +93,7 @@ def use_congestion_control(between: Link, name: str) -> None:
     """Of TCP connections from now on: by routes, for a namespace's sysctl does not take all."""
     for side, address in ((between.near, NEAR_ADDRESS), (between.far, FAR_ADDRESS)):
         route = ("10.88.0.0/24", "dev", "em0", "src", address, "congctl", name)
-        _do("ip", "-n", side, "route", "replace", *route)
+        do("ip", "-n", side, "route", "replace", *route)
 
 
 @contextlib.contextmanager

@@ -22,11 +22,13 @@ SCENARIOS = {
     "lies": "clients that lie, found by a search in virtual time, beside an honest one",
     "rtt": "round trips to the first response byte of a new flow, beside TCP (root)",
     "links": "goodput beside TCP Reno and Cubic at 100 and 1,000 Mbit/s, 20 ms, with losses (root)",
+    "striped": "one file from 3 replicas behind links of 50 Mbit/s, one SIGKILLed half-way (root)",
+    "networks": "a client that moves between addresses, a path that swallows datagrams (root)",
     "sharing": "a flow's share of a bottleneck with 1 to 8 TCP flows, Reno and Cubic (root)",
 }
 
 MEASURED = (
     *("requests", "connections", "latency", "bodies", "static", "uploads", "growth", "rtt"),
-    *("idle", "failover", "rolling", "scale", "links", "sharing"),
+    *("idle", "failover", "rolling", "scale", "links", "striped", "sharing"),
 )
 """Those that RESULTS.md needs: what `python -m loadtest all` runs."""

@@ -85,6 +85,11 @@ TARGETS = {
         for control in ("reno", "cubic")
         for flows in (1, 2, 4, 8)
     },
+    "striped": Target(
+        "one file from 3 replicas, each behind a link of 50 Mbit/s, beside one of them",
+        "times",
+        low=2.7,
+    ),
     "capacity": Target("bulk on loopback, one server core", "MB per CPU second", low=800),
     "idle-memory": Target("growth of RSS by 100,000 open idle flows", "MB", high=2),
     "fail-over-errors": Target(

@@ -23,16 +23,19 @@ RANKS = {
     "config": 1,
     "transport": 2,
     "state": 3,
+    "trace": 3,
     "http": 4,
     "trains": 4,
     "socket_options": 4,
     "net": 5,
     "client": 5,
-    "gateway": 6,
+    "listening": 6,
     "resumable": 6,
     "testing": 6,
-    "cli": 7,
-    "__main__": 8,
+    "gateway": 7,
+    "proxy": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 """First name below the package -> rank; peers of one rank are strangers, but for errors and config.
 `__init__.py` itself may import nothing of ours: whatever it loaded, everything would load."""

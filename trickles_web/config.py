@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
 
 BASE_DATAGRAM: Final = 1200
 """Bytes of UDP payload that any path carries (RFC 9000 §14)."""
@@ -43,6 +44,17 @@ class TransportConfig:
         return self.max_datagram_bytes
 
 
+class Recorder(Protocol):
+    """Sees a flow's datagrams, as `trace.Recording` does. `local` and `remote` are addresses as the
+    socket module has them. Nothing may be raised.
+    """
+
+    def sent(self, datagrams: Sequence[bytes], local: Any, remote: Any) -> None: ...
+
+    def received(self, train: bytes, segment: int, local: Any, remote: Any) -> None:
+        """Datagrams end to end, `segment` bytes each, but the last may be shorter."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClientConfig:
     """What a client's flow needs."""
@@ -64,6 +76,8 @@ class ClientConfig:
     """What a path is asked to carry at most (Ethernet less IPv4 and UDP headers);"""
     max_ipv6_datagram_bytes: int = 1452
     max_loopback_datagram_bytes: int = 16_376
+    recorder: Recorder | None = None
+    """Told of each datagram that is sent or arrives."""
 
 
 @dataclass(frozen=True, slots=True)

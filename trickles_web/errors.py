@@ -13,6 +13,7 @@ TricklesError
     ├── ConnectError        no server answered the first contact
     ├── FlowTimeout         a flow that worked fell silent for longer than its time limit
     ├── FlowRefused         the server will not serve this flow (expired, other secret or service)
+    ├── VersionsDiffer      replicas hold different versions of one file
     ├── ResponseTruncated   the response broke off: what was read is not the whole of it
     └── OutcomeUnknown      whether the request was executed cannot be known
 """
@@ -74,6 +75,10 @@ class FlowTimeout(FlowError, TimeoutError):
 
 class FlowRefused(FlowError, ConnectionResetError):
     """The server refuses this flow, and says so to every repeat."""
+
+
+class VersionsDiffer(FlowError):
+    """Parts of one file came from replicas that name different versions of it; says which."""
 
 
 class ResponseTruncated(FlowError, ConnectionResetError):

@@ -23,6 +23,8 @@ disconnected = threading.Event()
 """Set when /endless, or a WebSocket, has seen its client go."""
 posted: list[bytes] = []
 """Bodies that came to /post."""
+tries: dict[str, int] = {}
+"""How often each name was asked for at /flaky."""
 messages: list[str | None] = []
 """What came by WebSocket."""
 
@@ -41,6 +43,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         return await (echo if scope["path"] == "/echo" else listen)(receive, send)
     assert scope["type"] == "http"
     name, _, argument = scope["path"].strip("/").partition("/")
+    if name == "half":
+        return await half(scope, send)
     await ROUTES.get(name, missing)(argument, receive, send)
 
 
@@ -144,7 +148,61 @@ async def redirect(argument: str, receive: Receive, send: Send) -> None:
     await finish(send)
 
 
+async def upload(argument: str, receive: Receive, send: Send) -> None:
+    """/upload: what came, in a line."""
+    body = await body_of(receive)
+    text = b"%d bytes, %s" % (len(body), hashlib.sha256(body).hexdigest().encode())
+    await start(send, (b"content-length", str(len(text)).encode()))
+    await finish(send, text)
+
+
+async def flaky(argument: str, receive: Receive, send: Send) -> None:
+    """/flaky/NAME/STATUS/N: N times that status, then a line; counted by name."""
+    name, status, times = argument.split("/")
+    await body_of(receive)
+    tries[name] = tries.get(name, 0) + 1
+    if tries[name] > int(times):
+        await start(send, (b"content-length", b"5"))
+        return await finish(send, b"good\n")
+    headers = [(b"content-length", b"4")]
+    if status == "429":
+        headers.append((b"retry-after", b"0"))
+    await start(send, *headers, status=int(status))
+    await finish(send, b"bad\n")
+
+
+async def half(scope: Scope, send: Send) -> None:
+    """/half: breaks off as /broken does, but not if it is asked for `Range: bytes=N-`."""
+    size = HttpConfig().response_buffer_bytes + 1_000_000
+    fields = dict(scope["headers"])
+    begin = int(fields.get(b"range", b"bytes=0-").removeprefix(b"bytes=").rstrip(b"-"))
+    if fields.get(b"if-range", b'"half"') != b'"half"':
+        begin = 0
+    headers = [(b"etag", b'"half"'), (b"content-length", str(size + 9 - begin).encode())]
+    if begin:
+        headers.append((b"content-range", b"bytes %d-%d/%d" % (begin, size + 8, size + 9)))
+    await start(send, *headers, status=206 if begin else 200)
+    if begin:
+        return await finish(send, pattern(size + 9)[begin:])
+    body = pattern(size)
+    for at in range(0, size, CHUNK):
+        await send({"type": "http.response.body", "body": body[at : at + CHUNK], "more_body": True})
+    raise RuntimeError("this application fails half-way, as it was asked to")
+
+
+async def changing(argument: str, receive: Receive, send: Send) -> None:
+    """/changing/TAG/N: N bytes with that entity tag, and no ranges."""
+    tag, _, size = argument.partition("/")
+    body = pattern(int(size))
+    length = str(len(body)).encode()
+    await start(send, (b"content-length", length), (b"etag", b'"%s"' % tag.encode()))
+    await finish(send, body)
+
+
 ROUTES = {
+    "upload": upload,
+    "flaky": flaky,
+    "changing": changing,
     "bytes": answer,
     "digest": digest,
     "post": post,

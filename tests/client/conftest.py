@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import threading
@@ -62,21 +61,6 @@ def server_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     server.should_exit = True
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
-
-
-@pytest.fixture
-def absent_port() -> Iterator[int]:
-    """A UDP port on 127.0.0.1 where nobody answers, and where nobody else can bind meanwhile.
-
-    Bound, and connected to a third party: datagrams of others are refused with ICMP.
-    """
-    with contextlib.ExitStack() as stack:
-        sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        other = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        other.bind(("127.0.0.1", 0))
-        sock.bind(("127.0.0.1", 0))
-        sock.connect(other.getsockname())
-        yield sock.getsockname()[1]
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import http.client
 import socket
+import tempfile
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,6 +23,7 @@ import requests
 
 import trickles_web.client.httpx as over_httpx
 import trickles_web.client.httpx2 as over_httpx2
+from tests.client import programs
 from trickles_web.client import create_connection, routed
 from trickles_web.client.requests import TricklesAdapter
 from trickles_web.client.urllib3 import TricklesPoolManager
@@ -132,6 +135,48 @@ async def by_aiohttp(port: int) -> AsyncIterator[AskLater]:
         yield ask
 
 
+@contextlib.contextmanager
+def by_program(name: str, port: int) -> Iterator[Ask]:
+    """curl or wget under trickles-run; a process for every request."""
+    with tempfile.TemporaryDirectory() as folder:
+        body_file, answer_file = Path(folder) / "body", Path(folder) / "answer"
+
+        def ask(method: str, target: str, body: bytes) -> Answer:
+            answer_file.write_bytes(b"")
+            body_file.write_bytes(body)
+            words = programs.request(name, method, body_file if body else None, answer_file)
+            told = programs.run(*words, f"http://{HOST}:{port}{target}")
+            return programs.status(told), answer_file.read_bytes()
+
+        yield ask
+
+
+@contextlib.contextmanager
+def by_httpx_through_the_proxy(port: int) -> Iterator[Ask]:
+    with programs.proxy() as url, httpx.Client(proxy=url, timeout=PATIENCE_S) as client:
+
+        def ask(method: str, target: str, body: bytes) -> Answer:
+            url = f"http://{HOST}:{port}{target}"
+            response = client.request(method, url, content=body, follow_redirects=True)
+            return response.status_code, response.content
+
+        yield ask
+
+
+@contextlib.asynccontextmanager
+async def by_aiohttp_through_the_proxy(port: int) -> AsyncIterator[AskLater]:
+    with programs.proxy() as proxy:
+        async with aiohttp.ClientSession(proxy=proxy) as session:
+
+            async def ask(method: str, target: str, body: bytes) -> Answer:
+                url = f"http://{HOST}:{port}{target}"
+                timeout = aiohttp.ClientTimeout(PATIENCE_S)
+                async with session.request(method, url, data=body, timeout=timeout) as response:
+                    return response.status, await response.read()
+
+            yield ask
+
+
 Asynchronous = Callable[[int], contextlib.AbstractAsyncContextManager[AskLater]]
 Synchronous = Callable[[int], contextlib.AbstractContextManager[Ask]]
 
@@ -142,11 +187,15 @@ SYNCHRONOUS: dict[str, Synchronous] = {
     "urllib3": by_urllib3,
     "http.client": by_http_client,
     "urllib.request": by_urllib,
+    "curl under trickles-run": lambda port: by_program("curl", port),
+    "wget under trickles-run": lambda port: by_program("wget", port),
+    "httpx through the proxy": by_httpx_through_the_proxy,
 }
 ASYNCHRONOUS: dict[str, Asynchronous] = {
     "httpx in asyncio": lambda port: by_httpx_in_asyncio(httpx, over_httpx, port),
     "httpx2 in asyncio": lambda port: by_httpx_in_asyncio(httpx2, over_httpx2, port),
     "aiohttp": by_aiohttp,
+    "aiohttp through the proxy": by_aiohttp_through_the_proxy,
 }
 
 

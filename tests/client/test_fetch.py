@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trickles_web.cli.get import Exit, Failure, Options, build_request
+from trickles_web.cli.get.failures import Exit, Failure
+from trickles_web.cli.get.options import Asking, Job
+from trickles_web.cli.get.requests import build_request
 from trickles_web.client.fetch import READ_BYTES, RateLimit
 from trickles_web.client.progress import Progress, amount, duration
 from trickles_web.client.url import parse_url
@@ -91,34 +93,20 @@ def test_the_progress_line_without_a_length(total: int | None) -> None:
     assert progress.line(1.0) == "2.0 KiB  2.0 KiB/s"
 
 
-def options(*headers: str, head: bool = False) -> Options:
-    return Options(
-        url=parse_url("trickles://h:9/path?q"),
-        output=None,
-        rate=0.0,
-        head=head,
-        fail=False,
-        silent=False,
-        include=False,
-        headers=headers,
-        max_time=None,
-        connect_timeout=None,
-        verbose=False,
-    )
+JOB = Job(parse_url("trickles://h:9/path?q"))
 
 
 def test_the_request() -> None:
-    request = build_request(options())
+    request = build_request(Asking(), JOB)
     assert (request.method, request.target) == ("GET", "/path?q")
     assert [name for name, _ in request.headers] == [b"Host", b"User-Agent", b"Accept"]
     assert request.headers[0][1] == b"h:9"
-    assert build_request(options(head=True)).method == "HEAD"
+    assert build_request(Asking(head=True), JOB).method == "HEAD"
 
 
 def test_headers_set_repeat_remove_and_empty() -> None:
-    request = build_request(
-        options("host: other", "X-One: 1", "X-One:2", "Accept:", "X-Empty;", "user-agent: me: too")
-    )
+    own = ("host: other", "X-One: 1", "X-One:2", "Accept:", "X-Empty;", "user-agent: me: too")
+    request = build_request(Asking(headers=own), JOB)
     assert list(request.headers) == [
         (b"host", b"other"),
         (b"X-One", b"1"),
@@ -130,5 +118,5 @@ def test_headers_set_repeat_remove_and_empty() -> None:
 
 def test_a_header_without_colon_is_a_usage_error() -> None:
     with pytest.raises(Failure) as caught:
-        build_request(options("nonsense"))
+        build_request(Asking(headers=("nonsense",)), JOB)
     assert caught.value.code is Exit.USAGE

@@ -12,8 +12,10 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.client import application
@@ -309,7 +311,7 @@ def test_a_client_that_has_reset_is_still_known(run: Run[Any], mute: socket.sock
                 address = client.getsockname()
                 client.sendall(get("/"))
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            gateway._accept(gateway._listeners[0])
+            gateway._entrance.accept(gateway._entrance._listeners[0])
             [inbound] = gateway._relay.connections
             assert inbound.open_flow.keywords["origin"] == pack_origin(*address)  # type: ignore[attr-defined]
             await until(gateway, 0)
@@ -376,6 +378,8 @@ def test_usage_errors_are_one_line() -> None:
     complaint("--listen", "8080", "trickles://127.0.0.1:8000")
     complaint("--listen", "127.0.0.1:0", "trickles://no-such-host.invalid")
     complaint("--log-level", "loud", "trickles://127.0.0.1:8000")
+    complaint("--proxy", "trickles://127.0.0.1:8000")
+    complaint("--only", "a", "trickles://127.0.0.1:8000")
 
 
 def test_a_busy_port_is_one_line() -> None:
@@ -406,6 +410,37 @@ def test_banner_and_signals(loop: str, number: signal.Signals) -> None:
         process.send_signal(number)
         assert process.wait(PATIENCE_S) == 0
         assert process.stderr.read() == ""
+
+
+@pytest.mark.live
+def test_a_proxy(server_port: int, tmp_path: Path) -> None:
+    password = tmp_path / "made" / "password"
+    command = [*COMMAND, "--proxy", "--listen", "127.0.0.1:0", "--password-file", str(password)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.endswith(f" for user trickles with the password in {password}\n")
+        assert password.stat().st_mode & 0o777 == 0o600
+        proxy = line.partition("Trickles proxy: ")[2].split()[0]
+        for user, status in (("", 407), ("trickles:wrong", 407), (None, 200)):
+            user = user if user is not None else f"trickles:{password.read_text().strip()}"
+            url = proxy.replace("http://", f"http://{user}@")
+            with httpx.Client(proxy=url, trust_env=False) as client:
+                answer = client.get(f"http://{HOST}:{server_port}/bytes/10")
+            assert answer.status_code == status
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(("content", "mode"), [(b"short", 0o600), (b"x" * 40, 0o644), (b"", 0o600)])
+def test_passwords_that_are_none(tmp_path: Path, content: bytes, mode: int) -> None:
+    password = tmp_path / "password"
+    password.write_bytes(content)
+    password.chmod(mode)
+    assert str(password) in complaint("--proxy", "--password-file", str(password))
+    assert str(tmp_path) in complaint("--proxy", "--password-file", str(password / "below"))
+    assert str(tmp_path) in complaint("--proxy", "--password-file", str(tmp_path))
 
 
 def test_the_descriptor_limit_bounds_the_connections() -> None:

@@ -15,7 +15,7 @@ import websockets.asyncio.client
 import websockets.sync.client
 
 from loadtest.failover import sprayed_sockets
-from tests.client import libraries
+from tests.client import libraries, programs
 from tests.client.application import pattern
 from tests.client.libraries import HOST, NAMES
 from tests.live.stage import Site, Stage
@@ -29,6 +29,8 @@ REQUESTS = 200
 PAUSE_S = 0.03
 KILL_EVERY_S = 2.0
 KILLED_UNDER = ["httpx", "httpx in asyncio", "requests", "http.client", "httpx2", "aiohttp"]
+CURLS = 50
+CURL_PAUSE_S = 0.05
 NO_REDIRECTS = {"http.client"}
 
 
@@ -82,6 +84,17 @@ def test_websockets_of_asyncio(port: int) -> None:
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
+def test_websockets_through_the_proxy(port: int) -> None:
+    url = f"ws://{HOST}:{port}/echo"
+    with (
+        programs.proxy() as proxy,
+        websockets.sync.client.connect(url, proxy=proxy) as connection,
+    ):
+        for text in ("one", "two" * 50_000):
+            connection.send(text)
+            assert connection.recv(30) == text
+
+
 class Killer:
     """Kills one of these servers after the other, and starts it again, until it is stopped."""
 
@@ -120,13 +133,28 @@ def failures_of(name: str, port: int) -> list[str]:
     return failed
 
 
+def failures_of_curl(folder: Path, port: int) -> list[str]:
+    """What went wrong in many processes of curl, one after the other."""
+    fetch = f"curl -sSf -o $n http://{HOST}:{port}/bytes/$((n * 7000)) || echo $n"
+    told = programs.run(
+        *("sh", "-c", f"for n in $(seq {CURLS}); do {fetch}; sleep {CURL_PAUSE_S}; done"),
+        folder=folder,
+    )
+    wrong = [n for n in range(1, CURLS + 1) if (folder / str(n)).read_bytes() != pattern(n * 7000)]
+    return [f"curl: {told} {wrong}"] if told or wrong else []
+
+
 def test_no_client_notices_that_servers_are_killed(tmp_path: Path) -> None:
     """Every datagram goes to any of three; one of them is killed, again and again."""
     failed: list[str] = []
     stage = Stage(tmp_path, tmp_path)
 
+    programs.needed("curl")
+
     def work(name: str) -> None:
-        failed.extend(failures_of(name, sites[0].port))
+        port = sites[0].port
+        curl = name == "curl"
+        failed.extend(failures_of_curl(tmp_path, port) if curl else failures_of(name, port))
 
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(sprayed_sockets(3))
@@ -136,7 +164,9 @@ def test_no_client_notices_that_servers_are_killed(tmp_path: Path) -> None:
             site = Site(stage, *APPLICATION, "--fd", str(fd), fds=(fd,))
             sites.append(stack.enter_context(site))
         with Killer(sites) as killer:
-            threads = [threading.Thread(target=work, args=(name,)) for name in KILLED_UNDER]
+            threads = [
+                threading.Thread(target=work, args=(name,)) for name in [*KILLED_UNDER, "curl"]
+            ]
             for thread in threads:
                 thread.start()
             for thread in threads:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import loadtest.__main__ as command
-from loadtest import downloads, events, large, upload
+from loadtest import downloads, events, large, star, striped, upload
 from loadtest.processes import Stage
 from loadtest.report import Options, Report, table
 from loadtest.scenarios import SCENARIOS
@@ -128,3 +128,14 @@ def test_a_long_upload_in_short() -> None:
     with Stage() as stage:
         upload.upload(report, stage, "flow", 40, kills=1)
     assert not report.failures, report.text()
+
+
+@long_run
+@pytest.mark.live
+@pytest.mark.skipif(bool(star.missing()), reason=f"needs {star.missing()}")
+def test_a_striped_download_in_short(site_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes are checked, with one server of three killed half-way; its speed is not."""
+    monkeypatch.setenv("SITE_CACHE_DIR", str(site_cache))
+    with striped.Setting() as setting:
+        setting.download(10, setting.replicas, setting.kill_half_way(10))
+        assert setting.killed

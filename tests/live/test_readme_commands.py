@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl"),
 ]
 
-PORTS = {"8000": socket.SOCK_DGRAM, "8080": socket.SOCK_STREAM}
+PORTS = {"8000": socket.SOCK_DGRAM, "8001": socket.SOCK_DGRAM, "8080": socket.SOCK_STREAM}
 MYAPP = "from apps.hello import app\n\n__all__ = ['app']\n"
 
 
@@ -145,9 +145,39 @@ def test_the_first_page_and_the_demonstration(reader: Reader) -> None:
         assert "Traceback" not in server.stderr
 
 
+def test_the_trace_of_a_transfer(reader: Reader) -> None:
+    with reader.running(made_by_make()) as server:
+        server.port()
+        reader.prints(line_like(r"curl -s http://127\.0\.0\.1:8080/"))
+        told = reader.prints(line_like(r"\S+trickles-trace --save .*"))
+        assert "the response [0, 100,000," in told
+        assert reader.prints(line_like(r"\S+trickles-trace --plot .*")).startswith(told)
+        assert "<svg" in (reader.folder / "transfer.svg").read_text()
+        assert server.end(signal.SIGINT) == 0
+
+
 def pids(server: Running) -> list[int]:
     """Of the workers, as the banner tells them, newest last."""
     return [int(pid) for pid in re.findall(r"kill -9 (\d+)", server.stderr)]
+
+
+def test_downloads_from_two_servers(reader: Reader) -> None:
+    """What is there is resumed; both servers are asked for what is not."""
+    content = bytes(range(256)) * 12_000
+    (reader.folder / "100.bin").write_bytes(content)
+    with contextlib.ExitStack() as stack:
+        for port in ("8000", "8001"):
+            folder = reader.folder / port
+            folder.mkdir()
+            os.link(reader.folder / "100.bin", folder / "100.bin")
+            line = line_like(rf"trickles-serve --static \. --port {port}")
+            stack.enter_context(reader.running(line, folder)).port()
+        target = reader.folder / "downloads"
+        target.mkdir()
+        for options in (r"-C - --retry 5 -O", r"-O --replica 127\.0\.0\.1:8001"):
+            (target / "100.bin").write_bytes(content[:1_000_000])
+            reader.prints(line_like(rf"trickles-get {options} \S+/100\.bin"), target)
+            assert (target / "100.bin").read_bytes() == content
 
 
 def test_an_application_of_ones_own(reader: Reader) -> None:
@@ -165,6 +195,7 @@ def test_an_application_of_ones_own(reader: Reader) -> None:
         assert server.end() == 0
     with reader.running(line_like("trickles-serve myapp:app") + " --port 8000") as server:
         server.port()
+        assert reader.prints(line_like("trickles-run .*")) == "Hello, world!\n"
         folder = reader.folder / "gateway"
         folder.mkdir()
         line = line_like("trickles-gateway --listen .*")
@@ -172,6 +203,11 @@ def test_an_application_of_ones_own(reader: Reader) -> None:
             gateway.says("Trickles gateway: http")
             assert reader.prints("curl -s http://127.0.0.1:8080/") == "Hello, world!\n"
             assert gateway.end() == 0
+        with reader.running(line_like("trickles-gateway --proxy .*"), folder) as proxy:
+            password = Path(proxy.says("with the password in (.*)")[1]).read_text().strip()
+            curl = f"curl -s -x http://trickles:{password}@127.0.0.1:8080"
+            assert reader.prints(f"{curl} http://127.0.0.1:8000/") == "Hello, world!\n"
+            assert proxy.end() == 0
         assert server.end() == 0
 
 

@@ -60,12 +60,8 @@ def serving(
     *arguments: str,
     fds: tuple[int, ...] = (),
     environment: dict[str, str] | None = None,
-    within: tuple[str, ...] = (),
 ) -> Iterator[Running]:
-    """`trickles-serve ARGUMENTS` with its state below `directory`; killed at the end.
-
-    within: the beginning of a command that runs another, as `ip netns exec`.
-    """
+    """`trickles-serve ARGUMENTS` with its state below `directory`; killed at the end."""
     stdout, stderr = directory / "stdout", directory / "stderr"
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRICKLES_")}
     paths = {
@@ -75,7 +71,7 @@ def serving(
     }
     with stdout.open("ab") as out, stderr.open("ab") as err:
         process = subprocess.Popen(
-            [*within, sys.executable, "-m", "trickles_web.cli.serve", *arguments],
+            [sys.executable, "-m", "trickles_web.cli.serve", *arguments],
             stdout=out,
             stderr=err,
             cwd=directory,

@@ -6,6 +6,7 @@ import pytest
 
 from trickles_web.testing.story import Asked, Story
 from trickles_web.testing.verdict import verdict
+from trickles_web.transport import wire
 
 APPLICATION = """
 import asyncio
@@ -296,11 +297,14 @@ def test_a_repeat_is_the_same_bytes_after_an_unknown_outcome() -> None:
 
 def test_only_the_last_packets_are_kept() -> None:
     story = Story()
-    hello = bytes([0x11]) + bytes(8)
+    hello = wire.encode_hello(wire.Hello(bytes(8), 0, 1200, b"", b"GET /"), 1200)
     for number in range(100):
         story.packet(number / 1000, 0, True, number % 3, hello, True)
     story.packet(0.1, 0, True, 0, hello, True)
     lines = story.told().splitlines()
     assert lines[0] == "(and 70 before)"
     assert len(lines) == 31
-    assert lines[-1] == "     99.0 ms  flow 0 -> replica 0  HELLO x 2, 18 bytes"
+    assert lines[-1] == (
+        "     99.0 ms  flow 0 -> replica 0  HELLO 5 request bytes, datagrams of 1,200 bytes, "
+        "and 1 like it, 2,400 bytes in all"
+    )

@@ -30,7 +30,7 @@ def test_only_what_is_safe_passes(project: pytest.Pytester) -> None:
             "*sent again: POST /pay (request 3, after 2)*",
             "  2  POST /pay: replica ? (killed as it answered: ?): 500, outcome unknown",
             "  3  POST /pay: replica ?: 200; repeats request 2",
-            "* ms  flow 0 -> replica ?  HELLO, 1200 bytes",
+            "* ms  flow 0 -> replica ?  HELLO * request bytes, datagrams of 1,200 bytes",
             "The same network again: --trickles-seed 965626804",
             "FAILED test_shop.py::test_counter - state kept in one process: *",
             "FAILED test_shop.py::test_session - state kept in one process: *",

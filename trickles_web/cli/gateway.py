@@ -10,19 +10,30 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 
 import trickles_web
+from trickles_web.client.routing import Place, place
 from trickles_web.client.url import join_authority, parse_listen, parse_url
+from trickles_web.config import ClientConfig
 from trickles_web.errors import UsageError
-from trickles_web.gateway import MAX_CONNECTIONS, Gateway, GatewayConfig
-from trickles_web.net import logs
+from trickles_web.gateway import Gateway, GatewayConfig
+from trickles_web.listening import MAX_CONNECTIONS
+from trickles_web.listening import listen as listen_at
+from trickles_web.net import logs, secret
+from trickles_web.proxy.proxy import Proxy, ProxyConfig
 
 PROGRAM = "trickles-gateway"
 DESCRIPTORS_PER_CONNECTION = 2
 """A TCP socket and a UDP socket."""
 SPARE_DESCRIPTORS = 64
+PROXY_USER = "trickles"
+ONLY_HELP = (
+    "Ask this host over Trickles, and those that are not named over TCP; may be given several "
+    "times. Unless told, all are asked over Trickles."
+)
 
 logger = logging.getLogger("trickles.gateway")
 
@@ -46,7 +57,27 @@ def _complain(message: str) -> int:
 
 
 @click.command(context_settings={"auto_envvar_prefix": "TRICKLES_GATEWAY", "show_default": True})
-@click.argument("url", metavar="trickles://HOST[:PORT]")
+@click.argument("url", metavar="[trickles://HOST[:PORT]]", required=False)
+@click.option(
+    "--proxy",
+    is_flag=True,
+    help="Be a proxy instead, for programs that are told of one: to the server that each request "
+    "names. No URL then.",
+)
+@click.option(
+    "--password-file",
+    metavar="FILE",
+    help="Of the proxy, for its user `trickles`: 32 or more characters, made at the first start. "
+    "In a state directory unless told.",
+)
+@click.option("--only", multiple=True, metavar="HOST[:PORT]", help=ONLY_HELP)
+@click.option(
+    "--replica",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where else the service answers: flows are spread over all, and go on at another when "
+    "theirs is silent. To a proxy give all of them, and a request to one may go to any.",
+)
 @click.option(
     "--listen",
     multiple=True,
@@ -76,7 +107,11 @@ def _complain(message: str) -> int:
 )
 @click.version_option(trickles_web.__version__, prog_name=PROGRAM, allow_from_autoenv=False)
 def command(
-    url: str,
+    url: str | None,
+    proxy: bool,
+    password_file: str | None,
+    only: tuple[str, ...],
+    replica: tuple[str, ...],
     listen: tuple[str, ...],
     max_connections: int,
     loop: str,
@@ -88,24 +123,71 @@ def command(
     curl, wrk and browsers work unchanged through it. A response that breaks off ends in a TCP
     reset, so that a part is never taken for the whole.
     """
+    places = tuple(dict.fromkeys(parse_listen(text) for text in listen))
+    most = affordable(max_connections)
+    client = ClientConfig(replicas=replicas_of(replica))
+    if proxy:
+        if url is not None:
+            raise UsageError("a proxy takes no URL: each request names its server")
+        path = _password_file(password_file)
+        proxying = ProxyConfig(_credential(path), places_of(only), most, client)
+        work = serve_proxy(proxying, places, path)
+    elif password_file or only:
+        raise UsageError("--password-file and --only are for a proxy; add --proxy")
+    else:
+        work = serve(_relaying(url, places, most, client), child)
+    factory = loop_factory(loop)
+    logs.configure(log_level)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(work)
+
+
+def _relaying(
+    url: str | None, listen: Sequence[tuple[str, int]], most: int, client: ClientConfig
+) -> GatewayConfig:
+    if url is None:
+        raise UsageError("name the server, such as trickles://127.0.0.1:8000; or add --proxy")
     target = parse_url(url)
     if target.target != "/":
         raise UsageError(
             f"bad URL {url!r}: a gateway relays whole connections; leave the path away"
         )
-    config = GatewayConfig(
-        host=target.host,
-        port=target.port,
-        listen=tuple(dict.fromkeys(parse_listen(text) for text in listen)),
-        max_connections=affordable(max_connections),
-    )
-    factory = _loop_factory(loop)
-    logs.configure(log_level)
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(serve(config, child))
+    return GatewayConfig(target.host, target.port, listen, most, client)
 
 
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+def places_of(only: Sequence[str]) -> list[Place] | None:
+    """What --only names. Raises UsageError."""
+    return [place(text) for text in only] or None
+
+
+def replicas_of(texts: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """What --replica names. Raises UsageError."""
+    found = []
+    for text in texts:
+        host, port = place(text)
+        if not port:
+            raise UsageError(f"bad replica {text!r}: give HOST:PORT, such as 127.0.0.1:8000")
+        found.append((host, port))
+    return tuple(found)
+
+
+def _password_file(told: str | None) -> Path:
+    path = Path(told) if told else secret.state_directory() / "proxy.password"
+    try:
+        if not path.exists():
+            secret.create_secret(path)
+    except OSError as error:
+        raise UsageError(f"--password-file {path}: {error.strerror}") from None
+    secret.read_secret(path)
+    return path
+
+
+def _credential(path: Path) -> bytes:
+    return PROXY_USER.encode() + b":" + path.read_bytes().strip()
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the event loop of this name. Raises UsageError if it is not installed."""
     if name != "asyncio":
         try:
             import uvloop
@@ -132,10 +214,7 @@ def affordable(connections: int) -> int:
 
 async def serve(config: GatewayConfig, ready: int | None = None) -> None:
     """Relay until SIGINT or SIGTERM. ready: descriptor that is told when it listens."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = stopped_by_signals()
     gateway = Gateway(config)
     await gateway.start()
     server = join_authority(config.host, config.port)
@@ -150,6 +229,31 @@ async def serve(config: GatewayConfig, ready: int | None = None) -> None:
         await stop.wait()
     finally:
         await gateway.close()
+
+
+async def serve_proxy(
+    config: ProxyConfig, places: Sequence[tuple[str, int]], password_file: Path
+) -> None:
+    """Be a proxy, listening at these places, until SIGINT or SIGTERM."""
+    stop = stopped_by_signals()
+    proxy = Proxy(config)
+    proxy.start(await listen_at(places))
+    for host, port in proxy.addresses:
+        where = join_authority(host, port)
+        told = f"for user {PROXY_USER} with the password in {password_file}"
+        logger.info("Trickles proxy: http://%s %s", where, told)
+    try:
+        await stop.wait()
+    finally:
+        await proxy.close()
+
+
+def stopped_by_signals() -> asyncio.Event:
+    """Is set at SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 if __name__ == "__main__":

@@ -78,16 +78,14 @@ class Driver:
             path=remote.path_size(config),
             kept=self._kept,
         )
-        self._port = Port(loop, remote, local_addr, self._on_readable, self._on_refused)
+        self._port = Port(
+            loop, remote, local_addr, self._on_readable, self._on_refused, config.recorder
+        )
 
     def ends(self) -> dict[str, Any]:
         """The socket now in use and its two names, under asyncio's keys."""
-        sock = self._port.socket
-        return {
-            "socket": sock,
-            "sockname": sock.getsockname(),
-            "peername": sock.getpeername(),
-        }
+        sockname, peername = self._port.names()
+        return {"socket": self._port.socket, "sockname": sockname, "peername": peername}
 
     # When to advance
 

@@ -9,8 +9,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
+from typing import Protocol
 
 import h11
+
+from trickles_web.errors import FlowError
 
 READ_BYTES = 256 * 1024
 """As much as a flow hands over at once."""
@@ -24,6 +27,17 @@ RATE_SLICE_S = 0.1
 Header = tuple[bytes, bytes]
 
 
+class Body(Protocol):
+    """What is sent behind a request's head, which says how it is framed."""
+
+    @property
+    def length(self) -> int | None:
+        """Bytes; None: nobody knows."""
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """All of it, from its beginning at each call. Raises what reading it raises."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is asked."""
@@ -31,6 +45,7 @@ class Request:
     method: str
     target: str
     headers: Sequence[Header]
+    body: Body | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,16 @@ class Head:
     @property
     def final(self) -> bool:
         return self.status >= 200
+
+    def get(self, name: bytes) -> bytes:
+        """A header's first value; `name` in lower case. b"" if there is none."""
+        return next((value for key, value in self.headers if key.lower() == name), b"")
+
+    @property
+    def etag(self) -> bytes:
+        """The entity tag, if it is a strong one: then equal tags are equal bytes. Else b""."""
+        tag = self.get(b"etag")
+        return tag if tag[:1] == b'"' and tag[-1:] == b'"' and len(tag) > 1 else b""
 
     def lines(self) -> list[bytes]:
         """As it stood on the wire, spelling of names kept, without line ends."""
@@ -82,7 +107,8 @@ class RateLimit:
 class Fetch:
     """One request and its response. `head()` until a final one, then `body()`, in this order.
 
-    `received` counts body bytes, and `sent` holds the request head as it went out.
+    `received` counts body bytes, `uploaded` those of the request, and `sent` holds the request head
+    as it went out. Whoever made the flow closes it; before that, `stop` ends what is sent still.
     """
 
     def __init__(
@@ -90,21 +116,26 @@ class Fetch:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         *,
-        limit: float = 0.0,
+        limit: RateLimit | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        """Several may share one `limit`, and are then together no faster."""
         self._reader = reader
         self._writer = writer
         self._clock = clock
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
-        self._limit = RateLimit(limit, clock())
+        self._limit = limit or RateLimit(0.0, clock())
         self._length: int | None = None
         self._method = ""
         self._counted = False
         """Is the body those bytes that the head counts?"""
+        self._closes = False
         self._any = False
+        self._whole = False
+        self._upload: asyncio.Task[None] | None = None
         self.sent = b""
         self.received = 0
+        self.uploaded = 0
 
     @property
     def missing(self) -> int | None:
@@ -118,7 +149,36 @@ class Fetch:
             method=request.method, target=request.target, headers=list(request.headers)
         )
         self.sent = http.send(head) or b""
-        self._writer.write(self.sent + (http.send(h11.EndOfMessage()) or b""))
+        if request.body is None:
+            self._writer.write(self.sent + (http.send(h11.EndOfMessage()) or b""))
+        else:
+            self._writer.write(self.sent)
+            self._upload = asyncio.get_running_loop().create_task(self._send(request.body))
+
+    async def _send(self, body: Body) -> None:
+        """Beside the reading: an answer may come before the request is whole."""
+        http, writer = self._http, self._writer
+        try:
+            async for piece in body.pieces():
+                writer.write(http.send(h11.Data(data=piece)) or b"")
+                self.uploaded += len(piece)
+                await writer.drain()
+            writer.write(http.send(h11.EndOfMessage()) or b"")
+        except (FlowError, h11.LocalProtocolError):
+            pass  # the flow has ended, or the response has: who reads hears of it
+        except Exception as error:
+            self._reader.set_exception(error)
+
+    def stop(self) -> None:
+        """Send no more of the request."""
+        if self._upload is not None:
+            self._upload.cancel()
+
+    @property
+    def reusable(self) -> bool:
+        """May the flow carry another request? When the response was read to its end."""
+        sent = self._upload is None or (self._upload.done() and not self._upload.cancelled())
+        return self._whole and sent and not self._reader.at_eof()
 
     async def head(self) -> Head:
         """The next response head. Raises EmptyReply, h11.RemoteProtocolError, FlowError."""
@@ -126,6 +186,7 @@ class Fetch:
         if isinstance(event, (h11.InformationalResponse, h11.Response)):
             if isinstance(event, h11.Response):
                 self._length = _content_length(event)
+                self._closes = _closes(event)
                 bodiless = self._method == "HEAD" or event.status_code in (204, 304)
                 coded = any(name == b"transfer-encoding" for name, _ in event.headers)
                 self._counted = self._length is not None and not (bodiless or coded)
@@ -143,6 +204,7 @@ class Fetch:
         async for data in self._counted_pieces() if self._counted else self._parsed_pieces():
             self.received += len(data)
             yield data
+        self._whole = self._whole or self._http.their_state is h11.DONE
 
     async def _counted_pieces(self) -> AsyncIterator[bytes]:
         """Past h11, which has nothing to take apart here, and copies what it sees three times."""
@@ -155,6 +217,7 @@ class Fetch:
                     "peer closed connection without sending complete message body "
                     f"(received {self.received} bytes, expected {self._length})"
                 )
+        self._whole = self._http.their_state is h11.SEND_BODY and not self._closes
 
     async def _parsed_pieces(self) -> AsyncIterator[bytes]:
         while isinstance(event := await self._event(), h11.Data):
@@ -179,6 +242,14 @@ class Fetch:
             # Not reading is the limit: the flow's buffer fills, and it stops asking.
             await asyncio.sleep(wait)
         return data
+
+
+def _closes(response: h11.Response) -> bool:
+    """Does the flow end behind it?"""
+    tokens = b",".join(value for name, value in response.headers if name == b"connection")
+    return response.http_version < b"1.1" or b"close" in tokens.lower().replace(b" ", b"").split(
+        b","
+    )
 
 
 def _content_length(response: h11.Response) -> int | None:

@@ -13,9 +13,11 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from trickles_web.client.remote import Address, Remote
 from trickles_web.client.sockets import SO_RXQ_OVFL, open_socket, overflowed
+from trickles_web.config import Recorder
 from trickles_web.errors import ConnectError
 from trickles_web.trains import (
     LARGEST_TRAIN,
@@ -58,12 +60,14 @@ class Port:
         local: tuple[str, int] | None,
         on_readable: Callable[[], None],
         on_refused: Callable[[], None],
+        recorder: Recorder | None = None,
     ) -> None:
         self._loop = loop
         self._remote = remote
         self._local = local
         self._on_readable = on_readable
         self._on_refused = on_refused
+        self._recorder = recorder
         self._queue: deque[bytes] = deque()
         self._overflowed = False
         self.heard = False
@@ -94,6 +98,8 @@ class Port:
             elif level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL and not self._overflowed:
                 self._overflowed = True
                 overflowed(self.socket)
+        if self._recorder is not None:
+            self._recorder.received(train, segment, *self.names())
         return train, segment
 
     def _receive_late(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
@@ -104,8 +110,14 @@ class Port:
         except ConnectionError:
             raise BlockingIOError from None
 
+    def names(self) -> tuple[Any, Any]:
+        """Addresses of this end and of the other."""
+        return self.socket.getsockname(), self.socket.getpeername()
+
     def send(self, datagrams: Sequence[bytes]) -> None:
         """Send, in order. Failures other than a full buffer are lost datagrams."""
+        if self._recorder is not None and datagrams:
+            self._recorder.sent(datagrams, *self.names())
         at = 0
         while at < len(datagrams):
             count = 1 if self._queue else self._train_at(datagrams, at)

@@ -37,13 +37,18 @@ def duration(seconds: float) -> str:
 class Progress:
     """Draws over one line of `out`. Times are monotonic seconds."""
 
-    def __init__(self, out: TextIO, total: int | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, out: TextIO, total: int | None, clock: Callable[[], float], done: int = 0
+    ) -> None:
+        """`done` bytes were there before."""
         self._out = out
-        self._total = total
+        self.total = total
+        """Bytes that are to come; None: nobody knows."""
+        self.label = ""
         self._clock = clock
         now = clock()
-        self._samples: deque[tuple[float, int]] = deque([(now, 0)])
-        self._done = 0
+        self._samples: deque[tuple[float, int]] = deque([(now, done)])
+        self._done = done
         self._moved_at = now
         self._drawn_at = -REDRAW_S
 
@@ -61,7 +66,7 @@ class Progress:
         self._samples.append((now, self._done))
         while len(self._samples) > 2 and now - self._samples[1][0] >= RATE_WINDOW_S:
             self._samples.popleft()
-        text = self.line(now)
+        text = self.label + self.line(now)
         self._out.write("\r" + text[: _columns(self._out) - 1] + "\x1b[K")
         self._out.flush()
 
@@ -71,15 +76,15 @@ class Progress:
         rate = (self._done - before) / (now - then) if now > then else 0.0
         stalled = now - self._moved_at >= STALLED_S
         pace = "waiting" if stalled else f"{amount(rate)}/s"
-        if not self._total:
+        if not self.total:
             return f"{amount(self._done)}  {pace}"
-        share = min(1.0, self._done / self._total)
+        share = min(1.0, self._done / self.total)
         cells = int(share * BAR_CELLS)
         bar = "#" * cells + "." * (BAR_CELLS - cells)
-        left = self._total - self._done
+        left = self.total - self._done
         eta = f"  {duration(left / rate)} left" if rate > 0 and left and not stalled else ""
         return (
-            f"{int(share * 100):3}% [{bar}] {amount(self._done)} of {amount(self._total)}"
+            f"{int(share * 100):3}% [{bar}] {amount(self._done)} of {amount(self.total)}"
             f"  {pace}{eta}"
         )
 

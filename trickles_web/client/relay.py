@@ -141,7 +141,7 @@ class Inbound(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.tcp = cast(asyncio.Transport, transport)
         self.tcp.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        _prepare(transport.get_extra_info("socket"))
+        prepare(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         if self.linger is not None:
@@ -275,7 +275,7 @@ def reset_on_close(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
-def _prepare(sock: socket.socket) -> None:
+def prepare(sock: socket.socket) -> None:
     """No Nagle (whole responses come at once), and probes that find clients which vanished."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -37,7 +37,7 @@ def routed(places: Iterable[str]) -> Iterator[None]:
     as they are written, without a look at their addresses. Raises UsageError for anything else.
     """
     global _original
-    route = frozenset(_place(text) for text in places)
+    route = frozenset(place(text) for text in places)
     with _lock:
         if not _routes:
             _original = socket.create_connection
@@ -60,7 +60,8 @@ def _connect(address: tuple[str, int], *arguments: Any, **keywords: Any) -> sock
     return _original(address, *arguments, **keywords)
 
 
-def _place(text: str) -> Place:
+def place(text: str) -> Place:
+    """Read "host" or "host:port". Raises UsageError."""
     match = _PLACE.fullmatch(text.lower())
     if match is None:
         raise UsageError(f"bad place {text!r}: give HOST or HOST:PORT, such as 127.0.0.1:8000")

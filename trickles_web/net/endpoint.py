@@ -251,7 +251,8 @@ class Endpoint:
             self._look_again(incarnation)  # maybe the request is whole now
 
     def _reply(self, answer: Answer, redeemed: Redeemed, peer: Peer, now: int) -> None:
-        self._prefer(redeemed, peer)  # first, or the answer would take all that may be sent
+        if redeemed.kind is Kind.HELLO:  # first, or the answer would take all that may be sent
+            self._send(self._server.prefer(redeemed), peer)
         if isinstance(answer, Held):
             reply = self._server.acknowledge(
                 redeemed,
@@ -282,11 +283,6 @@ class Endpoint:
                     self._udp.send_trains(trains, peer, redeemed.pace)
                 if not trains and redeemed.starved:
                     self._send(self._server.come_back(redeemed, now), peer)
-
-    def _prefer(self, redeemed: Redeemed, peer: Peer) -> None:
-        """Whoever is here for the first time hears where it had better go on."""
-        if redeemed.kind is Kind.HELLO:
-            self._send(self._server.prefer(redeemed), peer)
 
     def _send(self, reply: bytes | None, peer: Peer) -> None:
         if reply is not None and peer.via is not None:
@@ -381,7 +377,8 @@ class Endpoint:
             monotonic, now = self._loop.time(), self._clock()
             for entry in self._parking.take_waits(monotonic, SLICE):
                 self.handled["WAIT"] += 1
-                self._prefer(entry.redeemed, entry.peer)
+                if entry.redeemed.kind is Kind.HELLO:
+                    self._send(self._server.prefer(entry.redeemed), entry.peer)
                 wait = entry.wait_ms(monotonic)
                 self._send(self._server.wait(entry.redeemed, wait, now), entry.peer)
         except Exception as error:

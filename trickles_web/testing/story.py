@@ -6,7 +6,7 @@ import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 
-from trickles_web.transport import wire
+from trickles_web.trace.words import described
 
 MOST_PACKETS = 30
 """Lines of packets that are kept: the last ones."""
@@ -47,13 +47,13 @@ class Asked:
 
 @dataclass
 class Packets:
-    """Datagrams of one kind that followed each other."""
+    """Datagrams of one kind that followed each other; `text` is the first one in words."""
 
     at: float
     flow: int
     upward: bool
     replica: int
-    kind: str
+    text: str
     carried: bool
     count: int = 1
     size: int = 0
@@ -61,10 +61,15 @@ class Packets:
 
     def __str__(self) -> str:
         arrow = "->" if self.upward else "<-"
-        times = f" x {self.count}" if self.count > 1 else ""
+        more = self.count - 1
+        others = f", and {more} like it, {self.size:,} bytes in all" if more else ""
         lost = "" if self.carried else "  lost"
         ends = f"flow {self.flow} {arrow} replica {self.replica}"
-        return f"{self.at * 1000:9.1f} ms  {ends}  {self.kind}{times}, {self.size} bytes{lost}"
+        return f"{self.at * 1000:9.1f} ms  {ends}  {self.text}{others}{lost}"
+
+    @property
+    def kind(self) -> str:
+        return self.text.partition(" ")[0]
 
 
 @dataclass
@@ -93,9 +98,8 @@ class Story:
         self, at: float, flow: int, upward: bool, replica: int, datagram: bytes, carried: bool
     ) -> None:
         """at: virtual seconds."""
-        kind = wire.Kind(wire.kind_of(datagram)).name
         last = self.packets[-1] if self.packets else None
-        now = Packets(at, flow, upward, replica, kind, carried, size=len(datagram))
+        now = Packets(at, flow, upward, replica, described(datagram), carried, size=len(datagram))
         if last is not None and _alike(last, now):
             last.count += 1
             last.size += now.size

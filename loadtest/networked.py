@@ -1,4 +1,4 @@
-"""A client for a namespace: `python -m tests.live.networked get|put HOST PORT PATH BYTES`.
+"""A client for a namespace: `python -m loadtest.networked get|put HOST PORT PATH BYTES`.
 
 Says "going" when a tenth is through, and at the end, as JSON, what it saw: every arrival (monotonic
 seconds, and the probe timeout then), the largest datagram that is known to pass, the body's digest.

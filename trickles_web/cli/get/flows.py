@@ -1,0 +1,113 @@
+"""The flows of one run: kept for the next URL of the same server, and all ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from time import monotonic
+from typing import cast
+
+import click
+
+from trickles_web.cli.get.options import Options
+from trickles_web.client.fetch import READ_BYTES, Fetch, RateLimit, Request
+from trickles_web.client.streams import open_connection
+from trickles_web.client.striped import Striped
+from trickles_web.client.transport import FlowTransport
+from trickles_web.client.url import Url
+from trickles_web.config import ClientConfig
+
+FIGURES = ("datagrams_in", "datagrams_out", "bytes_in", "losses", "timeouts", "srtt")
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Answer = Fetch | Striped
+
+
+class Flows:
+    """Opens what requests need. All of them share one rate limit."""
+
+    def __init__(self, options: Options) -> None:
+        self._replicas = options.replicas
+        self._verbose = options.verbose
+        self._limit = RateLimit(options.limits.rate, monotonic())
+        self._config = ClientConfig(replicas=options.replicas)
+        patience = options.limits.connect_timeout
+        if patience is not None:
+            self._config = dataclasses.replace(self._config, connect_timeout_s=patience)
+        self._idle: dict[tuple[str, int], list[Ends]] = {}
+        self._busy: set[asyncio.StreamWriter] = set()
+        self._striped: set[Striped] = set()
+        self.opened = 0
+
+    @contextlib.asynccontextmanager
+    async def answer(self, url: Url, request: Request) -> AsyncIterator[Answer]:
+        """The answer to a request that is sent with it. Raises what opening and sending raise.
+
+        Of several replicas a GET may come in stripes; for anything else, a flow goes on at another
+        one when its own is silent.
+        """
+        if self._replicas and request.method == "GET" and request.body is None:
+            async with self._of_replicas(url, request) as striped:
+                yield striped
+            return
+        reader, writer = ends = await self._take(url)
+        fetch = Fetch(reader, writer, limit=self._limit)
+        try:
+            fetch.request(request)
+            yield fetch
+        finally:
+            fetch.stop()
+            self._busy.discard(writer)
+            if fetch.reusable and not writer.is_closing():
+                self._idle.setdefault((url.host, url.port), []).append(ends)
+            else:
+                self._end(writer)
+
+    @contextlib.asynccontextmanager
+    async def _of_replicas(self, url: Url, request: Request) -> AsyncIterator[Striped]:
+        addresses = dict.fromkeys([(url.host, url.port), *self._replicas])
+        striped = Striped(request, list(addresses), config=self._config, limit=self._limit)
+        self._striped.add(striped)
+        try:
+            yield striped
+        finally:
+            self._striped.discard(striped)
+            striped.close()
+            self.opened += striped.flows
+            if self._verbose:
+                shares = zip(addresses, striped.from_each, strict=True)
+                told = [f"{host} port {port}: {count} bytes" for (host, port), count in shares]
+                click.echo(f"* replicas: {', '.join(told)}", err=True)
+
+    async def _take(self, url: Url) -> Ends:
+        idle = self._idle.get((url.host, url.port))
+        if idle:
+            ends = idle.pop()
+        else:
+            self.opened += 1
+            ends = await open_connection(url.host, url.port, config=self._config, limit=READ_BYTES)
+        self._busy.add(ends[1])
+        return ends
+
+    def _end(self, writer: asyncio.StreamWriter) -> None:
+        if self._verbose:
+            stats = cast(FlowTransport, writer.transport).flow.stats
+            figures = [f"{name} {getattr(stats, name)}" for name in FIGURES if hasattr(stats, name)]
+            click.echo(f"* flow: {', '.join(figures)}", err=True)
+        writer.transport.abort()
+
+    def close(self) -> None:
+        """End the idle ones."""
+        for ends in self._idle.values():
+            for _, writer in ends:
+                self._end(writer)
+        self._idle.clear()
+
+    def abort(self) -> None:
+        """End all at once, without a word; servers at work are told."""
+        for writer in self._busy:
+            writer.transport.abort()
+        for striped in self._striped:
+            striped.close()
