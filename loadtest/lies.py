@@ -215,7 +215,7 @@ def filled(seconds: float) -> float:
 def run(options: Options) -> Report:
     report = Report()
     quick = options.quick
-    tries, seconds, fresh = (len(KNOWN), 3.0, 4) if quick else (400, 6.0, 24)
+    tries, seconds, fresh = (len(KNOWN), 3.0, 4) if quick else (200, 6.0, 24)
     cpu = Ratios(0, 0, 0, 0, 0)
     for loss in LOSSES:
         found = search_at(loss, tries, seconds, options.seed, fresh)
