@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
+from loadtest.kept_lines import Held, Line, lost_as_told
+from loadtest.programs import Move, Program
 from loadtest.virtual import Virtual
 from trickles_web.config import BASE_DATAGRAM
 from trickles_web.transport import continuation as sealing
@@ -32,120 +34,6 @@ MOST_SENT: Final = 1_500
 """Datagrams a second that get through to the server: programs may be arbitrarily noisy."""
 SILENCE_ROUNDS: Final = 4
 """Round trips of silence after which any program tries an attempt: else it would be over."""
-
-EVENTS: Final = ("burst", "gap", "begun", "dry", "refreshed", "tick")
-"""A burst can be claimed; a number is missing; a line begins; a short answer is here to its end;
-a refreshed continuation came; so many round trips have passed."""
-ACTS: Final = ("claim", "report", "open", "attempt", "upload", "replay")
-PICKS: Final = (
-    *("this", "newest", "provable", "before", "first", "widest", "random", "previous", "oldest"),
-    "fresh",
-)
-LOSSES: Final = ("true", "none", "stop", "base", "early", "late", "window")
-STARTS: Final = ("accounted", "own", "under", "parent", "over")
-EARLIER: Final = ("none", "before", "overlap", "twice")
-WANTS: Final = ("next", "same", "tiny", "half", "one", "overlap")
-SIZES: Final = (0, 1200, 1472, 16376)
-WHERE: Final = ("same", "random", "all")
-
-
-class Move(NamedTuple):
-    """One thing to send, and what to say in it."""
-
-    act: str
-    pick: str = "this"
-    """From which continuation."""
-    lost: str = "true"
-    start: str = "accounted"
-    earlier: str = "none"
-    wants: str = "next"
-    size: int = 1472
-    copies: int = 1
-    late: float = 0.0
-    """Round trips that it is put off by."""
-    where: str = "same"
-    """To which replicas."""
-
-
-class Program(NamedTuple):
-    """What is sent when. `gather`: numbers that make a claim worth sending; a line's last are
-    claimed after a round trip in any case. `patience`: later packets that make one lost."""
-
-    moves: Mapping[str, tuple[Move, ...]]
-    gather: int = 1
-    patience: int = 1
-    every: float = 1.0
-    """Round trips from tick to tick."""
-    first: Move = Move("open")
-    """From what the HELLO brings."""
-
-
-HONEST_MOVES: Final = {
-    "burst": (Move("claim"),),
-    "gap": (Move("report"),),
-    "dry": (Move("open", "provable"),),
-}
-
-
-class Held(NamedTuple):
-    """A continuation at hand. It sorts by the end of its burst."""
-
-    stop: int
-    serial: int
-    continuation: Continuation
-    blob: bytes
-    line: Line | None
-    at: float
-
-
-class Received:
-    """What has arrived of one epoch, and what of it can be proven."""
-
-    __slots__ = ("epoch", "highest", "later", "lost", "nonces", "proofs", "reach", "told")
-
-    def __init__(self, epoch: Epoch) -> None:
-        self.epoch = epoch
-        self.nonces: dict[int, int] = {}
-        self.proofs = {epoch.base: 0}
-        self.reach = epoch.base
-        """All numbers from the base to here have arrived."""
-        self.highest = epoch.base - 1
-        self.later = 0
-        """How many have arrived behind the first gap."""
-        self.lost = -1
-        """What is reported as lost; -1: nothing."""
-        self.told = -1
-        """The last gap that the program was told of."""
-
-    def take(self, k: int, nonce: int) -> None:
-        if k in self.nonces:
-            return
-        self.nonces[k] = nonce
-        self.highest = max(self.highest, k)
-        self.later += k > self.reach
-        moved = self.reach
-        while self.reach in self.nonces:
-            proof = self.proofs[self.reach] ^ self.nonces[self.reach]
-            self.reach += 1
-            self.proofs[self.reach] = proof
-        if moved != self.reach:
-            self.later = sum(1 for _ in islice((n for n in self.nonces if n > self.reach), 4))
-
-
-class Line:
-    """One generation, as far as it came here."""
-
-    def __init__(self, ordinal: int) -> None:
-        self.ordinal = ordinal
-        self.received: dict[tuple[int, int, int, int], Received] = {}
-        self.held: list[Held] = []
-        self.accounted = 0
-        self.claims: deque[tuple[int, int]] = deque(maxlen=8)
-        self.ended = -1
-        self.dry = False
-
-    def of(self, epoch: Epoch) -> Received:
-        return self.received.setdefault(epoch.numbers, Received(epoch))
 
 
 class Liar:
@@ -241,7 +129,7 @@ class Liar:
         if missed and received.told != received.reach:
             received.told = received.reach
             self._fire("gap", line.held[-1] if line.held else None)
-        self._claimable(line, received)
+        self._claimable(line)
         if line.ended >= 0 and not line.dry and received.highest >= line.ended - 1:
             line.dry = True
             self._fire("dry", line.held[-1] if line.held else None)
@@ -251,7 +139,7 @@ class Liar:
         self._serial += 1
         return Held(c.stop, self._serial, c, blob, line, self._world.clock.now)
 
-    def _claimable(self, line: Line, received: Received) -> None:
+    def _claimable(self, line: Line) -> None:
         """Tell the program of each burst that it may claim, lowest first."""
         moves = self._program.moves.get("burst", ())
         if not moves or line.ended >= 0:
@@ -340,14 +228,16 @@ class Liar:
             return
         received = list(self._line.received.values())[-1]
         if received.lost < 0:
-            received.lost = max(received.epoch.base, _lost(move.lost, received, received.reach))
+            received.lost = max(
+                received.epoch.base, lost_as_told(move.lost, received, received.reach)
+            )
 
     def _claim(self, held: Held, move: Move) -> None:
         line, c = held.line, held.continuation
         if line is None:
             return
         r = line.of(c.epoch)
-        lost = r.lost if move.lost == "true" else _lost(move.lost, r, c.stop)
+        lost = r.lost if move.lost == "true" else lost_as_told(move.lost, r, c.stop)
         start = {
             "accounted": min(line.accounted, c.burst),
             "own": c.burst,
@@ -376,7 +266,7 @@ class Liar:
             if move.lost == "true":
                 lost = r.lost if r.lost >= 0 else -1 if r.reach >= c.stop else r.reach
             else:
-                lost = _lost(move.lost, r, c.stop)
+                lost = lost_as_told(move.lost, r, c.stop)
             proof = r.proofs.get(c.stop if lost < 0 else min(lost, c.stop), 0)
         wants = self._wants(move.wants)
         self._request(held, move, proof, lost, c.stop, (), wants, opens=True)
@@ -455,17 +345,3 @@ class Liar:
 
 def _width(held: Held) -> int:
     return window(held.continuation.epoch, held.stop)
-
-
-def _lost(kind: str, r: Received, stop: int) -> int:
-    """What is said to be lost; -1: nothing."""
-    w = window(r.epoch, r.reach)
-    return {
-        "true": r.reach,
-        "none": -1,
-        "stop": stop,
-        "base": r.epoch.base,
-        "early": max(r.epoch.base, r.reach - 3),
-        "late": r.reach + 3,
-        "window": max(r.epoch.base, r.reach - w),
-    }[kind]

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from functools import cache, partial
 from typing import Final, NamedTuple
 
-from loadtest.liar import HONEST_MOVES, Held, Liar, Move, Program
+from loadtest.kept_lines import Held
+from loadtest.liar import Liar
+from loadtest.programs import HONEST_MOVES, Move, Program
 from loadtest.report import Options, Report
 from loadtest.strategies import KNOWN, search
 from loadtest.virtual import LINK, WIDE, Honest, Score, Virtual, play

@@ -9,8 +9,8 @@ import random
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from loadtest import liar
-from loadtest.liar import HONEST_MOVES, Move, Program
+from loadtest import programs
+from loadtest.programs import HONEST_MOVES, Move, Program
 
 KNOWN: Final = {
     "impatient": Program(HONEST_MOVES),
@@ -67,23 +67,23 @@ KNOWN: Final = {
 
 def random_move(chance: random.Random) -> Move:
     return Move(
-        chance.choice(liar.ACTS),
-        chance.choice(liar.PICKS),
-        chance.choice(liar.LOSSES),
-        chance.choice(liar.STARTS),
-        chance.choice(liar.EARLIER),
-        chance.choice(liar.WANTS),
-        chance.choice(liar.SIZES),
+        chance.choice(programs.ACTS),
+        chance.choice(programs.PICKS),
+        chance.choice(programs.LOSSES),
+        chance.choice(programs.STARTS),
+        chance.choice(programs.EARLIER),
+        chance.choice(programs.WANTS),
+        chance.choice(programs.SIZES),
         chance.choice((1, 1, 1, 2, 3)),
         chance.choice((0.0, 0.0, 0.0, 0.25, 1.0, 2.0, 10.0)),
-        chance.choice(liar.WHERE),
+        chance.choice(programs.WHERE),
     )
 
 
 def random_program(chance: random.Random) -> Program:
     moves = dict(HONEST_MOVES)
     for _ in range(chance.randint(1, 4)):
-        event = chance.choice(liar.EVENTS)
+        event = chance.choice(programs.EVENTS)
         some = tuple(random_move(chance) for _ in range(chance.randint(1, 3)))
         moves[event] = some if chance.random() < 0.5 else (*moves.get(event, ()), *some)[-4:]
     return Program(
@@ -97,7 +97,7 @@ def random_program(chance: random.Random) -> Program:
 def mutated(program: Program, chance: random.Random) -> Program:
     """The same but for one thing."""
     moves = dict(program.moves)
-    event = chance.choice(liar.EVENTS)
+    event = chance.choice(programs.EVENTS)
     here = list(moves.get(event, ()))
     what = chance.randrange(6)
     if what == 0 and here:
