@@ -223,8 +223,8 @@ class Server:
 
     def _cancel(self, datagram: bytes, address: Address, now: int) -> Redeemed:
         m = wire.decode_cancel(datagram)
-        what = (m.flow, m.continuation, datagram, address, now)
-        return present(Kind.CANCEL, *what, self.config, self._keyring)[0]
+        presented = (m.flow, m.continuation, datagram, address, now)
+        return present(Kind.CANCEL, *presented, self.config, self._keyring)[0]
 
     # ---- step two
 
