@@ -41,6 +41,8 @@ FIRST_RETRY_MS: Final = 20
 LONGEST_TRIP_MS: Final = 500
 """Attempt n of an opening is served 2^(n-1) times the former, or two round trips, but none longer
 than the latter, after the mint, not before: an honest client has waited for an answer by then."""
+LONGEST_WAIT_MS: Final = 10_240
+"""Or this long: servers may be gone for many attempts, and continuations are good for a minute."""
 MOST_ATTEMPTS: Final = 10
 """The last attempt, 10 s after the mint. Each opens a window of two packets and closes the ones
 before, so a client that asks for all of them has one live generation."""
@@ -281,7 +283,8 @@ def opening(
         absent += closing
     if attempt:
         trip = 0 if c.round_trip == UNMEASURED else min(c.round_trip, LONGEST_TRIP_MS)
-        wait = (max(FIRST_RETRY_MS, 2 * trip) << attempt - 1) - (now - c.minted)
+        due = max(FIRST_RETRY_MS, 2 * trip) << attempt - 1
+        wait = min(due, LONGEST_WAIT_MS) - (now - c.minted)
         if wait > 0:
             raise RefusedError(Code.TOO_SOON, wait)
         if c.replica == replica and proven and not closed:
