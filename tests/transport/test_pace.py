@@ -19,7 +19,7 @@ def redeemed(age: int, epoch: Epoch, successor: Epoch | None = None) -> Redeemed
     low = frontier(epoch, epoch.base)
     owner = (7, 0, 9, epoch, 1452, 0, 0)
     c = Continuation(
-        0, 0, 0, *owner, epoch.base, epoch.base + 40, 0, NOW - age, 0, 0, 0, 0, 0, -1, 1
+        0, 0, 0, *owner, epoch.base, epoch.base + 40, 0, NOW - age, 0, 0, 0, 0, 0, -1, 1, 0
     )
     answer = Answer(
         ordinal=0,

@@ -310,6 +310,7 @@ CONTINUATION = Continuation(
     request_wanted=77,
     response_end=1_000_000,
     edition=0x61626364,
+    round_trip=0x7172,
 )
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from trickles_web.config import BASE_DATAGRAM, MILLISECONDS
-from trickles_web.transport.continuation import Continuation
+from trickles_web.config import BASE_DATAGRAM
+from trickles_web.transport.continuation import UNMEASURED, Continuation
 from trickles_web.transport.epochs import (
     INITIAL_WINDOW,
     LARGEST_WINDOW,
@@ -38,14 +38,21 @@ from trickles_web.transport.wire import OPEN_END, Code, Earlier, Request
 IDLE_MS: Final = 1000
 """After this long without sending, the window is no longer current (RFC 5681 §4.1)."""
 FIRST_RETRY_MS: Final = 20
-"""Attempt n of an opening is served FIRST_RETRY_MS * 2^(n-1) after the mint, not before."""
+LONGEST_TRIP_MS: Final = 500
+"""Attempt n of an opening is served 2^(n-1) times the former, or two round trips, but none longer
+than the latter, after the mint, not before: an honest client has waited for an answer by then."""
+LONGEST_WAIT_MS: Final = 10_240
+"""Or this long: servers may be gone for many attempts, and continuations are good for a minute."""
 MOST_ATTEMPTS: Final = 10
 """The last attempt, 10 s after the mint. Each opens a window of two packets and closes the ones
 before, so a client that asks for all of them has one live generation."""
 
+ATTEMPT_BITS: Final = 15
+"""The low bits of a generation's name: by which attempt it was opened."""
+
 PROBE_EVERY: Final = 64
 """Packet numbers of a generation among which one probe of the path's size comes on top of the
-window."""
+window; for their first so many numbers, so many generations have one together."""
 MOST_TESTS: Final = 2048
 """Numbers that one opening may look up in the filter: about a millisecond."""
 
@@ -57,8 +64,10 @@ def filter_key(purpose: bytes, name: int, number: int = 0) -> bytes:
     return _KEY.pack(purpose, name, number)
 
 
-def probe_key(answer: Answer) -> bytes:
+def probe_key(incarnation: int, answer: Answer) -> bytes:
     """Marks that a probe of the path's size went out beside these numbers or their neighbours."""
+    if answer.low < PROBE_EVERY:
+        return filter_key(b"q", incarnation, answer.ordinal // PROBE_EVERY)
     return filter_key(b"p", answer.generation, answer.low // PROBE_EVERY)
 
 
@@ -79,15 +88,19 @@ def _successor(epoch: Epoch, lost: int, keys: Keys) -> Epoch:
     return after_loss(epoch, lost, keys.identity(b"l", epoch.key, lost, 0))
 
 
-def _closed(generation: int) -> bytes:
-    return filter_key(b"x", generation)
+def _closed(c: Continuation) -> tuple[bytes, bytes]:
+    """Both keys that close the generation of `c`: something was opened from one of its ordinal, or
+    the opening of that ordinal was attempted again.
+    """
+    ordinal = filter_key(b"x", c.incarnation, c.ordinal)
+    return ordinal, ordinal + bytes((c.generation & ATTEMPT_BITS,))
 
 
 def first_contact(
     attempt: int, incarnation: int, mark: bytes, keys: Keys, key_generation: int
 ) -> Answer:
     """The answer to a HELLO: the first window of a flow whose incarnation was just drawn."""
-    generation = keys.identity(b"h", incarnation, 0, 0)
+    generation = keys.identity(b"h", incarnation, 0, 0) & ~ATTEMPT_BITS
     return Answer(
         ordinal=0,
         generation=generation,
@@ -119,8 +132,8 @@ def claims(
         raise RefusedError(Code.EXPIRED)
     if c.refreshed or m.attempt or m.lost >= LAST_NUMBER:
         raise RefusedError(Code.CLAIM)
-    closed = _closed(c.generation)
-    if closed in replay:
+    closed = _closed(c)
+    if replay.has_any(closed):
         raise RefusedError(Code.CLOSED)
     own = filter_key(b"c", c.generation, c.stop - 1)
     if own in replay:
@@ -132,6 +145,7 @@ def claims(
     if not proves(keys, epoch.key, epoch.base, end, m.proof):
         raise RefusedError(Code.PROOF)
     reached = _reach(m.start, c, replay)
+    begun, no_other = _begin(c, replay)
     successor = None if m.lost < 0 else _successor(epoch, m.lost, keys)
     # The nonces' key is about to expire, or the numbers: end the line, and the next one is renewed.
     ends = generation != keyring.generation(now)
@@ -150,8 +164,8 @@ def claims(
             nonce_generation=c.nonce_generation,
             attempt=0,
             paid=stop,
-            marks=(*lost_marks, *spent, filter_key(b"s", c.generation, start)),
-            absent=(closed, *not_lost, *spent),
+            marks=(*lost_marks, *begun, *spent, filter_key(b"s", c.generation, start)),
+            absent=(*closed, *not_lost, *no_other, *spent),
             ends=ends or high > LAST_NUMBER,
         )
 
@@ -164,6 +178,21 @@ def claims(
                 answers.append(answer(e.start, e.stop, e, spent))
                 following = e.start
     return tuple(reversed(answers))
+
+
+def _begin(c: Continuation, replay: ReplayFilter) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """The first claim of a generation: from then on nothing is opened from the ordinal before, and
+    no other generation of this ordinal and attempt, which another replica may have opened, is
+    claimed of. Returns what to mark, and what must not be marked until then.
+    """
+    this = filter_key(b"v", c.generation)
+    if this in replay:
+        return (), ()
+    ordinal = filter_key(b"u", c.incarnation, c.ordinal)
+    attempt = ordinal + bytes((c.generation & ATTEMPT_BITS,))
+    if attempt in replay:
+        raise RefusedError(Code.CLOSED)
+    return (ordinal, attempt, this), (attempt,)
 
 
 def _check_loss(
@@ -235,23 +264,27 @@ def opening(
 ) -> tuple[Answer, ...]:
     """The answer to an opening; raises RefusedError.
 
-    Attempts are counted by ordinal, not by generation, and who has opened from one ordinal opens no
-    more from the one before: or each of the generations that attempts leave behind could be opened
-    by attempts again, and they would multiply.
+    Generations are closed, and attempts counted, by ordinal: or each of those that attempts leave
+    behind could be opened by attempts again, and they would multiply. And who has opened from one
+    ordinal, or claimed anything of it, opens no more from the one before: or each attempt would
+    bring back a window from before the losses that the last one met.
     """
     attempt, ordinal = m.attempt, c.ordinal + 1 & 0xFFFF_FFFF
     if attempt > MOST_ATTEMPTS or m.lost >= LAST_NUMBER:
         raise RefusedError(Code.CLAIM)
-    absent = [_opened_from(c, ordinal)]
-    if absent[0] in replay:
+    opened = filter_key(b"x", c.incarnation, ordinal)
+    absent = [opened, filter_key(b"u", c.incarnation, ordinal)]
+    if replay.has_any(absent):
         raise RefusedError(Code.CLOSED)
     proven = _proof_holds(m, c, keyring, now)
-    closing = _closed(c.generation)
-    closed = closing in replay
+    closing = _closed(c)
+    closed = replay.has_any(closing)
     if not closed:
-        absent.append(closing)
+        absent += closing
     if attempt:
-        wait = (FIRST_RETRY_MS << attempt - 1) - (now - c.minted)
+        trip = 0 if c.round_trip == UNMEASURED else min(c.round_trip, LONGEST_TRIP_MS)
+        due = max(FIRST_RETRY_MS, 2 * trip) << attempt - 1
+        wait = min(due, LONGEST_WAIT_MS) - (now - c.minted)
         if wait > 0:
             raise RefusedError(Code.TOO_SOON, wait)
         if c.replica == replica and proven and not closed:
@@ -264,8 +297,11 @@ def opening(
     spent = _opened(c, ordinal, attempt)
     if spent in replay:
         raise RefusedError(Code.SPENT)
-    absent.append(spent)
-    marks = [spent, closing, _opened_from(c, c.ordinal)]
+    outdone = [opened + bytes((j,)) for j in range(attempt + 1)]
+    if outdone[-1] in replay:
+        raise RefusedError(Code.CLOSED)
+    absent += (spent, outdone.pop())
+    marks = [spent, closing[0], *outdone]
     if not fresh:
         # The filter has forgotten what this flow spent: a small window, once per flow and horizon.
         old = filter_key(b"i", c.incarnation)
@@ -273,22 +309,15 @@ def opening(
             raise RefusedError(Code.EXPIRED)
         marks.append(old)
         absent.append(old)
-    keys = keyring.at(c.key_generation, now)  # so that all attempts know their siblings
-    names = [keys.identity(b"g", c.generation, j, 0) for j in range(attempt + 1)]
-    marks += [_closed(sibling) for sibling in names[:-1]]
-    # By a higher attempt. That is not remembered for as long as what would be minted now is young.
-    absent.append(_closed(names[-1]))
-    if absent[-1] in replay:
-        raise RefusedError(Code.SPENT)
+    keys = keyring.current(now)
+    # Never the same twice: who holds the nonces of a generation could prove any receipt in another.
+    name = keys.identity(b"g", c.generation ^ replica, now & 0xFFFF_FFFF, attempt)
+    name = name & ~ATTEMPT_BITS | attempt
     e = resized(_first_epoch(m, c, attempt, proven, replay, now, fresh, absent), c.size, size)
-    name = names[-1]
-    if not fresh:
-        # What this opened when it was young had the same name: its nonces are known.
-        name = keys.identity(b"r", name, now // MILLISECONDS, 0)
     key = keys.identity(b"e", name, e.cwnd0, e.ssthresh)
     answer = Answer(
         ordinal=ordinal,
-        generation=names[-1],
+        generation=name,
         epoch=Epoch(key, e.start, e.base, e.cwnd0, e.ssthresh),
         successor=None,
         low=0,
@@ -306,10 +335,6 @@ def opening(
 
 def _opened(c: Continuation, ordinal: int, attempt: int) -> bytes:
     return filter_key(b"o", c.incarnation, ordinal) + bytes((attempt,))
-
-
-def _opened_from(c: Continuation, ordinal: int) -> bytes:
-    return filter_key(b"f", c.incarnation, ordinal)
 
 
 def _first_epoch(
@@ -330,7 +355,7 @@ def _first_epoch(
         if lost is not None and lost < c.epoch.base:
             raise RefusedError(Code.CLAIM)
         return opened_after_timeout(c.epoch, c.stop, lost)
-    if c.refreshed or not fresh:
+    if not fresh:
         if not proven:
             ssthresh = halved(window(c.epoch, c.stop))
         elif lost is not None and lost < c.stop:
@@ -338,18 +363,21 @@ def _first_epoch(
         else:
             ssthresh = c.epoch.ssthresh
         return initial_epoch(ssthresh)
-    if (lost is None or lost >= c.stop) and _bought_more(c, replay, absent):
-        return opened(c.epoch, c.stop + 1, c.stop, idle=now - c.minted > IDLE_MS)
-    return opened(c.epoch, c.stop, lost, idle=now - c.minted > IDLE_MS)
+    idle = c.refreshed or now - c.minted > IDLE_MS
+    if not proven:
+        return opened(c.epoch, c.stop + 1, c.stop, idle)
+    if _sent_more(c, replay, absent):
+        return opened_after_timeout(c.epoch, c.stop, lost)
+    return opened(c.epoch, c.stop, lost, idle)
 
 
-def _bought_more(c: Continuation, replay: ReplayFilter, absent: list[bytes]) -> bool:
-    """Were claims served after the one that bought this burst?
+def _sent_more(c: Continuation, replay: ReplayFilter, absent: list[bytes]) -> bool:
+    """Were numbers sent beyond this burst, of its own answer or of claims served after it?
 
-    Then numbers beyond it were sent. If they were settled, a later burst would be presented: so
-    they count as lost. A claim leaves its mark at the last number of its burst.
+    If they were settled, a later burst would be presented: so they are lost, or in flight still. A
+    claim leaves its mark at the last number of its burst.
     """
-    if c.stop - c.paid > MOST_TESTS:
+    if c.followed or c.stop - c.paid > MOST_TESTS:
         return True
     keys = [filter_key(b"c", c.generation, k) for k in range(c.paid, c.stop)]
     if replay.has_any(keys):

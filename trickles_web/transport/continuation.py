@@ -32,10 +32,16 @@ OPEN: Final = 16
 """It is not, and more of it is taken while it is answered: what lies below `request_wanted` is
 never asked for again."""
 
+FOLLOWED: Final = 32
+"""Bursts of the same answer follow this one: its end is not all that was sent."""
+
 MOST_PROGRESS: Final = 768
 """Bytes of application part: a carrier of 1,200 bytes must still carry something else."""
 
-_READABLE: Final = struct.Struct(">BBIIQIQQIIHHHHBIBIQIQHIQQI")
+UNMEASURED: Final = (1 << 16) - 1
+"""The round trip of a flow that has presented nothing yet."""
+
+_READABLE: Final = struct.Struct(">BBIIQIQQIIHHHHBIBIQIQHIQQIH")
 _PLAIN: Final = struct.Struct(">H")
 READABLE_BYTES: Final = _READABLE.size
 OVERHEAD: Final = READABLE_BYTES + SEAL_OVERHEAD + _PLAIN.size
@@ -50,7 +56,8 @@ class Continuation:
     and of a note with its length, in what a claim of it brings. The burst is [burst, stop); `paid`
     is the end of the claim that bought it, 0 for an opening: numbers after the burst's own answer
     are in flight only if a claim in [paid, stop) was served.
-    `response_end` is -1 while unknown.
+    `response_end` is -1 while unknown. `round_trip` is the shortest time, in ms, in which this flow
+    has presented a continuation: a client can only make it longer.
     """
 
     flags: int
@@ -74,6 +81,7 @@ class Continuation:
     request_wanted: int
     response_end: int
     edition: int
+    round_trip: int
 
     def __init__(
         self,
@@ -98,6 +106,7 @@ class Continuation:
         request_wanted: int,
         response_end: int,
         edition: int,
+        round_trip: int,
     ) -> None:
         self.flags = flags
         self.key_generation = key_generation
@@ -120,6 +129,7 @@ class Continuation:
         self.request_wanted = request_wanted
         self.response_end = response_end
         self.edition = edition
+        self.round_trip = round_trip
 
     def renewed(
         self,
@@ -131,6 +141,7 @@ class Continuation:
         port: int,
         request_wanted: int,
         response_end: int,
+        round_trip: int,
     ) -> Continuation:
         """The same, minted again: these are what it says by then."""
         return Continuation(
@@ -155,6 +166,7 @@ class Continuation:
             request_wanted,
             response_end,
             self.edition,
+            round_trip,
         )
 
     @property
@@ -168,6 +180,10 @@ class Continuation:
     @property
     def open(self) -> bool:
         return bool(self.flags & OPEN)
+
+    @property
+    def followed(self) -> bool:
+        return bool(self.flags & FOLLOWED)
 
 
 def _readable(c: Continuation) -> bytes:
@@ -199,6 +215,7 @@ def _readable(c: Continuation) -> bytes:
         c.request_wanted,
         max(c.response_end, 0),
         c.edition,
+        c.round_trip,
     )
 
 
@@ -232,6 +249,7 @@ def parse(blob: bytes) -> Continuation:
             request_wanted,
             response_end,
             edition,
+            round_trip,
         ) = _READABLE.unpack_from(blob)
     except struct.error:
         raise ContinuationError("truncated") from None
@@ -261,6 +279,7 @@ def parse(blob: bytes) -> Continuation:
         request_wanted,
         response_end if flags & HAS_END else -1,
         edition,
+        round_trip,
     )
 
 

@@ -76,6 +76,20 @@ def _readable(response: Response, wants: Wants) -> Wants:
     return tuple(readable)
 
 
+def _worth_sending(placed: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """The packets until, but for one, half of their room is no longer used.
+
+    A window that has grown by packets with next to nothing in them says little of what the path
+    carries; what is left out of a grant ends its line. (RFC 3465 §2.1)
+    """
+    worth = used = 0
+    for i, (_, length) in enumerate(placed):
+        used += length
+        if 2 * used >= i * (size - DATA_HEADER_BYTES):
+            worth = i + 1
+    return placed[:worth]
+
+
 def write_answer(
     answer: Answer,
     response: Response,
@@ -84,13 +98,13 @@ def write_answer(
     flow: bytes,
     padding: int,
     keyring: Keyring,
-    mint: Callable[[Span, int], Continuation],
+    mint: Callable[[Span, int, bool], Continuation],
     probe: int,
 ) -> list[Train]:
     """At most `count` packets of the answer; [] when there is nothing to send.
 
-    mint: the continuation of a burst, and what its carriers' application part and note are padded
-    to from now on.
+    mint: the continuation of a burst, what its carriers' application part and note are padded to
+    from now on, and whether other bursts of this answer follow it.
     """
     if count <= 0:
         return []
@@ -103,6 +117,8 @@ def write_answer(
         settled = sealing.settled_padding(len(progress) + room)
         carried = sealing.OVERHEAD + max(padding, settled)
         placed = place(capacities(bursts(*grant), answer.size, carried), wants)
+        if len(wants) > 1:
+            placed = _worth_sending(placed, answer.size)
         stop = max((offset + length for offset, length in placed), default=0)
         if note is None or note.firm <= stop:
             break
@@ -126,7 +142,7 @@ def write_answer(
         at += len(packets)
         if len(packets) < span.stop - span.start:
             span = Span(span.epoch, span.start, span.start + len(packets))
-        c = mint(span, settled)
+        c = mint(span, settled, at < len(placed))
         if note is not None and noted is None:
             noted = _sealed(note, keyring, c)
         blob = sealing.seal(keyring, c, progress, carried - sealing.OVERHEAD - room)

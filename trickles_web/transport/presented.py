@@ -10,7 +10,7 @@ from typing import Final
 from trickles_web.config import TransportConfig
 from trickles_web.errors import ContinuationError
 from trickles_web.transport import continuation as sealing
-from trickles_web.transport.continuation import Continuation
+from trickles_web.transport.continuation import UNMEASURED, Continuation
 from trickles_web.transport.epochs import INITIAL_WINDOW
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.redeemed import UNLIMITED, Address, Redeemed
@@ -92,4 +92,5 @@ def first(redeemed: Redeemed) -> Continuation:
     who = (redeemed.incarnation, a.ordinal, a.generation)
     where = (redeemed.host_tag, 0, redeemed.store)
     numbers = (a.nonce_generation, 0, 0, 0)
-    return Continuation(0, 0, 0, *who, a.epoch, a.size, 0, *numbers, 0, 0, *where, 0, -1, 0)
+    unknown = (0, -1, 0, UNMEASURED)
+    return Continuation(0, 0, 0, *who, a.epoch, a.size, 0, *numbers, 0, 0, *where, *unknown)

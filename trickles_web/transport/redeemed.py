@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from trickles_web.transport.continuation import Continuation
+from trickles_web.transport.continuation import UNMEASURED, Continuation
 from trickles_web.transport.epochs import INITIAL_WINDOW, Epoch, window
 from trickles_web.transport.note import Note
 from trickles_web.transport.wire import Kind, Wants
@@ -304,6 +304,12 @@ class Redeemed:
         w = window(epoch, self.answers[-1].low)
         quarters = 8 * w if w < epoch.ssthresh else 5 * w
         return max(LEAST_PACE, -(-quarters // (4 * max(1, self.at - c.minted - waited))))
+
+    @property
+    def round_trip(self) -> int:
+        """Milliseconds: the shortest time in which this flow has presented a continuation."""
+        c = self.continuation
+        return UNMEASURED if c is None else min(c.round_trip, max(0, self.at - c.minted))
 
     @property
     def first_flight(self) -> int:

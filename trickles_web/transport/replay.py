@@ -11,8 +11,8 @@ Soft state, in two Bloom filters that take turns. What it promises, and what it 
   can get twice is what it got in that time.
 
 One process has one filter; the workers of a machine are steered by flow id, so a flow meets one.
-Across R machines a continuation can be spent once on each: a client that lies can get R times a
-window for one round trip, and its packets are then counted by whichever line it goes on with.
+Across R machines a continuation can be spent once on each: a client that lies can get each number R
+times, and so hide what is lost unless all R copies are (PROTOCOL.md, section 8).
 """
 
 from __future__ import annotations

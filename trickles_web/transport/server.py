@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from trickles_web.config import BASE_DATAGRAM, TransportConfig
@@ -243,8 +244,7 @@ class Server:
                 continue
             self._spend(answer.marks)
             if redeemed.allowance != UNLIMITED:
-                sent = sum(sum(map(len, train.buffers)) for train in written)
-                redeemed.allowance -= sent
+                redeemed.allowance -= sum(sum(map(len, train.buffers)) for train in written)
             trains += written
         return trains
 
@@ -256,10 +256,6 @@ class Server:
         self, redeemed: Redeemed, answer: Answer, response: Response, count: int, now: int
     ) -> list[Train]:
         probe = self._probe(redeemed, answer)
-
-        def mint(span: Span, padding: int) -> Continuation:
-            return self._mint(redeemed, response, answer, span, padding, now)
-
         try:
             written = write_answer(
                 answer,
@@ -268,7 +264,7 @@ class Server:
                 flow=redeemed.flow,
                 padding=redeemed.padding,
                 keyring=self._keyring,
-                mint=mint,
+                mint=partial(self._mint, redeemed, response, answer, now),
                 probe=probe,
             )
         except ResponseGone:
@@ -276,7 +272,7 @@ class Server:
                 raise
             return []  # an earlier claim, repeated in vain: its bytes arrived, and are forgotten
         if written and probe:
-            self._spend((probe_key(answer),))
+            self._spend((probe_key(redeemed.incarnation, answer),))
         return written
 
     def _mint(
@@ -284,13 +280,15 @@ class Server:
         redeemed: Redeemed,
         response: Response,
         answer: Answer,
+        now: int,
         span: Span,
         padding: int,
-        now: int,
+        followed: bool,
     ) -> Continuation:
         """The continuation of one burst of this answer."""
+        flags = (OPEN if response.open else COMPLETE) | sealing.FOLLOWED * followed
         return Continuation(
-            (OPEN if response.open else COMPLETE) | (CLOSES if response.closes else 0),
+            flags | (CLOSES if response.closes else 0),
             self._keyring.generation(now),
             self.replica,
             redeemed.incarnation,
@@ -311,6 +309,7 @@ class Server:
             response.request_wanted,
             -1 if response.end is None else response.end,
             response.edition,
+            redeemed.round_trip,
         )
 
     def _probe(self, redeemed: Redeemed, answer: Answer) -> int:
@@ -321,7 +320,7 @@ class Server:
         if redeemed.allowance != UNLIMITED or answer is not redeemed.answers[-1]:
             return 0
         size = min(redeemed.asked_size, self.config.largest_datagram(redeemed.address[0]))
-        if size <= answer.size or probe_key(answer) in self._replay:
+        if size <= answer.size or probe_key(redeemed.incarnation, answer) in self._replay:
             return 0
         return size
 
@@ -349,7 +348,7 @@ class Server:
             end = -1  # another exchange: the end sealed before was that of the last one
         state = COMPLETE if complete else OPEN if room >= 0 else c.flags & OPEN
         refreshed = c.renewed(
-            flags=REFRESHED | state | c.flags & CLOSES,
+            flags=REFRESHED | state | c.flags & (CLOSES | sealing.FOLLOWED),
             key_generation=self._keyring.generation(now),
             replica=self.replica,
             minted=now,
@@ -357,6 +356,7 @@ class Server:
             port=redeemed.address[1],
             request_wanted=held,
             response_end=end,
+            round_trip=redeemed.round_trip,
         )
         numbers = redeemed.numbers if taken else ()
         blob = sealing.seal(self._keyring, refreshed, progress, len(progress))
