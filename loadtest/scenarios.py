@@ -24,7 +24,6 @@ SCENARIOS = {
     "floods": "denial of service: honest clients under floods, beside uvicorn; costs of refusals",
     "chaos": "mixed exchanges while replicas, clocks, stores and the path to them fail at random",
     "soak": "an hour of mixed load: memory, descriptors and latency stay what they are",
-    "hostile": "random, mutated and replayed datagrams at a server with a real client",
     "lies": "clients that lie, found by a search in virtual time, beside an honest one",
     "rtt": "round trips to the first response byte of a new flow, beside TCP (root)",
     "links": "goodput beside TCP Reno and Cubic at 100 and 1,000 Mbit/s, 20 ms, with losses (root)",
