@@ -48,7 +48,7 @@ def share(others: int, seed: int) -> float:
     """Of a flow among so many of Reno, to the fair share; a queue of one bandwidth-delay product.
 
     Each packet is late by up to its own length, or drop-tail would favour whoever is in phase with
-    it (Floyd and Jacobson, 1992).
+    it (Floyd and Jacobson, 1992); and paths are of several lengths, as some lengths do, too.
     """
     delay = 0.008 + 0.0007 * seed
     queue = 2 * delay * 2_500_000.0
