@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from trickles_web.config import BASE_DATAGRAM, TransportConfig
+from trickles_web.testing.cluster import repeatable_hash
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import wire
 from trickles_web.transport.continuation import Continuation
@@ -67,7 +68,7 @@ def keyring(service: str = "test", secret: bytes = SECRET, seed: int = 1) -> Key
 
 def replay_filter(config: TransportConfig = CONFIG) -> ReplayFilter:
     span = config.replay_horizon_ms + 2 * config.clock_skew_ms
-    return ReplayFilter(config.replay_capacity, span)
+    return ReplayFilter(config.replay_capacity, span, repeatable_hash)
 
 
 def server(
