@@ -190,7 +190,7 @@ def _tell_lasting(report: Report, store: str, storm: Storm, seen: list[Exchange]
 
 def _add(report: Report, what: str, runs: int, figure: str, held: bool) -> None:
     verdict = "held" if held else "MISSED"
-    report.add({"attack or fault": what, "runs": runs, "figure": figure, "verdict": verdict})
+    report.attack(what, runs, figure, verdict)
 
 
 def can_mount() -> bool:

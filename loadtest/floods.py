@@ -147,9 +147,7 @@ def _tell(
         f"{attacked.descriptors}"
     )
     verdict = "for comparison" if not ours else "holds" if good and flat else "MISSED"
-    report.add(
-        {"attack or fault": what, "runs": attacked.sent, "figure": figure, "verdict": verdict}
-    )
+    report.attack(what, attacked.sent, figure, verdict)
     if ours:
         report.check(kept.share >= LEAST_SERVED, f"{name}: open flows served, {kept.share:.2%}")
         report.check(kept.p99 <= MOST_P99_MS, f"{name}: p99 of open flows, {kept.p99:.0f} ms")
@@ -168,12 +166,7 @@ def _costs(report: Report) -> None:
         cheap = cost.good or cost.microseconds <= dearest
         verdict = "cheaper" if cost.microseconds <= answered else "dearer than a small answer"
         refused = f", refused as {cost.refused}" if cost.refused else ""
-        report.add(
-            {
-                "attack or fault": f"one datagram: {cost.what}",
-                "runs": 1_500,
-                "figure": f"{cost.microseconds:.1f} us of CPU, {cost.bytes:,} bytes{refused}",
-                "verdict": "good" if cost.good else verdict,
-            }
-        )
+        figure = f"{cost.microseconds:.1f} us of CPU, {cost.bytes:,} bytes{refused}"
+        told = "good" if cost.good else verdict
+        report.attack(f"one datagram: {cost.what}", 1_500, figure, told)
         report.check(cheap, f"{cost.what} costs {cost.microseconds:.1f} us, more than a good one")

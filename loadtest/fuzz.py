@@ -73,13 +73,11 @@ def _compare(report: Report, options: Options) -> None:
     with tempfile.TemporaryDirectory() as directory, servers(Path(directory)) as ports:
         compared = compare(ports, streams)
     wrong = [one for one in compared if one.wrong]
-    report.add(
-        {
-            "attack or fault": "request smuggling: h11, httptools, uvicorn",
-            "runs": len(compared),
-            "figure": ", ".join(f"{kind} {count}" for kind, count in table(compared).most_common()),
-            "verdict": f"{len(wrong)} DIFFER" if wrong else "no stream is other requests here",
-        }
+    report.attack(
+        "request smuggling: h11, httptools, uvicorn",
+        len(compared),
+        ", ".join(f"{kind} {count}" for kind, count in table(compared).most_common()),
+        f"{len(wrong)} DIFFER" if wrong else "no stream is other requests here",
     )
     for one in wrong:
         report.check(False, f"{one.stream!r}: {one.wrong}")
@@ -91,13 +89,11 @@ def _seal(report: Report) -> None:
 
     nonces = nonces_of_processes(*SEALING)
     repeated = len(nonces) - len(set(nonces))
-    report.add(
-        {
-            "attack or fault": "AEAD nonces: starts and forks under one key",
-            "runs": len(nonces),
-            "figure": f"{SEALING[0]} starts, {SEALING[0] * SEALING[1]} forked; {repeated} repeated",
-            "verdict": "REPEATED" if repeated else "no nonce twice",
-        }
+    report.attack(
+        "AEAD nonces: starts and forks under one key",
+        len(nonces),
+        f"{SEALING[0]} starts, {SEALING[0] * SEALING[1]} forked; {repeated} repeated",
+        "REPEATED" if repeated else "no nonce twice",
     )
     report.check(not repeated, f"no nonce twice under a key, not {repeated}")
 
@@ -124,13 +120,11 @@ def _search(report: Report, name: str, target: Target, inputs: Path, options: Op
     done = _DONE.search(ended.stderr)
     runs = int(done[1]) if done else 0
     what = "inputs" if target.is_decoder else "programs of many datagrams"
-    report.add(
-        {
-            "attack or fault": f"fuzzing: {name.replace('-', ' ')}",
-            "runs": runs,
-            "figure": f"{what}; " + _covered(name, inputs),
-            "verdict": "no rule broken" if ended.returncode == 0 else "BROKEN",
-        }
+    report.attack(
+        f"fuzzing: {name.replace('-', ' ')}",
+        runs,
+        f"{what}; " + _covered(name, inputs),
+        "no rule broken" if ended.returncode == 0 else "BROKEN",
     )
     broken = _LAST_FRAMES.search(ended.stderr)
     said = broken[1] if broken else ended.stderr[-2000:]

@@ -121,14 +121,9 @@ def counters(log: str) -> Counter[str]:
 def _judge(report: Report, attack: Attack, honest: Honest, code: int, log: str) -> None:
     for kind, count in sorted(attack.sent.items()):
         most = attack.shot_peaks.get(kind, 0.0)
-        report.add(
-            {
-                "attack or fault": f"datagrams: {kind}",
-                "runs": count,
-                "figure": f"one brings back {most:.2f} of its bytes at most",
-                "verdict": "held" if most <= MOST_AMPLIFICATION else "MISSED",
-            }
-        )
+        figure = f"one brings back {most:.2f} of its bytes at most"
+        verdict = "held" if most <= MOST_AMPLIFICATION else "MISSED"
+        report.attack(f"datagrams: {kind}", count, figure, verdict)
     unvalidated = [attack.amplification(address) for address in UNVALIDATED]
     peak = max(attack.peak(address) for address in UNVALIDATED)
     figures = report.figures

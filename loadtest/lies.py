@@ -252,5 +252,5 @@ def run(options: Options) -> Report:
 
 def row(report: Report, what: str, runs: int, figure: str, met: bool) -> None:
     verdict = "met" if met else "MISSED"
-    report.add({"attack or fault": what, "runs": runs, "figure": figure, "verdict": verdict})
+    report.attack(what, runs, figure, verdict)
     report.check(met, f"{what}: {figure}")

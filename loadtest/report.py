@@ -75,6 +75,10 @@ class Report:
         self.rows.append(row)
         print(", ".join(f"{name} {show(value)}" for name, value in row.items()), file=sys.stderr)
 
+    def attack(self, what: str, runs: int, figure: str, verdict: str) -> None:
+        """A row of the table of attacks and faults."""
+        self.add({"attack or fault": what, "runs": runs, "figure": figure, "verdict": verdict})
+
     def text(self) -> str:
         lines = table(self.rows)
         lines += [f"{name}: {show(value)}" for name, value in self.figures.items()]

@@ -150,7 +150,5 @@ def _answers(report: Report, name: str, seen: list[Exchange], began: float, seco
 
 def _add(report: Report, what: str, figure: str, held: bool) -> None:
     verdict = "held" if held else "MISSED"
-    report.add(
-        {"attack or fault": f"soak, {what}", "runs": 1, "figure": figure, "verdict": verdict}
-    )
+    report.attack(f"soak, {what}", 1, figure, verdict)
     report.check(held, f"{what}: {figure}")

@@ -10,10 +10,8 @@ writes them anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -187,34 +185,21 @@ def test_room_is_what_fits(flow: bytes, continuation: bytes, origin: bytes) -> N
 
 # ---- hostile bytes
 
-DECODERS: dict[Kind, Callable[[bytes], Any]] = {
-    Kind.HELLO: wire.decode_hello,
-    Kind.REQUEST: wire.decode_request,
-    Kind.UPLOAD: wire.decode_upload,
-    Kind.CANCEL: wire.decode_cancel,
-    Kind.DATA: wire.decode_data,
-    Kind.ACK: wire.decode_ack,
-    Kind.NEED: wire.decode_need,
-    Kind.WAIT: wire.decode_wait,
-    Kind.REFUSED: wire.decode_refused,
-    Kind.PREFERRED: wire.decode_preferred,
-}
-
 
 def decode(datagram: bytes) -> object:
     """Any result will do, and so will WireError; everything else is a defect."""
     try:
         kind = wire.kind_of(datagram)
-        return DECODERS[Kind(kind)](datagram) if kind in DECODERS else None
+        return wire.DECODERS[Kind(kind)](datagram) if kind in wire.DECODERS else None
     except WireError:
         return None
 
 
-@given(st.sampled_from(sorted(DECODERS)), st.binary(max_size=400))
+@given(st.sampled_from(sorted(wire.DECODERS)), st.binary(max_size=400))
 def test_arbitrary_bytes_raise_wire_errors_only(kind: Kind, rest: bytes) -> None:
     decode(bytes([wire.VERSION << 4 | kind]) + rest)
     decode(rest)
-    for decoder in DECODERS.values():
+    for decoder in wire.DECODERS.values():
         try:
             decoder(rest)
         except WireError:
@@ -231,12 +216,12 @@ def test_mutated_datagrams_raise_wire_errors_only(data: st.DataObject) -> None:
     decode(bytes(datagram) + data.draw(st.binary(max_size=20)))
 
 
-@pytest.mark.parametrize("kind", sorted(DECODERS))
+@pytest.mark.parametrize("kind", sorted(wire.DECODERS))
 def test_every_truncation_is_an_error(kind: Kind) -> None:
     datagram = DATAGRAMS[kind.name.lower()]
     assert decode(datagram) is not None
     # What follows DATA's continuation is payload, of whatever length there is; HELLO is padded.
-    message = DECODERS[kind](datagram)
+    message = wire.DECODERS[kind](datagram)
     payload = 0
     if kind is Kind.DATA:
         payload = len(message.payload)
@@ -246,7 +231,7 @@ def test_every_truncation_is_an_error(kind: Kind) -> None:
         assert decode(datagram[:length]) is None
 
 
-@pytest.mark.parametrize("kind", sorted(DECODERS))
+@pytest.mark.parametrize("kind", sorted(wire.DECODERS))
 def test_trailing_bytes_are_an_error(kind: Kind) -> None:
     datagram = DATAGRAMS[kind.name.lower()] + b"\0"
     decoded = decode(datagram)

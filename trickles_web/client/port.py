@@ -214,9 +214,7 @@ class Port:
             sock.close()
             return False
         self._forget_former()
-        if self._queue:
-            self._loop.remove_writer(self.socket.fileno())
-            self._queue.clear()
+        self._drop_queue()
         self._former, self.socket = self.socket, sock
         self._remote, self._index = remote, index
         self._segments, self.heard = can_segment(sock), False
@@ -244,7 +242,10 @@ class Port:
         """What still waits to be sent is lost."""
         self._forget_former()
         self._loop.remove_reader(self.socket.fileno())
+        self._drop_queue()
+        self.socket.close()
+
+    def _drop_queue(self) -> None:
         if self._queue:
             self._loop.remove_writer(self.socket.fileno())
             self._queue.clear()
-        self.socket.close()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
 from trickles_web.errors import ContinuationError, WireError
 from trickles_web.transport import continuation as sealing
@@ -27,19 +26,6 @@ Message = (
     | wire.Preferred
 )
 
-_DECODE: Final[dict[int, Callable[[bytes], Any]]] = {
-    Kind.HELLO: wire.decode_hello,
-    Kind.REQUEST: wire.decode_request,
-    Kind.UPLOAD: wire.decode_upload,
-    Kind.CANCEL: wire.decode_cancel,
-    Kind.DATA: wire.decode_data,
-    Kind.ACK: wire.decode_ack,
-    Kind.NEED: wire.decode_need,
-    Kind.WAIT: wire.decode_wait,
-    Kind.REFUSED: wire.decode_refused,
-    Kind.PREFERRED: wire.decode_preferred,
-}
-
 
 class Seen(NamedTuple):
     """`at` in seconds since 1970. Who is client and who server follows from the kind."""
@@ -62,7 +48,7 @@ def is_up(datagram: bytes) -> bool:
 def decoded(datagram: bytes) -> Message | None:
     """None if it is no datagram of ours."""
     try:
-        decode = _DECODE.get(wire.kind_of(datagram))
+        decode = wire.DECODERS.get(wire.kind_of(datagram))
         return None if decode is None else decode(datagram)
     except WireError:
         return None

@@ -8,6 +8,9 @@ nothing else, whatever the bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Final
+
 from trickles_web.transport.wire.client import (
     Cancel,
     Earlier,
@@ -73,10 +76,25 @@ from trickles_web.transport.wire.server import (
 )
 from trickles_web.transport.wire.uploads import UploadRun, upload_runs
 
+DECODERS: Final[dict[int, Callable[[bytes], Any]]] = {
+    Kind.HELLO: decode_hello,
+    Kind.REQUEST: decode_request,
+    Kind.UPLOAD: decode_upload,
+    Kind.CANCEL: decode_cancel,
+    Kind.DATA: decode_data,
+    Kind.ACK: decode_ack,
+    Kind.NEED: decode_need,
+    Kind.WAIT: decode_wait,
+    Kind.REFUSED: decode_refused,
+    Kind.PREFERRED: decode_preferred,
+}
+"""Of each kind, what gives its message, or raises WireError."""
+
 __all__ = [
     "DATA_HEADER_BYTES",
     "DATA_PACKET",
     "DATA_PREFIX",
+    "DECODERS",
     "FIRST_BYTE",
     "FLAG_NOTED",
     "FLAG_PROBE",
