@@ -17,6 +17,7 @@ from tests.http.apps import Effects, get, read_body
 from tests.http.peer import QUIET, Clock, Peer, RefusedByServer, Site, body_of, limits
 from tests.state.redis_server import RedisServer
 from trickles_web.config import HttpConfig
+from trickles_web.http.finding import MOST_HOPS
 from trickles_web.http.progress import Progress, encode
 from trickles_web.http.responses import Finished, Forward, Held
 from trickles_web.http.runner import KeptResponse
@@ -296,6 +297,41 @@ def test_a_request_in_pieces_is_gathered_by_one(where: Path | RedisServer) -> No
                 held = await site.ask(piece)
                 assert isinstance(held, Held)
                 assert held.held == high
+
+    asyncio.run(main())
+
+
+def test_of_two_that_gather_the_one_with_less_gives_way(where: Path | RedisServer) -> None:
+    """They began at once, or could not hear of each other: else each would answer for ever that
+    the other's part is missing.
+    """
+
+    async def main() -> None:
+        group = Group(Executions(), where)
+        async with group as (a, b, _):
+            request = post("big", bytes(range(256)) * 40)
+            peer = group.peer(a)
+            peer.begin(request)
+
+            async def upload(site: Site, low: int, high: int, hops: int = 0) -> Held | Forward:
+                piece = peer.redeemed(Kind.UPLOAD, low, request[low:high], hops=hops)
+                answer = site.service.answer(piece, group.clock())
+                if isinstance(answer, Forward):
+                    return answer
+                held = await site.ask(piece)
+                assert isinstance(held, Held)
+                peer.progress = held.progress
+                return held
+
+            await upload(b, 0, 3000)
+            peer.progress = b""
+            await upload(a, 0, 6000, hops=MOST_HOPS)  # nobody to pass it on to is known there
+            assert await upload(b, 6000, 7000) == Forward(a.store.owner)
+            await upload(b, 3000, 9000, hops=MOST_HOPS)
+            assert await upload(a, 6000, 7000) == Forward(b.store.owner)
+            left = await upload(b, 9000, len(request))
+            assert isinstance(left, Held)
+            assert left.complete
 
     asyncio.run(main())
 

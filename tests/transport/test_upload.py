@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sim.world import Client, Config, World
+from tests.transport.driver import ADDRESS, FLOW, NOW, redeemed, server
 from trickles_web.config import BASE_DATAGRAM, ClientConfig
 from trickles_web.errors import FlowError
 from trickles_web.testing.network import Path
@@ -247,3 +248,27 @@ def test_replicas_that_take_turns_get_what_is_new() -> None:
     for turn in range(100):
         acknowledge(one, flying, replica=1 + turn % 2, held=0, count=1)
     assert min(upload.offset for upload in flying) > 80_000
+
+
+def test_who_has_the_whole_request_is_asked_and_nobody_else_is_given_it_again() -> None:
+    """Two replicas gather it; what one says of its part comes late."""
+    flow, one = Flow(FLOW, ClientConfig(), 0.0), server()
+    flow.write(bytes(6000))
+
+    def heard(datagram: bytes, held: int, progress: bytes, now: float) -> list[bytes]:
+        whole, at = progress == b"whole", NOW + int(now * 1000)
+        presented = redeemed(one.redeem(datagram, ADDRESS, at))
+        ack = one.acknowledge(presented, held, progress, at, complete=whole)
+        assert ack is not None
+        flow.receive(ack, now)
+        return flow.transmit(now)
+
+    (hello,) = flow.transmit(0.0)
+    (opener,) = heard(hello, 0, b"", 0.01)
+    uploads = heard(opener, 900, b"part", 0.02)
+    assert len(uploads) > 3
+    heard(uploads[0], 6000, b"whole", 0.03)
+    for late in uploads[1:3]:
+        assert heard(late, 2000, b"part", 0.04) == []
+    (again,) = flow.transmit(flow.timeout() or 0.0)
+    assert redeemed(one.redeem(again, ADDRESS, NOW + 500)).progress == b"whole"

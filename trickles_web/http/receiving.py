@@ -54,7 +54,10 @@ class Receiving:
         # matters where nothing may run twice. For who proved no address, nobody is asked.
         first = not (p.owner or r.repeated or r.attempt) and r.request_bytes.startswith(SAFE_STARTS)
         spool = self._store.spool(key, now)
-        gathers = spool is not None and r.kind is Kind.UPLOAD
+        # Several gather, if they began at once or could not hear of each other: who has less gives
+        # way to whom the client heard last.
+        ahead = spool is not None and (p.owner == self._store.owner or spool.held >= p.held)
+        gathers = ahead and r.kind is Kind.UPLOAD
         found = self._known(key, p, r, now, here=first or gathers or not r.validated)
         if found is not None:
             return found
@@ -103,12 +106,12 @@ class Receiving:
         if reader.expects_continue and not p.continued and r.kind is Kind.REQUEST:
             self._store.drop(key)
             return go_on(key, p, now)
-        p.owner = self._store.owner
-        p.held = max(p.held, spool.held)
+        acknowledged = max(p.held, spool.held)
+        p.owner, p.held = self._store.owner, spool.held
         if reader.outcome is None:
             if r.kind is Kind.REQUEST:
                 stop = r.request_offset + len(r.request_bytes) if r.request_digest else 0
-                missing = spool.missing(max(p.held, stop))
+                missing = spool.missing(max(acknowledged, stop))
                 if missing:
                     return Need(missing)
                 if spool.behind or reader.behind:

@@ -13,13 +13,7 @@ from trickles_web.transport.asking import Asking
 from trickles_web.transport.claim import Claim, Held, Terms
 from trickles_web.transport.edition import Edition
 from trickles_web.transport.line import Line
-from trickles_web.transport.opener import (
-    GROWS_OLD,
-    WANTS_WITH_NOTE,
-    FlowStats,
-    Opener,
-    Timers,
-)
+from trickles_web.transport.opener import GROWS_OLD, WANTS_WITH_NOTE, FlowStats, Opener, Timers
 from trickles_web.transport.path_size import PathSize
 from trickles_web.transport.reassembly import Reassembly
 from trickles_web.transport.rtt import RoundTrip
@@ -230,6 +224,13 @@ class Download:
         else:
             self.timers.clear()
             self.timers.again_at = now + self._round_trip.probe_timeout(min(repeats, 6))
+
+    def whole_at(self, held: Held) -> None:
+        """The request is whole at the server that this continuation names: it is asked from now
+        on, not whoever has only a part.
+        """
+        if self.opener is not None and self.opener.renew(held):
+            self.opener.attempt = self._accepts[1] + 1
 
     def _open(self, held: Held, now: float) -> None:
         """Open by proof from this continuation; by attempt, if it cannot be proven any more."""

@@ -66,8 +66,7 @@ class Flow:
         path = path or PathSize(BASE_DATAGRAM, config.max_datagram_bytes)
         self._download = Download(hello, config, self._requests, self._round_trip, path)
         self._refusals = Refusals()
-        self._exchange = False
-        self._open = False
+        self._exchange = self._open = False
         self._floor = 0
         """Ordinal of what the exchange in progress opened from: ACKs of less are late ones."""
         self._patience = Patience(config, now)
@@ -259,6 +258,8 @@ class Flow:
             held = download.fresh = Held(c, ack.continuation, now, None)
             if ack.room >= 0 and opener is not None:
                 opener.renew(held)  # the one before stands for bytes that are about to be released
+            elif ack.complete:
+                download.whole_at(held)
         elif not self._uploader.awaits(ack.numbers):
             return  # nothing says that it is of this exchange
         self._news(now)
@@ -267,12 +268,11 @@ class Flow:
             self._uploader.stop()
         elif ack.room >= 0:
             self._take_on(ack.held, ack.room)
-        elif ack.held > start and (download.opener or ack.numbers):
-            self._uploader.begin(ack.held)
+        elif ack.held > start and (self._uploader.active if ack.numbers else download.opener):
+            self._uploader.begin(ack.held)  # else late news of who has less than another
         replica = -1 if held is None else held.continuation.replica
         self._uploader.acknowledged(ack.numbers, ack.held, now, replica)
-        partly = ack.room >= 0 or (ack.held > start and not ack.complete)
-        if ack.numbers or partly:
+        if ack.numbers or ack.room >= 0 or (ack.held > start and not ack.complete):
             timers = download.timers
             timers.attempt = 0
             if download.opener is not None and timers.again_at is None:
