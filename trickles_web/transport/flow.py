@@ -262,7 +262,7 @@ class Flow:
                 download.whole_at(held)
         elif not self._uploader.awaits(ack.numbers):
             return  # nothing says that it is of this exchange
-        self._news(now)
+        self._news(now, upload=bool(ack.numbers))
         if ack.complete:
             self._open = False
             self._uploader.stop()
@@ -317,10 +317,10 @@ class Flow:
             else:
                 timers.probe_at = now + verdict.retry_after
 
-    def _news(self, now: float) -> None:
+    def _news(self, now: float, *, upload: bool = False) -> None:
         """Some server goes on with this flow."""
         self._patience.heard = now
-        self._refusals.progress()
+        self._refusals.progress(upload=upload)
 
     def _give_up(self, error: FlowError) -> None:
         """It is the client that cannot go on: the server is told."""

@@ -33,10 +33,10 @@ _RECENT = 32
 class Refusals:
     """Counts refusals since the last good news."""
 
-    __slots__ = ("_count", "_recent")
+    __slots__ = ("_count", "_not_mine", "_recent")
 
     def __init__(self) -> None:
-        self._count = 0
+        self._count = self._not_mine = 0
         self._recent: deque[bytes] = deque(maxlen=_RECENT)
 
     def sent(self, datagrams: Sequence[bytes]) -> None:
@@ -46,8 +46,11 @@ class Refusals:
         """Is this the hash of a datagram that was sent lately? Who has not seen it cannot know."""
         return any(echo_of(datagram) == echo for datagram in self._recent)
 
-    def progress(self) -> None:
+    def progress(self, *, upload: bool = False) -> None:
+        """Good news; of an `upload` it does not tell whether the request can be served."""
         self._count = 0
+        if not upload:
+            self._not_mine = 0
 
     def judge(self, refused: Refused, handed_on: bool) -> Verdict:
         try:
@@ -58,13 +61,15 @@ class Refusals:
             return Verdict(retry_after=refused.retry_after / 1000 + 0.001)
         if code in _TRANSIENT:
             return Verdict()
-        self._count += 1
-        patience = _PATIENCE_NOT_MINE if code is Code.NOT_MINE else _PATIENCE
-        if self._count < patience:
-            # Where another server must be hit by chance, asking more slowly would not help.
-            times = 1 if code is Code.NOT_MINE else self._count
-            pause = max(refused.retry_after / 1000, _PAUSE * times)
-            return Verdict(retry_after=pause)
+        if code is Code.NOT_MINE:
+            # Another server must be hit by chance: asking more slowly would not help.
+            self._not_mine += 1
+            if self._not_mine < _PATIENCE_NOT_MINE:
+                return Verdict(retry_after=max(refused.retry_after / 1000, _PAUSE))
+        else:
+            self._count += 1
+            if self._count < _PATIENCE:
+                return Verdict(retry_after=max(refused.retry_after / 1000, _PAUSE * self._count))
         return Verdict(error=_error(code, handed_on))
 
 

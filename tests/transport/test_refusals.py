@@ -1,0 +1,30 @@
+"""What a client makes of refusals, and which news make it forget those before."""
+
+from __future__ import annotations
+
+from trickles_web.errors import FlowError, OutcomeUnknown
+from trickles_web.transport.refusals import Refusals
+from trickles_web.transport.wire import Code, Refused
+
+
+def error_after(code: Code, count: int, *, upload: bool) -> FlowError | None:
+    """What ends a flow that hears of good news after each of so many refusals."""
+    refusals = Refusals()
+    for _ in range(count):
+        verdict = refusals.judge(Refused(bytes(8), code, 0, bytes(8)), handed_on=False)
+        if verdict.error is not None:
+            return verdict.error
+        refusals.progress(upload=upload)
+    return None
+
+
+def test_one_replica_that_is_wrong_ends_no_upload() -> None:
+    assert error_after(Code.FORGED, 1000, upload=True) is None
+
+
+def test_a_request_that_nobody_may_run_ends_though_its_bytes_are_taken() -> None:
+    assert isinstance(error_after(Code.NOT_MINE, 100, upload=True), OutcomeUnknown)
+
+
+def test_an_answer_is_good_news_of_everything() -> None:
+    assert error_after(Code.NOT_MINE, 1000, upload=False) is None
