@@ -323,8 +323,8 @@ class Serving:
             known = self._remembered(self.closed.get(parent))
             assert not known, "a closed generation was opened from"
         siblings = self.children.setdefault(parent, {})
-        known = [attempt for attempt, (_, at) in siblings.items() if self._remembered(at)]
-        highest = max([first.attempt, *known])
+        remembered = [attempt for attempt, (_, at) in siblings.items() if self._remembered(at)]
+        highest = max([first.attempt, *remembered])
         siblings[first.attempt] = first.generation, self.now
         lower = [name for attempt, (name, _) in siblings.items() if attempt < highest]
         for closed in (parent, *((c.incarnation, name) for name in lower)):
