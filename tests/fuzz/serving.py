@@ -10,6 +10,8 @@ choose them. What is held against the server, after each step:
   window, and none goes out beyond it;
 - no claim of a generation is served after a later one was opened from it;
 - nothing is kept of any peer.
+
+The two before the last hold for what the replay filter says that it remembers, and no longer.
 """
 
 from __future__ import annotations
@@ -68,13 +70,14 @@ class Serving:
         """All datagrams that were ever sent to the server."""
         self.held: list[tuple[Peer, Redeemed]] = []
         self.response = Bytes()
-        self.sent: set[int] = set()
-        """Nonces of all DATA since the last kill: each stands for a number of an epoch."""
+        self.sent: dict[int, int] = {}
+        """Nonces of all DATA since the last kill, one for each number, and when they went out."""
         self.arrived: dict[tuple[int, int], int] = {}
         """By incarnation and epoch: the end of all claims without a loss."""
-        self.closed: set[Opened] = set()
-        self.children: dict[Opened, dict[int, int]] = {}
-        """What was opened: generations by attempt."""
+        self.closed: dict[Opened, int] = {}
+        """Generations that were closed, and when."""
+        self.children: dict[Opened, dict[int, tuple[int, int]]] = {}
+        """What was opened: generations by attempt, and when."""
 
     # ---- steps
 
@@ -206,8 +209,9 @@ class Serving:
             self.now -= form * self.config.clock_skew_ms // 255
 
     def kill(self, who: int, which: int, form: int) -> None:
-        """A process that has just started remembers nothing."""
+        """A process that has just started remembers nothing, and has another name."""
         self.replay.wipe()
+        self.server.replica += 1
         for kept in (self.sent, self.arrived, self.closed, self.children):
             kept.clear()
         self.held.clear()
@@ -291,8 +295,9 @@ class Serving:
             stop = data.offset + len(data.payload)
             assert stop == data.offset or data.payload == self.response.read(data.offset, stop)
             number = data.burst + data.place
-            assert contradicts or data.nonce not in self.sent, "a number went out twice"
-            self.sent.add(data.nonce)
+            known = self._remembered(self.sent.get(data.nonce))
+            assert contradicts or not known, "a number went out twice"
+            self.sent[data.nonce] = self.now
             if opens:
                 assert number < data.cwnd0 <= LARGEST_WINDOW
             else:
@@ -311,17 +316,25 @@ class Serving:
     def _judge_generations(self, c: Continuation, first: wire.Data, opens: bool, old: bool) -> None:
         parent = (c.incarnation, c.generation & 0xFFFF_FFFF)
         if not opens:
-            assert parent not in self.closed, "a claim of a closed generation was served"
+            known = self._remembered(self.closed.get(parent))
+            assert not known, "a claim of a closed generation was served"
             return
         if first.attempt == 0 and not old:
-            assert parent not in self.closed, "a closed generation was opened from"
+            known = self._remembered(self.closed.get(parent))
+            assert not known, "a closed generation was opened from"
         siblings = self.children.setdefault(parent, {})
-        siblings[first.attempt] = first.generation
-        highest = max(siblings)
-        lower = [name for attempt, name in siblings.items() if attempt < highest]
-        self.closed |= {parent, *((c.incarnation, name) for name in lower)}
+        remembered = [attempt for attempt, (_, at) in siblings.items() if self._remembered(at)]
+        highest = max([first.attempt, *remembered])
+        siblings[first.attempt] = first.generation, self.now
+        lower = [name for attempt, (name, _) in siblings.items() if attempt < highest]
+        for closed in (parent, *((c.incarnation, name) for name in lower)):
+            self.closed[closed] = self.now
         if old:  # it may have had this name before
-            self.closed.discard((c.incarnation, first.generation))
+            self.closed.pop((c.incarnation, first.generation), None)
+
+    def _remembered(self, at: int | None) -> bool:
+        """Must the server still know of what happened then? None: it never did."""
+        return at is not None and at >= self.replay.remembers_from
 
     def end(self) -> None:
         """What is kept has the same size whoever came by."""

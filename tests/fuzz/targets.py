@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import trickles_web
 from tests.fuzz import decoders, receiving, serving
-from tests.fuzz.programs import Step, steps
+from tests.fuzz.programs import BYTES_OF_A_STEP, Step, steps
 
 MILLION = 1_000_000
 
@@ -31,8 +31,9 @@ class Target(NamedTuple):
 
 
 PACKAGE = Path(trickles_web.__file__).resolve().parent
-PROGRAMS = 10_000
-"""Each of many datagrams."""
+PROGRAMS = 100_000
+"""Each of up to 50 steps, and of more datagrams than that: 2 to 5 million in all."""
+LONGEST_PROGRAM = 1 + 50 * BYTES_OF_A_STEP
 
 
 def attacked_server(data: bytes) -> None:
@@ -95,9 +96,9 @@ TARGETS: dict[str, Target] = {
     "attacked-server": Target(
         attacked_server,
         tuple(f"transport/{name}.py" for name in ("server", "claims", "presented", "replay")),
-        400,
+        LONGEST_PROGRAM,
         PROGRAMS,
     ),
-    "misled-client": Target(misled_client, CLIENT, 400, PROGRAMS),
-    "unlucky-client": Target(unlucky_client, CLIENT, 400, PROGRAMS),
+    "misled-client": Target(misled_client, CLIENT, LONGEST_PROGRAM, PROGRAMS),
+    "unlucky-client": Target(unlucky_client, CLIENT, LONGEST_PROGRAM, PROGRAMS),
 }

@@ -14,6 +14,10 @@ from trickles_web.transport.redeemed import Train
 CLIENT = Peer(("192.0.2.1", 4000), [(0, 8, bytes(12))])
 SECRET = bytes(range(32))
 
+NOW = 1_800_000_000_000
+DAY_MS = 86_400_000
+HEAD_BYTES = 5
+
 Arrived = asyncio.Queue[tuple[bytes, Peer]]
 
 
@@ -24,7 +28,8 @@ class Replica:
         sock = bind_udp("127.0.0.1", 0)
         self.address: tuple[str, int] = sock.getsockname()[:2]
         loop = asyncio.get_running_loop()
-        self.peering = Peering(sock, secret, "test", addresses.get, loop)
+        self.now = NOW
+        self.peering = Peering(sock, secret, "test", addresses.get, loop, lambda: self.now)
         self.given: Arrived = asyncio.Queue()
         self.sent: Arrived = asyncio.Queue()
         self.peering.start(
@@ -107,6 +112,47 @@ def test_nobody_else_can_make_it_send_anything() -> None:
         assert here.sent.empty() and here.given.empty()
         assert here.peering.counters == {"forward: malformed": 6, "taken over": 1}
         for replica in (here, stranger, friend):
+            replica.peering.close()
+
+    asyncio.run(main())
+
+
+def test_nonces_are_counted_behind_a_prefix_of_each_process() -> None:
+    """Drawn at random for each message, they would repeat after some billions under one key."""
+
+    async def main() -> None:
+        addresses: dict[int, tuple[str, int]] = {}
+        replicas = [Replica(addresses) for _ in range(2)]
+        nonces: list[bytes] = []
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.settimeout(5)
+            addresses[1] = sock.getsockname()
+            for replica in replicas:
+                for _ in range(3):
+                    replica.peering.forward(1, b"datagram", CLIENT)
+                    nonces.append(sock.recv(MOST_MESSAGE)[HEAD_BYTES : HEAD_BYTES + 12])
+        assert [nonce[8:] for nonce in nonces] == 2 * [bytes((0, 0, 0, n)) for n in range(3)]
+        assert len({nonce[:8] for nonce in nonces}) == 2
+        for replica in replicas:
+            replica.peering.close()
+
+    asyncio.run(main())
+
+
+def test_keys_rotate_and_neighbouring_ones_open() -> None:
+    async def main() -> None:
+        addresses: dict[int, tuple[str, int]] = {}
+        here, owner = Replica(addresses), Replica(addresses)
+        addresses[2] = owner.address
+        for days in (2, -2, 1, -1, 0):
+            here.now = NOW + days * DAY_MS
+            here.peering.forward(2, f"{days}".encode(), CLIENT)
+        for days in (1, -1, 0):
+            datagram, _ = await asyncio.wait_for(owner.given.get(), 5)
+            assert datagram == f"{days}".encode()
+        assert owner.peering.counters == {"forward: malformed": 2, "taken over": 3}
+        for replica in (here, owner):
             replica.peering.close()
 
     asyncio.run(main())

@@ -27,7 +27,7 @@ def test_nothing_is_forgotten_within_the_span() -> None:
         if n % 50 == 0:
             recent = [m for at, m in spent if now - at <= SPAN]
             assert all(key(m) in replay for m in recent)
-    assert replay.remembers_from <= BEGIN
+        assert replay.remembers_from <= max(BEGIN, now - SPAN)
     # And it does forget: keys of three spans ago are gone, but for false positives.
     old = [m for at, m in spent if now - at > 3 * SPAN]
     assert len(old) > 1000
@@ -48,25 +48,58 @@ def test_full_filters_turn_early_and_say_since_when_they_remember() -> None:
     for n in range(100):
         replay.add(key(n))
     replay.turn(2000)
-    assert replay.remembers_from == 1000
+    assert replay.remembers_from == 1001
     for n in range(100, 200):
         replay.add(key(n))
     assert all(key(n) in replay for n in range(200))
     replay.turn(3000)
-    # The keys of 1000 to 2000 are lost now, and what was minted then must count as old.
-    assert replay.remembers_from == 2000
+    # The keys up to 2000 are lost now, and what was minted then must count as old.
+    assert replay.remembers_from == 2001
     assert all(key(n) in replay for n in range(100, 200))
     assert not all(key(n) in replay for n in range(100))
 
 
-def test_a_turn_in_time_leaves_the_promise_alone() -> None:
+def test_a_turn_in_time_is_no_reason_to_take_anything_fresh_for_old() -> None:
     replay = ReplayFilter(100, SPAN)
     replay.turn(1000)
     replay.add(key(1))
     replay.turn(1000 + SPAN)
-    assert replay.remembers_from == 1000 - RESTART_GRACE_MS
+    assert replay.remembers_from == 1001
     assert key(1) in replay
     replay.turn(1000 + 2 * SPAN)
+    assert key(1) not in replay
+
+
+HOUR_MS = 3_600_000
+
+
+def test_what_was_spent_before_a_clock_went_wrong_is_known_or_old_once_it_is_right() -> None:
+    """An hour ahead for long enough to forget: what is minted before that is not honoured again."""
+    replay = ReplayFilter(100, SPAN)
+    replay.turn(BEGIN)
+    replay.add(key(1))
+    for wrong in (BEGIN + HOUR_MS, BEGIN + HOUR_MS + SPAN):
+        replay.turn(wrong)
+    assert key(1) not in replay
+    right = BEGIN + SPAN
+    replay.turn(right)
+    assert BEGIN < replay.remembers_from <= right + 1
+    replay.turn(right + 10)
+    assert replay.remembers_from <= right + 1, "what is minted from now on is fresh"
+
+
+def test_a_clock_that_is_set_back_does_not_make_what_follows_old() -> None:
+    """And the filters go on to take turns, by the clock as it is then."""
+    replay = ReplayFilter(100, SPAN)
+    for n in range(50):
+        replay.turn(BEGIN + n * SPAN)
+    now = BEGIN + 50 * SPAN - HOUR_MS
+    replay.turn(now)
+    replay.add(key(1))
+    assert replay.remembers_from <= now + 1
+    for n in range(1, 50):
+        replay.turn(now + n * SPAN // 2)
+        assert replay.remembers_from <= max(now + 1, now + n * SPAN // 2 - SPAN + 1)
     assert key(1) not in replay
 
 

@@ -22,7 +22,7 @@ from tests.transport.driver import (
 )
 from trickles_web.transport import wire
 from trickles_web.transport.epochs import LONGEST_REACH, after_loss, grant, window
-from trickles_web.transport.server import Server
+from trickles_web.transport.server import Redeemed, Server
 from trickles_web.transport.wire import Code, Earlier
 
 
@@ -149,6 +149,24 @@ def test_a_restarted_server_and_another_machine_serve_it_once_more() -> None:
     assert [(d.burst, d.place, d.nonce) for d in here] == [
         (d.burst, d.place, d.nonce) for d in there
     ]
+
+
+def test_numbers_that_were_cut_into_bursts_twice_are_claimed_once() -> None:
+    """A process that has just started grants again what the one before it did, in other bursts. Of
+    those that overlap one is served, or a liar would have two lines of the same numbers for ever.
+    """
+    peer = running()
+    peer.send(peer.claim(peer.held()[0]))
+    last = peer.held()[-1]
+    restarted = server(2)
+    sent = peer.send(peer.claim(last, start=0), restarted)
+    for burst in peer.held():
+        result = peer.redeem(peer.claim(burst), restarted)
+        if isinstance(result, Redeemed):
+            sent += peer.take(datagrams(restarted.burst(result, peer.response, peer.now)))
+    numbers = [data.burst + data.place for data in sent]
+    assert len(numbers) > 40
+    assert len(set(numbers)) == len(numbers)
 
 
 def test_what_no_packet_answers_is_not_spent() -> None:

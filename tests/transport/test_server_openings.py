@@ -345,16 +345,44 @@ def test_a_line_ends_with_the_key_of_its_nonces() -> None:
 
 def test_a_refreshed_continuation_opens_only() -> None:
     peer = running(60)
-    burst = peer.unclaimed()[0]
+    fresh = kept_young(peer, peer.unclaimed()[0])
+    assert fresh.continuation.refreshed
+    assert refused_code(peer.redeem(peer.claim(fresh))) == Code.CLAIM
+    assert answer_epoch(peer.redeem(peer.opening(fresh, proof=0)))[2] <= 10
+
+
+def kept_young(peer: Peer, burst: Burst) -> Burst:
+    """What comes back for an UPLOAD."""
     upload = wire.encode_upload(wire.Upload(FLOW, 3, 0, None, burst.blob, b"x" * 400))
     ack = peer.server.acknowledge(redeemed(peer.redeem(upload)), 400, b"p", peer.now)
     assert ack is not None
     decoded = wire.decode_ack(ack)
     assert (decoded.numbers, decoded.held) == ((3,), 400)
-    fresh = Burst(sealing.parse(decoded.continuation), decoded.continuation)
-    assert fresh.continuation.refreshed
-    assert refused_code(peer.redeem(peer.claim(fresh))) == Code.CLAIM
-    assert answer_epoch(peer.redeem(peer.opening(fresh, proof=0)))[2] <= 10
+    return Burst(sealing.parse(decoded.continuation), decoded.continuation)
+
+
+def test_who_hoards_continuations_has_as_many_flows_as_after_as_many_hellos() -> None:
+    """Beyond the filter's memory, each of an ordinal of its own opens a first window, once."""
+    peer = running()
+    hoard: list[Burst] = []
+    for ordinal in range(1, 6):
+        hoard.append(peer.held(ordinal)[-1])
+        peer.send(peer.opening(hoard[-1]))
+    for _ in range(4):
+        closed = [refused_code(peer.redeem(peer.opening(burst))) for burst in hoard]
+        assert set(closed) <= {Code.CLOSED, None}
+        peer.now += MINUTE - 1
+        hoard = [kept_young(peer, burst) for burst in hoard]
+    peer.now += 1
+    opened_again = 0
+    for burst in hoard:
+        for _ in range(3):
+            result = peer.redeem(peer.opening(burst))
+            if isinstance(result, Redeemed):
+                sent = peer.server.burst(result, peer.response, peer.now)
+                assert len(datagrams(sent)) <= 10
+                opened_again += 1
+    assert opened_again == len(hoard)
 
 
 def test_the_application_part_is_what_was_last_sealed() -> None:

@@ -15,7 +15,7 @@ from trickles_web.errors import UsageError
 from trickles_web.http.request import check_globs
 from trickles_web.net import endpoint, logs
 from trickles_web.net.options import Config
-from trickles_web.net.secret import ENVIRONMENT, load_secret
+from trickles_web.net.secret import ENVIRONMENT, LARGEST_FILE, load_secret
 from trickles_web.net.server import Server
 from trickles_web.net.supervisor import Supervisor
 
@@ -262,7 +262,7 @@ def _globs(
     "--child",
     hidden=True,
     allow_from_autoenv=False,
-    help="FD:COUNT from the supervisor: readiness, workers.",
+    help="FD:COUNT from the supervisor: secret and readiness, workers.",
 )
 @click.version_option(
     trickles_web.__version__ + " (compiled)" * COMPILED,
@@ -348,11 +348,11 @@ def serve(
     logs.configure(log_level, use_colors)
     if config.supervised:
         return Supervisor(config).run()
-    secret = _taken_secret(config)
     if not child:
-        return Server(config, secret=secret).run()
+        return Server(config, secret=_taken_secret(config)).run()
     descriptor = int(ready)
     os.set_inheritable(descriptor, False)  # the application's own children are none of its business
+    secret = os.read(descriptor, LARGEST_FILE)
     return Server(config, secret=secret, on_started=lambda: _report(descriptor)).run()
 
 

@@ -4,10 +4,12 @@
     client <- here <--REPLY(client, datagram)---------- owner
 
 The owner's answers go back to where the client's datagram was received, because to the client and
-to all in between they must come from where it sent to. Messages are sealed (AES-GCM) under a key
-that follows from the master secret, with their direction as associated data: nobody else can have
-datagrams sent to third parties. A message recorded and sent again is a datagram repeated, which the
-transport bears.
+to all in between they must come from where it sent to. Messages are sealed as continuations are
+(`transport.keys`: keys that rotate, nonces that are counted behind a prefix of each process), with
+their direction as associated data: nobody else can have datagrams sent to third parties. A message
+recorded and sent again is a datagram repeated, which the transport bears.
+
+    kind, 1 byte | key generation, 4 bytes | sealed
 """
 
 from __future__ import annotations
@@ -15,22 +17,23 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
+from trickles_web.config import TransportConfig
+from trickles_web.errors import ContinuationError
+from trickles_web.net.forks import parted_by_forks
 from trickles_web.net.forwarding import DRAIN_DATAGRAMS, pack, unpack
 from trickles_web.net.udp import Peer, Sockaddr
 from trickles_web.socket_options import fragment
+from trickles_web.transport.keys import Keyring
 from trickles_web.transport.redeemed import Train
 
 FORWARD, REPLY = b"F", b"R"
-NONCE_BYTES = 12
+_HEAD = struct.Struct(">cI")
 MOST_MESSAGE = 65_507
 """What a UDP datagram can hold: larger ones than the path carries are fragmented by IP."""
 
@@ -64,11 +67,17 @@ class Peering:
         service: str,
         addresses: Addresses,
         loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], int],
     ) -> None:
-        """`sock`: bound UDP socket, closed with this. addresses(owner): where it takes messages."""
+        """`sock`: bound UDP socket, closed with this. addresses(owner): where it takes messages.
+        clock: wall-clock ms.
+        """
         self.counters: Counter[str] = Counter()
-        info = f"trickles 1\0{service}\0peering".encode()
-        self._seal = AESGCM(HKDF(SHA256(), 16, salt=None, info=info).derive(secret))
+        self._stack = ExitStack()
+        rotation_ms = TransportConfig().rotation_ms
+        keyring = Keyring(secret, f"{service}\0peering", rotation_ms, os.urandom)
+        self._keyring = self._stack.enter_context(parted_by_forks(keyring))
+        self._clock = clock
         self._socket = sock
         self._addresses = addresses
         self._loop = loop
@@ -88,6 +97,7 @@ class Peering:
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
+        self._stack.close()
 
     def forward(self, owner: int, datagram: bytes, peer: Peer) -> None:
         """Give a datagram to the process `owner`, or drop it."""
@@ -107,11 +117,21 @@ class Peering:
         self._put(REPLY, pack(datagram, client), (host, int(port)))
 
     def _put(self, kind: bytes, message: bytes, address: Sockaddr) -> None:
-        nonce = os.urandom(NONCE_BYTES)
+        now = self._clock()
+        head = _HEAD.pack(kind, self._keyring.generation(now))
         try:
-            self._socket.sendto(kind + nonce + self._seal.encrypt(nonce, message, kind), address)
+            self._socket.sendto(head + self._keyring.current(now).seal(message, head), address)
         except OSError as error:
             self.counters[f"forward: {os.strerror(error.errno or 0)}"] += 1
+
+    def _opened(self, message: bytes) -> tuple[bytes, bytes]:
+        """Kind and content. Raises ContinuationError, or ValueError where there is no head."""
+        head = message[: _HEAD.size]
+        if len(head) < _HEAD.size:
+            raise ValueError("short")
+        kind, generation = _HEAD.unpack(head)
+        keys = self._keyring.at(generation, self._clock())
+        return kind, keys.unseal(message[_HEAD.size :], head)
 
     def _drain(self) -> None:
         for _ in range(DRAIN_DATAGRAMS):
@@ -121,12 +141,11 @@ class Peering:
                 return
             except OSError:  # an ICMP error of something sent earlier
                 continue
-            kind, nonce = message[:1], message[1 : 1 + NONCE_BYTES]
             try:
-                text = self._seal.decrypt(nonce, message[1 + NONCE_BYTES :], kind)
+                kind, text = self._opened(message)
                 back = text[1 : 1 + text[0]] if kind == FORWARD and text else b""
                 datagram, peer = unpack(text[1 + len(back) :] if kind == FORWARD else text)
-            except (InvalidTag, ValueError):
+            except (ContinuationError, ValueError):
                 self.counters["forward: malformed"] += 1
                 continue
             if kind == FORWARD:

@@ -144,7 +144,13 @@ class _OpenedRedis(Opened):
     """Beside it a socket, by which the replicas of other machines reach this one."""
 
     def __init__(
-        self, store: RedisStore[KeptResponse], url: str, peer: str | None, secret: bytes, name: str
+        self,
+        store: RedisStore[KeptResponse],
+        url: str,
+        peer: str | None,
+        secret: bytes,
+        name: str,
+        clock: Callable[[], int],
     ) -> None:
         """name: of the service. Raises UsageError."""
         super().__init__(store)
@@ -153,7 +159,7 @@ class _OpenedRedis(Opened):
         sock = bind_udp(host, port, host_option="--peer", port_option="--peer")
         store.peer = "{} {}".format(*sock.getsockname()[:2])
         loop = asyncio.get_running_loop()
-        self.relay = self._peering = Peering(sock, secret, name, store.address, loop)
+        self.relay = self._peering = Peering(sock, secret, name, store.address, loop, clock)
 
     async def start(self, found: Callable[[int], None], renewed: Callable[[int], None]) -> None:
         self._store.found, self._store.renewed = found, renewed
@@ -216,7 +222,7 @@ def open_store(
         from trickles_web.state.redis import RedisStore  # an extra
 
         shared = RedisStore[KeptResponse](name, service, os.urandom(8), limits, clock=clock)
-        return _OpenedRedis(shared, name, peer, secret, service)
+        return _OpenedRedis(shared, name, peer, secret, service, clock)
     try:
         if name.startswith("dir:"):
             return _open_directory(Path(name[4:]).absolute(), limits, clock)

@@ -46,32 +46,11 @@ _OPTION_VARIABLES = [
     f"TRICKLES_{option}"
     for option in (
         *("APP", "APP_DIR", "STATIC", "HOST", "PORT", "FD", "WORKERS", "GATEWAY", "SECRET_FILE"),
-        *(
-            "ACCESS_LOG",
-            "LOG_LEVEL",
-            "USE_COLORS",
-            "LIFESPAN",
-            "LOOP",
-            "INTERFACE",
-            "FACTORY",
-            "THREADS",
-            "HTTP",
-            "WS",
-            "WS_MAX_SIZE",
-            "WS_PER_MESSAGE_DEFLATE",
-            "REQUEST_BUFFERING",
-            "PROXY_HEADERS",
-            "FORWARDED_ALLOW_IPS",
-            "STORE",
-            "PEER",
-            "LIMIT_REQUEST_BODY",
-            "TIMEOUT_GRACEFUL_SHUTDOWN",
-            "FILE_IDENTITY",
-            "NEVER_RERUN",
-            "RERUN",
-            "ROOT_PATH",
-            "STEERING",
-        ),
+        *("ACCESS_LOG", "LOG_LEVEL", "USE_COLORS", "LIFESPAN", "LOOP", "INTERFACE", "FACTORY"),
+        *("THREADS", "HTTP", "WS", "WS_MAX_SIZE", "WS_PER_MESSAGE_DEFLATE", "REQUEST_BUFFERING"),
+        *("PROXY_HEADERS", "FORWARDED_ALLOW_IPS", "STORE", "PEER", "LIMIT_REQUEST_BODY"),
+        *("TIMEOUT_GRACEFUL_SHUTDOWN", "FILE_IDENTITY", "NEVER_RERUN", "RERUN", "ROOT_PATH"),
+        *("STEERING", "PREFERRED_ADDRESS"),
     )
 ]
 """Not for the children: they get all but the store as arguments, and TRICKLES_WORKERS would make
@@ -104,19 +83,25 @@ class Child:
     """One process that is kept alive."""
 
     def __init__(
-        self, name: str, command: Callable[[int], list[str]], environment: dict[str, str]
+        self,
+        name: str,
+        command: Callable[[int], list[str]],
+        environment: dict[str, str],
+        secret: bytes = b"",
     ) -> None:
         self.name = name
         self.command = command
-        """The command line, given the descriptor to report readiness on."""
+        """The command line, given the descriptor of its end of the channel: it reads the secret
+        from there, and reports there that it is ready."""
         self.environment = environment
+        self.secret = secret
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
         self.ready = False
         self.ever_ready = False
         self.quick_deaths = 0
         self.start_at = 0.0
-        self.pipe = -1
+        self.channel = -1
 
     @property
     def pid(self) -> int:
@@ -164,7 +149,7 @@ class Supervisor:
         all.
         """
         config = self.config
-        load_secret(config.service_name, config.secret_file)
+        secret = load_secret(config.service_name, config.secret_file)
         if config.fd is not None:
             sock = inherited_udp(config.fd)
             host, port = sock.getsockname()[:2]
@@ -183,14 +168,14 @@ class Supervisor:
         else:
             gateway = None
         self.config = replace(config, host=host, port=port, gateway=gateway)
-        environment = {k: v for k, v in os.environ.items() if k not in _OPTION_VARIABLES}
+        removed = {ENVIRONMENT, *_OPTION_VARIABLES}
+        environment = {k: v for k, v in os.environ.items() if k not in removed}
         # A store's name may hold a password, and arguments are for every user to read.
         worker = environment | {"TRICKLES_STORE": config.store}
         for number in range(1, config.workers + 1):
-            self.children.append(Child(f"Worker {number}", self._worker_command, worker))
+            self.children.append(Child(f"Worker {number}", self._worker_command, worker, secret))
         if gateway is not None:
-            del_secret = {k: v for k, v in environment.items() if k != ENVIRONMENT}
-            self.children.append(Child("Gateway", self._gateway_command, del_secret))
+            self.children.append(Child("Gateway", self._gateway_command, environment))
         self._waiting = list(self.children)
 
     def _worker_command(self, ready: int) -> list[str]:
@@ -202,7 +187,6 @@ class Supervisor:
             "--fd": None if config.fd is None else str(config.fd),
             "--workers": "1",
             "--static": config.static,
-            "--secret-file": config.secret_file,
             "--app-dir": config.app_dir or None,
             "--root-path": config.root_path or None,
             "--lifespan": config.lifespan,
@@ -271,7 +255,9 @@ class Supervisor:
             self._start(self._waiting.pop(0))
 
     def _start(self, child: Child) -> None:
-        reading, writing = os.pipe()
+        ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        if child.secret:
+            ours.send(child.secret)
         parent = os.getpid()
 
         def die_with_parent() -> None:
@@ -279,32 +265,34 @@ class Supervisor:
             if os.getppid() != parent:  # it died before the line above
                 os._exit(1)
 
-        inherited = [writing] if self.config.fd is None else [writing, self.config.fd]
+        inherited = [theirs.fileno()]
+        if self.config.fd is not None:
+            inherited.append(self.config.fd)
         child.process = subprocess.Popen(
-            child.command(writing),
+            child.command(theirs.fileno()),
             env=child.environment,
             pass_fds=inherited,
             process_group=0,
             preexec_fn=die_with_parent,  # no threads here
         )
-        os.close(writing)
-        child.pipe = reading
+        theirs.close()
+        child.channel = ours.detach()
         child.started = time.monotonic()
         child.ready = False
-        self._selector.register(reading, selectors.EVENT_READ, child)
+        self._selector.register(child.channel, selectors.EVENT_READ, child)
 
     def _heard(self, child: Child) -> None:
-        """Its pipe says `ready`, or its end that the child is gone."""
-        said = os.read(child.pipe, 64)
-        if said:
-            self._is_ready(child)
-        self._drop_pipe(child)
+        """Its channel says `ready`, or its end that the child is gone."""
+        with contextlib.suppress(ConnectionResetError):  # it died before it read the secret
+            if os.read(child.channel, 64):
+                self._is_ready(child)
+        self._drop_channel(child)
 
-    def _drop_pipe(self, child: Child) -> None:
-        if child.pipe >= 0:
-            self._selector.unregister(child.pipe)
-            os.close(child.pipe)
-            child.pipe = -1
+    def _drop_channel(self, child: Child) -> None:
+        if child.channel >= 0:
+            self._selector.unregister(child.channel)
+            os.close(child.channel)
+            child.channel = -1
 
     def _is_ready(self, child: Child) -> None:
         again = child.ever_ready
@@ -329,9 +317,9 @@ class Supervisor:
                 continue
             code = child.process.poll()
             if code is not None:
-                if child.pipe >= 0 and not child.ready:
+                if child.channel >= 0 and not child.ready:
                     self._heard(child)  # it may have been ready before it died
-                self._drop_pipe(child)
+                self._drop_channel(child)
                 self._died(child, code, now)
 
     def _died(self, child: Child, code: int, now: float) -> None:
@@ -406,7 +394,7 @@ class Supervisor:
                 self._wait(left)
                 for child in self.children:
                     if child.process is not None and child.process.poll() is not None:
-                        self._drop_pipe(child)
+                        self._drop_channel(child)
                         child.process = None
 
     def _kill(self) -> None:
@@ -415,6 +403,6 @@ class Supervisor:
                 child.process.kill()
                 child.process.wait()
                 child.process = None
-            if child.pipe >= 0:
-                os.close(child.pipe)
-                child.pipe = -1
+            if child.channel >= 0:
+                os.close(child.channel)
+                child.channel = -1

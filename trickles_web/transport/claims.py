@@ -144,13 +144,19 @@ def claims(
     end = c.stop if m.lost < 0 else m.lost
     if not proves(keys, epoch.key, epoch.base, end, m.proof):
         raise RefusedError(Code.PROOF)
-    reached = _reach(m.start, c, replay)
+    reached, unreached = _reach(m.start, c, replay, replica)
     begun, no_other = _begin(c, replay)
     successor = None if m.lost < 0 else _successor(epoch, m.lost, keys)
     # The nonces' key is about to expire, or the numbers: end the line, and the next one is renewed.
     ends = generation != keyring.generation(now)
 
-    def answer(start: int, stop: int, claim: Request | Earlier, spent: tuple[bytes, ...]) -> Answer:
+    def answer(
+        start: int,
+        stop: int,
+        claim: Request | Earlier,
+        spent: tuple[bytes, ...],
+        unspent: tuple[bytes, ...],
+    ) -> Answer:
         high = grant(epoch, successor, stop)
         return Answer(
             ordinal=c.ordinal,
@@ -165,17 +171,17 @@ def claims(
             attempt=0,
             paid=stop,
             marks=(*lost_marks, *begun, *spent, filter_key(b"s", c.generation, start)),
-            absent=(*closed, *not_lost, *no_other, *spent),
+            absent=(*closed, *not_lost, *no_other, *unspent),
             ends=ends or high > LAST_NUMBER,
         )
 
-    answers = [answer(m.start, c.stop, m, (*reached, own))]
+    answers = [answer(m.start, c.stop, m, (*reached, own), (*unreached, own))]
     if c.replica == replica:
         following = m.start
         for e in reversed(m.earlier):
             spent = _earlier(e, following, c, replay)
             if spent:
-                answers.append(answer(e.start, e.stop, e, spent))
+                answers.append(answer(e.start, e.stop, e, spent, spent))
                 following = e.start
     return tuple(reversed(answers))
 
@@ -217,18 +223,28 @@ def _check_loss(
     return (any_loss, this_loss), (any_loss,)
 
 
-def _reach(start: int, c: Continuation, replay: ReplayFilter) -> tuple[bytes, ...]:
+def _reach(
+    start: int, c: Continuation, replay: ReplayFilter, replica: int
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
     """A claim that begins before its burst covers bursts that were lost whole, or small ones.
 
     No number of them may have been claimed: an interval that ends where the burst begins contains
-    the last number of every burst it touches, so one test per number finds any overlap.
+    the last number of every burst it touches, so one test per number finds any overlap. Within the
+    burst there is nothing to test, as long as this process minted all that was claimed of the
+    generation. What others minted may cut the same numbers into other bursts, which overlap: from
+    the first claim of such a one on, each number is tested. Returns what to mark, and what must not
+    be marked until then.
     """
     if start > c.burst or start < c.epoch.start or c.burst - start > LONGEST_REACH:
         raise RefusedError(Code.CLAIM)
-    keys = tuple(filter_key(b"c", c.generation, k) for k in range(start, c.burst))
+    mixed = filter_key(b"f", c.generation)
+    foreign = c.replica != replica
+    among_others = foreign or mixed in replay
+    stop = c.stop - 1 if among_others else c.burst
+    keys = tuple(filter_key(b"c", c.generation, k) for k in range(start, stop))
     if replay.has_any(keys):
         raise RefusedError(Code.SPENT)
-    return keys
+    return (*keys, mixed) if foreign else keys, keys if among_others else (*keys, mixed)
 
 
 def _earlier(

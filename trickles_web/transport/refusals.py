@@ -89,7 +89,10 @@ def _error(code: Code, handed_on: bool) -> FlowError:
     if code is Code.BUSY:
         return FlowRefused("the server has reached its limits; try again later")
     if code is Code.EXPIRED:
-        return FlowRefused("the flow was idle for too long; open a new one")
+        return FlowRefused(
+            "what the flow holds is too old for the server: it was idle for over an hour, or the "
+            "server's clock was set; open a new one"
+        )
     if code is Code.VERSION:
         return FlowRefused("the server speaks another version of the protocol")
     return FlowRefused("the server does not know this flow: it has another secret or service name")

@@ -4,11 +4,15 @@ Soft state, in two Bloom filters that take turns. What it promises, and what it 
 
 * a *false positive* (about one in a million) refuses a claim that was never made: to the client it
   looks like a lost packet, and is recovered as one;
-* a *false negative* happens only after a restart, and to keys older than the younger filter's
-  predecessor. Continuations minted before `remembers_from` count as old: they open a small window,
-  once per flow, instead of being redeemed. A process that has just started honours those of the
-  last RESTART_GRACE_MS, so that a restart costs flows in progress nothing: what a lying client
-  can get twice is what it got in that time.
+* a *false negative* happens only after a restart, and to keys older than the elder filter.
+  Continuations minted before `remembers_from` count as old: they open a small window, once per
+  flow, instead of being redeemed. A process that has just started honours those of the last
+  RESTART_GRACE_MS, so that a restart costs flows in progress nothing: what a lying client can get
+  twice is what it got in that time.
+
+The clock is the wall's, which may be set. Forward, the filters take turns sooner. Back, to before
+the younger began: what is minted from then on must count, and what was minted in the time that is
+gone through again, and is forgotten, can be redeemed once more.
 
 One process has one filter; the workers of a machine are steered by flow id, so a flow meets one.
 Across R machines a continuation can be spent once on each: a client that lies can get each number R
@@ -58,7 +62,7 @@ class ReplayFilter:
         self._added = 0
         self._since: int | None = None
         self.remembers_from = 0
-        """Wall-clock ms: all that was spent since then is still known, but for a restart."""
+        """Wall-clock ms: all that was spent from then on is still known, but for a restart."""
         self.marks = 0
         """Keys added in all: as long as it stands still, what was tested still holds."""
 
@@ -67,12 +71,13 @@ class ReplayFilter:
         if self._since is None:  # the first datagram since the start
             self._since = now
             self.remembers_from = now - RESTART_GRACE_MS
+        elif now < self._since:  # the clock was set back
+            self._since = now
+            self.remembers_from = min(self.remembers_from, now + 1)
         elif self._added >= self._capacity or now - self._since >= self._span_ms:
-            early = now - self._since < self._span_ms
             self._old, self._new = self._new, self._old
             self._new.clear()  # reuses the memory, so a server's size stays what it was
-            if early:
-                self.remembers_from = self._since
+            self.remembers_from = self._since + 1  # earlier in that millisecond is forgotten
             self._since = now
             self._added = 0
 

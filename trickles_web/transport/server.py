@@ -198,7 +198,7 @@ class Server:
             return answers
         c = redeemed.continuation
         try:
-            if now - redeemed.at > self.config.replay_horizon_ms:
+            if redeemed.at < max(replay.remembers_from, now - self.config.replay_horizon_ms):
                 raise RefusedError(Code.EXPIRED)
             if not any(replay.has_any(answer.absent) for answer in answers):
                 return answers
