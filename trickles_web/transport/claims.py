@@ -8,10 +8,10 @@ test again and what to mark when the answer is really sent (`Server.burst`).
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 from trickles_web.config import BASE_DATAGRAM
+from trickles_web.transport.claimed import filter_key, unclaimed
 from trickles_web.transport.continuation import UNMEASURED, Continuation
 from trickles_web.transport.epochs import (
     INITIAL_WINDOW,
@@ -54,14 +54,7 @@ PROBE_EVERY: Final = 64
 """Packet numbers of a generation among which one probe of the path's size comes on top of the
 window; for their first so many numbers, so many generations have one together."""
 MOST_TESTS: Final = 2048
-"""Numbers that one opening may look up in the filter: about a millisecond."""
-
-_KEY: Final = struct.Struct(">cQI")
-
-
-def filter_key(purpose: bytes, name: int, number: int = 0) -> bytes:
-    """A key of the replay filter; `purpose` is one byte."""
-    return _KEY.pack(purpose, name, number)
+"""Numbers that one opening may ask the filter about: at most 126 look-ups."""
 
 
 def probe_key(incarnation: int, answer: Answer) -> bytes:
@@ -144,13 +137,15 @@ def claims(
     end = c.stop if m.lost < 0 else m.lost
     if not proves(keys, epoch.key, epoch.base, end, m.proof):
         raise RefusedError(Code.PROOF)
-    reached = _reach(m.start, c, replay)
+    absent = _reach(m.start, c, replay)
     begun, no_other = _begin(c, replay)
     successor = None if m.lost < 0 else _successor(epoch, m.lost, keys)
     # The nonces' key is about to expire, or the numbers: end the line, and the next one is renewed.
     ends = generation != keyring.generation(now)
 
-    def answer(start: int, stop: int, claim: Request | Earlier, spent: tuple[bytes, ...]) -> Answer:
+    def answer(
+        start: int, stop: int, claim: Request | Earlier, reached: int, absent: list[bytes]
+    ) -> Answer:
         high = grant(epoch, successor, stop)
         return Answer(
             ordinal=c.ordinal,
@@ -164,18 +159,19 @@ def claims(
             nonce_generation=c.nonce_generation,
             attempt=0,
             paid=stop,
-            marks=(*lost_marks, *begun, *spent, filter_key(b"s", c.generation, start)),
-            absent=(*closed, *not_lost, *no_other, *spent),
+            marks=(*lost_marks, *begun, filter_key(b"s", c.generation, start)),
+            absent=(*closed, *not_lost, *no_other, *absent),
             ends=ends or high > LAST_NUMBER,
+            reached=(start, reached),
         )
 
-    answers = [answer(m.start, c.stop, m, (*reached, own))]
+    answers = [answer(m.start, c.stop, m, c.burst, [*absent, own])]
     if c.replica == replica:
         following = m.start
         for e in reversed(m.earlier):
-            spent = _earlier(e, following, c, replay)
-            if spent:
-                answers.append(answer(e.start, e.stop, e, spent))
+            none_of_them = _earlier(e, following, c, replay)
+            if none_of_them is not None:
+                answers.append(answer(e.start, e.stop, e, e.stop - 1, none_of_them))
                 following = e.start
     return tuple(reversed(answers))
 
@@ -217,24 +213,25 @@ def _check_loss(
     return (any_loss, this_loss), (any_loss,)
 
 
-def _reach(start: int, c: Continuation, replay: ReplayFilter) -> tuple[bytes, ...]:
+def _reach(start: int, c: Continuation, replay: ReplayFilter) -> list[bytes]:
     """A claim that begins before its burst covers bursts that were lost whole, or small ones.
 
     No number of them may have been claimed: an interval that ends where the burst begins contains
-    the last number of every burst it touches, so one test per number finds any overlap.
+    the last number of every burst it touches, so any overlap is found. Returns what is absent.
     """
     if start > c.burst or start < c.epoch.start or c.burst - start > LONGEST_REACH:
         raise RefusedError(Code.CLAIM)
-    keys = tuple(filter_key(b"c", c.generation, k) for k in range(start, c.burst))
-    if replay.has_any(keys):
+    absent = unclaimed(c.generation, start, c.burst, replay)
+    if absent is None:
         raise RefusedError(Code.SPENT)
-    return keys
+    return absent
 
 
 def _earlier(
     e: Earlier, following: int, c: Continuation, replay: ReplayFilter
-) -> tuple[bytes, ...] | None:
-    """The marks of an earlier claim of the same epoch, or None when it is not to be served.
+) -> list[bytes] | None:
+    """Keys that are absent for an earlier claim of the same epoch, or None when it is not to be
+    served.
 
     No continuation is here to say where its burst ended, so its end must be where another claim
     starts, in this request (at `following`) or served before: else it could end within a claim that
@@ -248,8 +245,7 @@ def _earlier(
         return None  # the usual case: its request was not lost
     if e.stop != following and filter_key(b"s", c.generation, e.stop) not in replay:
         return None
-    keys = tuple(filter_key(b"c", c.generation, k) for k in range(e.start, e.stop))
-    return None if replay.has_any(keys) else keys
+    return unclaimed(c.generation, e.start, e.stop, replay)
 
 
 def opening(
@@ -379,8 +375,8 @@ def _sent_more(c: Continuation, replay: ReplayFilter, absent: list[bytes]) -> bo
     """
     if c.followed or c.stop - c.paid > MOST_TESTS:
         return True
-    keys = [filter_key(b"c", c.generation, k) for k in range(c.paid, c.stop)]
-    if replay.has_any(keys):
+    keys = unclaimed(c.generation, c.paid, c.stop, replay)
+    if keys is None:
         return True
     absent += keys
     return False
