@@ -1,10 +1,10 @@
 """An attacker, as a process of its own, which wants a server to be of no use to others.
 
-    python -m loadtest.flooding ATTACK HOST PORT SECONDS RATE
+    python -m loadtest.flooding ATTACK HOST PORT SECONDS RATE [REPLICA]
 
 Those of FLOODS send RATE datagrams a second from many addresses of this host; those of CROWDS begin
-RATE flows a second, and those of TCP as many connections, and leave each half-way. Prints how many
-there were.
+RATE flows a second, and those of TCP as many connections, and leave each half-way. Re-runs begin at
+the port of a replica, and go on at a server that has none of it. Prints how many there were.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from loadtest.attack import record
 from loadtest.rejection import hello
 from trickles_web.config import ClientConfig
 from trickles_web.transport.flow import Flow
-from trickles_web.transport.wire import VERSION, Kind, flow_of
+from trickles_web.transport.wire import VERSION, Kind, flow_of, kind_of
 
 Address = tuple[str, int]
 
@@ -33,6 +33,9 @@ MOST_OPEN = 800
 """Flows or connections held at a time: fewer than a process may have descriptors."""
 UPLOAD_BYTES = 1_500_000
 HEAD_BYTES = 60_000
+FILL_BYTES = 14_000_000
+"""Of a body that is held on disk and never ends."""
+RERUNS = "re-runs"
 LOOK_S = 0.002
 
 
@@ -61,12 +64,17 @@ CROWDS = {
     "slow readers": Half(_get("/files/20.bin"), 1),
     "abandoned GETs": Half(_get("/"), 1),
     "huge heads": Half(HUGE_HEAD, 1 << 20),
+    "spool fills": Half(_post(FILL_BYTES + 1, bytes(FILL_BYTES))),
+    "event streams": Half(_get("/events")),
+    RERUNS: Half(_get("/"), 1),
 }
 TCP = {
     "connections": b"",
     "slowloris": HUGE_HEAD[:100],
     "slow readers": _get("/files/20.bin"),
     "huge heads": HUGE_HEAD,
+    "spool fills": _post(FILL_BYTES + 1, bytes(FILL_BYTES)),
+    "event streams": _get("/events"),
 }
 
 
@@ -141,6 +149,18 @@ class Crowd:
                 if entry is not None:
                     self._received(entry[0], entry[1], datagram)
 
+    def adopt(self, flow: Flow) -> None:
+        """Go on with a flow that was begun elsewhere."""
+        self._flows[flow.id] = flow, 0
+
+    def repeat(self) -> None:
+        """Send what is due."""
+        now = time.monotonic()
+        for flow, _ in self._flows.values():
+            due = flow.timeout()
+            if due is not None and due <= now:
+                self._send(flow, now)
+
     def _received(self, flow: Flow, taken: int, datagram: bytes) -> None:
         now = time.monotonic()
         flow.receive(datagram, now)
@@ -157,8 +177,9 @@ class Crowd:
                 self._sock.send(datagram)
 
 
-def crowd(server: Address, half: Half, seconds: float, rate: float) -> int:
-    flows, began = Crowd(server, half), time.monotonic()
+def crowd(flows: Crowd, seconds: float, rate: float) -> int:
+    """How many flows were begun."""
+    began = time.monotonic()
     while (now := time.monotonic()) < began + seconds:
         if flows.begun < (now - began) * rate:
             flows.begin()
@@ -166,6 +187,29 @@ def crowd(server: Address, half: Half, seconds: float, rate: float) -> int:
             time.sleep(LOOK_S)
         flows.receive()
     return flows.begun
+
+
+class Orphans(Crowd):
+    """Flows whose answer begins at a replica, and that ask this server for the rest of it: it has
+    nothing of that, and runs what may be run again.
+    """
+
+    def __init__(self, server: Address, replica: Address, half: Half) -> None:
+        super().__init__(replica, half)
+        self._there = Crowd(server, Half(half.request))
+
+    def receive(self) -> None:
+        super().receive()
+        self._there.receive()
+        self._there.repeat()
+
+    def _received(self, flow: Flow, taken: int, datagram: bytes) -> None:
+        if kind_of(datagram) != Kind.DATA:
+            super()._received(flow, taken, datagram)
+            return
+        flow.receive(datagram, time.monotonic())
+        del self._flows[flow.id]
+        self._there.adopt(flow)
 
 
 def connections(server: Address, sent: bytes, seconds: float, rate: float) -> int:
@@ -191,14 +235,17 @@ def connections(server: Address, sent: bytes, seconds: float, rate: float) -> in
     return count
 
 
-def attack(name: str, server: Address, seconds: float, rate: float) -> int:
+def attack(name: str, server: Address, seconds: float, rate: float, replica: Address) -> int:
     if name.startswith("TCP "):
         return connections(server, TCP[name[4:]], seconds, rate)
+    if name == RERUNS:
+        return crowd(Orphans(server, replica, CROWDS[name]), seconds, rate)
     if name in CROWDS:
-        return crowd(server, CROWDS[name], seconds, rate)
+        return crowd(Crowd(server, CROWDS[name]), seconds, rate)
     return flood(server, FLOODS[name](server), seconds, rate)
 
 
 if __name__ == "__main__":
-    name, host, port, lasting, per_second = sys.argv[1:]
-    print(attack(name, (host, int(port)), float(lasting), float(per_second)))
+    name, host, port, lasting, per_second, *more = sys.argv[1:]
+    beside = (host, int(more[0] if more else port))
+    print(attack(name, (host, int(port)), float(lasting), float(per_second), beside))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest import peers
+from loadtest.flooding import RERUNS
 from loadtest.idle import memory_kb
 from loadtest.measure import client_core
 from loadtest.processes import Process, Stage
@@ -26,6 +27,8 @@ MOST_GROWN_MB = 150.0
 MOST_DESCRIPTORS = 600
 HOST = "127.0.0.1"
 APP = "apps.site:app"
+ACCOMPLICE = ("--store=memory",)
+"""Options of a replica that shares the secret, and no response."""
 PAGE = "/static/site.css"
 CAPACITY = 12_000.0
 """HELLOs a second that one process answered on the machine where this was written."""
@@ -40,12 +43,17 @@ UDP_ATTACKS = {
     "slow readers": 200.0,
     "abandoned GETs": 200.0,
     "huge heads": 40.0,
+    "re-runs": 200.0,
+    "spool fills": 8.0,
+    "event streams": 200.0,
 }
 TCP_ATTACKS = {
     "TCP connections": 1_000.0,
     "TCP slowloris": 200.0,
     "TCP slow readers": 200.0,
     "TCP huge heads": 40.0,
+    "TCP spool fills": 8.0,
+    "TCP event streams": 200.0,
 }
 
 
@@ -111,6 +119,8 @@ def _outcome(
     before = memory_kb(pid)["Rss"]
     if attack:
         words = (attack, HOST, str(running.port), str(seconds + 2 * SETTLED_S), str(rate))
+        if attack == RERUNS:  # another replica begins what this one is to run again
+            words += (str(peers.start(stage, running.server, APP, ACCOMPLICE, pinned=False).port),)
         attacker = stage.python("attacker", "loadtest.flooding", *words, before=client_core())
         with_patience(attacker, SETTLED_S)
     client = "flow" if running.server.udp else "tcp"

@@ -577,18 +577,27 @@ def test_a_network_whose_responses_take_half_of_the_store_waits_for_its_clients(
     run(app, story, config=replace(QUIET, store_bytes=1_200_000))
 
 
-def test_a_full_ledger_is_a_503() -> None:
+def test_a_full_ledger_lets_its_client_ask_again() -> None:
+    """Without a claim no answer is final: a copy of the request may run when there is room."""
     effects = Effects()
 
     async def story(site: Site, peer: Peer) -> None:
         site.store.ledger.capacity = 1
         request = get("/", method="POST")
         assert body_of(await peer.exchange(request)) == b"1"
-        answer = await Peer(peer.pick, 8).exchange(request)
-        assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        late = Peer(peer.pick, 8)
+        late.begin(request)
+        for _ in range(2):
+            answer = await site.ask(late.redeemed(data=request, whole=True))
+            assert isinstance(answer, Refuse) and answer.code is Code.BUSY
         await asyncio.sleep(0)
-        site.clock.ms += 80_000
-        assert body_of(await Peer(peer.pick, 9).exchange(request)) == b"2"
+        assert len(effects.executed) == 1
+        site.store.ledger.capacity = 2
+        for _ in range(2):
+            answer = await site.ask(late.redeemed(data=request, whole=True))
+        assert len(effects.executed) == 2
+        await asyncio.sleep(0)
+        assert isinstance(answer, Finished)
 
     run(effects, story)
 

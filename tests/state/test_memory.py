@@ -250,3 +250,36 @@ def test_a_body_that_was_taken_is_not_accounted() -> None:
     s.close_spool((1, 0))
     assert s.used == 0
     assert len(body) == 1000
+
+
+def fill(s: MemoryStore[Thing], key: int, size: int, prefix: str | None) -> bool:
+    """Send so many bytes of a request; was there room?"""
+    spool = s.open_spool((key, 0), 0, 0, prefix)
+    for at in range(0, size, 60_000):
+        s.write((key, 0), spool, at, bytes(min(60_000, size - at)), size)
+    return not spool.starved
+
+
+def test_one_network_has_half_of_the_disk_at_most() -> None:
+    s = store(disk_bytes=10 * MEMORY_BYTES, most_bytes=100 * MEMORY_BYTES)
+    size = 2 * MEMORY_BYTES
+    assert [fill(s, key, size, "192.0.2") for key in range(4)] == [True, True, False, False]
+    assert fill(s, 4, MEMORY_BYTES // 2, "192.0.2"), "what stays in memory is not of the disk"
+    assert fill(s, 5, size, "192.0.3")
+    assert s.disk.used < 8 * MEMORY_BYTES
+    s.close_spool((0, 0))
+    s.close_spool((2, 0))
+    assert fill(s, 6, size, "192.0.2")
+    s.wipe(b"\0\0\0\1")
+    assert s.disk.used == 0
+    assert [fill(s, key, size, None) for key in range(4)] == [True] * 4
+    s.wipe(b"\0\0\0\1")
+
+
+def test_one_network_has_half_of_the_files_at_most() -> None:
+    s = store(disk_files=4, most_bytes=100 * MEMORY_BYTES)
+    size = MEMORY_BYTES + 1
+    assert [fill(s, key, size, "192.0.2") for key in range(4)] == [True, True, False, False]
+    assert fill(s, 4, size, "192.0.3")
+    assert s.disk.files == 3
+    s.wipe(b"\0\0\0\1")

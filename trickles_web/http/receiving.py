@@ -170,7 +170,9 @@ class Receiving:
             if claim is Claim.ASKED:
                 return PENDING
             if claim is Claim.FULL:
-                return self._runner.busy(key, following, outcome, r, now)
+                # Not a 503, which would say that it was not executed, and never is: without a
+                # claim a late copy of it may be, here or elsewhere. The client asks again.
+                return Refuse(Code.BUSY)
             if claim is Claim.DOWN:
                 return self._runner.page(key, following, 503, r, now, closes=True, unknown=True)
             if claim is Claim.KNOWN:

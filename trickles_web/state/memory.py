@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final, Generic, NamedTuple
 
-from trickles_web.state.backing import Disk
+from trickles_web.state.backing import MEMORY_BYTES, Disk
 from trickles_web.state.ledger import Claim, Entry, Ledger
 from trickles_web.state.prefixes import Prefix
 from trickles_web.state.shares import Share, Shares
@@ -49,14 +49,16 @@ class _Slot(Generic[R]):
 
 
 class _Open:
-    """A spool, when it was last touched (wall ms), the bytes it is accounted with, and where."""
+    """A spool, when it was last touched (wall ms), the bytes it is accounted with in memory and on
+    disk, and where.
+    """
 
-    __slots__ = ("share", "size", "spool", "touched")
+    __slots__ = ("on_disk", "share", "size", "spool", "touched")
 
     def __init__(self, spool: Spool, share: Share, touched: int) -> None:
         self.spool = spool
         self.share = share
-        self.size = 0
+        self.size = self.on_disk = 0
         self.touched = touched
 
 
@@ -246,8 +248,30 @@ class MemoryStore(Generic[R]):
         """Add bytes to a spool that `spool` or `open_spool` just gave. Raises Conflict."""
         held = self._spools.get(key)
         if held is not None and held.spool is spool:  # one that has gone has given back its file
+            if self._has_its_half(held, len(piece)):
+                spool.starved = "more than half of what requests may have on disk is of one network"
             spool.write(offset, piece, limit)
+            self._account_disk(held, spool.data.disk_bytes)
             self._resized(key, held)
+
+    def _has_its_half(self, held: _Open, more: int) -> bool:
+        """Would it with so many bytes more get more of the disk than its prefix may have?
+
+        Else one client could fill it, and no other could send a large request. Loopback may.
+        """
+        share, disk = held.share, self.disk
+        if share.prefix is None or not (share.on_disk or share.files):
+            return False
+        if held.on_disk:
+            return share.on_disk >= disk.most_bytes // 2
+        beyond = share.on_disk >= disk.most_bytes // 2 or share.files >= disk.most_files // 2
+        return beyond and held.size + more > MEMORY_BYTES
+
+    @staticmethod
+    def _account_disk(held: _Open, on_disk: int) -> None:
+        held.share.files += (on_disk > 0) - (held.on_disk > 0)
+        held.share.on_disk += on_disk - held.on_disk
+        held.on_disk = on_disk
 
     def charge(self, key: Key, spool: Spool, reading_size: int) -> None:
         """Account for what reading the spool costs: `reading_size` bytes by now."""
@@ -266,6 +290,7 @@ class MemoryStore(Generic[R]):
         held = self._spools.pop(key, None)
         if held is not None:
             del held.share.spools[key]
+            self._account_disk(held, 0)
             self._account(held, 0)
             held.spool.close()
 

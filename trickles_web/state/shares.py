@@ -22,14 +22,16 @@ FEW: Final = 64
 
 
 class Share:
-    """What one prefix holds. `used`: bytes of everything, also of what cannot go."""
+    """What one prefix holds. `used`: bytes of everything, also of what cannot go; `on_disk`: bytes
+    of its spools there, which are in `files` files.
+    """
 
-    __slots__ = ("bounds", "finished", "number", "prefix", "spools", "used")
+    __slots__ = ("bounds", "files", "finished", "number", "on_disk", "prefix", "spools", "used")
 
     def __init__(self, prefix: Prefix, number: int) -> None:
         self.prefix = prefix
         self.number = number
-        self.used = 0
+        self.used = self.on_disk = self.files = 0
         self.finished: OrderedDict[Key, None] = OrderedDict()
         self.spools: OrderedDict[Key, None] = OrderedDict()
         self.bounds = [0, 0]

@@ -8,10 +8,10 @@ test again and what to mark when the answer is really sent (`Server.burst`).
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 from trickles_web.config import BASE_DATAGRAM
+from trickles_web.transport.claimed import filter_key, unclaimed
 from trickles_web.transport.continuation import UNMEASURED, Continuation
 from trickles_web.transport.epochs import (
     INITIAL_WINDOW,
@@ -54,14 +54,7 @@ PROBE_EVERY: Final = 64
 """Packet numbers of a generation among which one probe of the path's size comes on top of the
 window; for their first so many numbers, so many generations have one together."""
 MOST_TESTS: Final = 2048
-"""Numbers that one opening may look up in the filter: about a millisecond."""
-
-_KEY: Final = struct.Struct(">cQI")
-
-
-def filter_key(purpose: bytes, name: int, number: int = 0) -> bytes:
-    """A key of the replay filter; `purpose` is one byte."""
-    return _KEY.pack(purpose, name, number)
+"""Numbers that one opening may ask the filter about: at most 126 look-ups."""
 
 
 def probe_key(incarnation: int, answer: Answer) -> bytes:
@@ -144,18 +137,14 @@ def claims(
     end = c.stop if m.lost < 0 else m.lost
     if not proves(keys, epoch.key, epoch.base, end, m.proof):
         raise RefusedError(Code.PROOF)
-    reached, unreached = _reach(m.start, c, replay, replica)
+    reached, mixed, absent = _reach(m.start, c, replay, replica)
     begun, no_other = _begin(c, replay)
     successor = None if m.lost < 0 else _successor(epoch, m.lost, keys)
     # The nonces' key is about to expire, or the numbers: end the line, and the next one is renewed.
     ends = generation != keyring.generation(now)
 
     def answer(
-        start: int,
-        stop: int,
-        claim: Request | Earlier,
-        spent: tuple[bytes, ...],
-        unspent: tuple[bytes, ...],
+        start: int, stop: int, claim: Request | Earlier, reached: int, absent: list[bytes]
     ) -> Answer:
         high = grant(epoch, successor, stop)
         return Answer(
@@ -170,18 +159,19 @@ def claims(
             nonce_generation=c.nonce_generation,
             attempt=0,
             paid=stop,
-            marks=(*lost_marks, *begun, *spent, filter_key(b"s", c.generation, start)),
-            absent=(*closed, *not_lost, *no_other, *unspent),
+            marks=(*lost_marks, *begun, *mixed, filter_key(b"s", c.generation, start)),
+            absent=(*closed, *not_lost, *no_other, *absent),
             ends=ends or high > LAST_NUMBER,
+            reached=(start, reached),
         )
 
-    answers = [answer(m.start, c.stop, m, (*reached, own), (*unreached, own))]
+    answers = [answer(m.start, c.stop, m, reached, [*absent, own])]
     if c.replica == replica:
         following = m.start
         for e in reversed(m.earlier):
-            spent = _earlier(e, following, c, replay)
-            if spent:
-                answers.append(answer(e.start, e.stop, e, spent, spent))
+            none_of_them = _earlier(e, following, c, replay)
+            if none_of_them is not None:
+                answers.append(answer(e.start, e.stop, e, e.stop - 1, none_of_them))
                 following = e.start
     return tuple(reversed(answers))
 
@@ -225,32 +215,36 @@ def _check_loss(
 
 def _reach(
     start: int, c: Continuation, replay: ReplayFilter, replica: int
-) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+) -> tuple[int, tuple[bytes, ...], list[bytes]]:
     """A claim that begins before its burst covers bursts that were lost whole, or small ones.
 
     No number of them may have been claimed: an interval that ends where the burst begins contains
-    the last number of every burst it touches, so one test per number finds any overlap. Within the
-    burst there is nothing to test, as long as this process minted all that was claimed of the
-    generation. What others minted may cut the same numbers into other bursts, which overlap: from
-    the first claim of such a one on, each number is tested. Returns what to mark, and what must not
-    be marked until then.
+    the last number of every burst it touches, so any overlap is found. Within the burst there is
+    nothing to test, as long as this process minted all that was claimed of the generation. What
+    others minted may cut the same numbers into other bursts, which overlap: from the first claim of
+    such a one on, each number is tested.
+
+    Returns up to where numbers are marked, beside the last; what to mark of others; what is absent.
     """
     if start > c.burst or start < c.epoch.start or c.burst - start > LONGEST_REACH:
         raise RefusedError(Code.CLAIM)
-    mixed = filter_key(b"f", c.generation)
+    others = filter_key(b"f", c.generation)
     foreign = c.replica != replica
-    among_others = foreign or mixed in replay
+    among_others = foreign or others in replay
     stop = c.stop - 1 if among_others else c.burst
-    keys = tuple(filter_key(b"c", c.generation, k) for k in range(start, stop))
-    if replay.has_any(keys):
+    absent = unclaimed(c.generation, start, stop, replay)
+    if absent is None:
         raise RefusedError(Code.SPENT)
-    return (*keys, mixed) if foreign else keys, keys if among_others else (*keys, mixed)
+    if not among_others:
+        absent.append(others)
+    return stop, (others,) if foreign else (), absent
 
 
 def _earlier(
     e: Earlier, following: int, c: Continuation, replay: ReplayFilter
-) -> tuple[bytes, ...] | None:
-    """The marks of an earlier claim of the same epoch, or None when it is not to be served.
+) -> list[bytes] | None:
+    """Keys that are absent for an earlier claim of the same epoch, or None when it is not to be
+    served.
 
     No continuation is here to say where its burst ended, so its end must be where another claim
     starts, in this request (at `following`) or served before: else it could end within a claim that
@@ -264,8 +258,7 @@ def _earlier(
         return None  # the usual case: its request was not lost
     if e.stop != following and filter_key(b"s", c.generation, e.stop) not in replay:
         return None
-    keys = tuple(filter_key(b"c", c.generation, k) for k in range(e.start, e.stop))
-    return None if replay.has_any(keys) else keys
+    return unclaimed(c.generation, e.start, e.stop, replay)
 
 
 def opening(
@@ -395,8 +388,8 @@ def _sent_more(c: Continuation, replay: ReplayFilter, absent: list[bytes]) -> bo
     """
     if c.followed or c.stop - c.paid > MOST_TESTS:
         return True
-    keys = [filter_key(b"c", c.generation, k) for k in range(c.paid, c.stop)]
-    if replay.has_any(keys):
+    keys = unclaimed(c.generation, c.paid, c.stop, replay)
+    if keys is None:
         return True
     absent += keys
     return False

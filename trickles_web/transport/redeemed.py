@@ -115,7 +115,9 @@ class Answer:
     paid: int
     """The end of the claim that buys it; 0 for an opening."""
     marks: tuple[bytes, ...]
-    """Filter keys that are set when it is sent."""
+    """Filter keys that are set when it is sent, beside those of the numbers that are claimed:"""
+    reached: tuple[int, int]
+    """these, from the first that the claim reaches back to, and the last one below `paid`."""
     absent: tuple[bytes, ...]
     """Filter keys that were not set when it was judged: while they are not, it is worth the same.
     """
@@ -138,6 +140,7 @@ class Answer:
         marks: tuple[bytes, ...],
         absent: tuple[bytes, ...],
         ends: bool = False,
+        reached: tuple[int, int] = (0, 0),
     ) -> None:
         self.ordinal = ordinal
         self.generation = generation
@@ -153,6 +156,7 @@ class Answer:
         self.marks = marks
         self.absent = absent
         self.ends = ends
+        self.reached = reached
 
 
 @dataclass(slots=True, init=False)

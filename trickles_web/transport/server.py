@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,7 @@ from trickles_web.errors import ContinuationError, ResponseGone, WireError
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import note as notes
 from trickles_web.transport import wire
+from trickles_web.transport.claimed import marks_of
 from trickles_web.transport.claims import claims, first_contact, opening, probe_key
 from trickles_web.transport.continuation import CLOSES, COMPLETE, OPEN, REFRESHED, Continuation
 from trickles_web.transport.epochs import Span
@@ -242,15 +243,12 @@ class Server:
             written = self._write(redeemed, answer, response, count, now)
             if not written:
                 continue
-            self._spend(answer.marks)
+            for mark in marks_of(answer):
+                self._replay.add(mark)
             if redeemed.allowance != UNLIMITED:
                 redeemed.allowance -= sum(sum(map(len, train.buffers)) for train in written)
             trains += written
         return trains
-
-    def _spend(self, marks: Iterable[bytes]) -> None:
-        for mark in marks:
-            self._replay.add(mark)
 
     def _write(
         self, redeemed: Redeemed, answer: Answer, response: Response, count: int, now: int
@@ -272,7 +270,7 @@ class Server:
                 raise
             return []  # an earlier claim, repeated in vain: its bytes arrived, and are forgotten
         if written and probe:
-            self._spend((probe_key(redeemed.incarnation, answer),))
+            self._replay.add(probe_key(redeemed.incarnation, answer))
         return written
 
     def _mint(
