@@ -25,7 +25,7 @@ from tests.transport.driver import (
 )
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import wire
-from trickles_web.transport.epochs import halved, opened_after_timeout, window
+from trickles_web.transport.epochs import grant, halved, opened_after_timeout, window
 from trickles_web.transport.redeemed import Redeemed, Refusal
 from trickles_web.transport.wire import Code
 
@@ -118,9 +118,9 @@ def test_a_refreshed_continuation_brings_no_window_back() -> None:
     """It needs no proof: so all of its burst may be lost."""
     peer = running()
     again = refreshed(peer, peer.held()[0])
-    h = halved(window(again.continuation.epoch, again.continuation.stop))
-    assert h < 10
-    assert opens_with(peer.redeem(peer.opening(again, proof=0))) == (h, h)
+    c = again.continuation
+    h = halved(window(c.epoch, c.stop))
+    assert opens_with(peer.redeem(peer.opening(again, proof=0))) == (2, h)
 
 
 def test_a_refreshed_continuation_tells_that_more_was_sent() -> None:
@@ -233,11 +233,17 @@ def test_generations_have_few_probes_of_the_path() -> None:
     assert 1 <= probes <= 2
 
 
-def test_an_answer_of_nearly_empty_packets_ends() -> None:
-    peer = running(200)
-    burst = max(peer.unclaimed(), key=lambda b: b.continuation.stop - b.continuation.burst)
-    wants = tuple((k, k + 1) for k in range(32))
-    data = peer.send(peer.claim(burst, wants=wants))
-    assert burst.continuation.stop - burst.continuation.burst > 2
-    assert len(data) == 1
+def test_a_line_ends_with_a_packet_that_can_not_be_filled() -> None:
+    """Or single packets of a byte each, the last of what there is, would let the window grow."""
+    peer = Peer(server())
+    peer.lose = lambda data: data.burst + data.place == 8
+    peer.begin()
+    peer.advance(40)
+    burst = peer.unclaimed()[0]
+    c = burst.continuation
+    assert c.epoch.base, "congestion avoidance"
+    assert grant(c.epoch, None, c.stop) - grant(c.epoch, None, c.burst) == 1
+    peer.response.end = end = peer.response.available = 300_000
+    data = peer.send(peer.claim(burst, wants=((end - 1, end),)))
+    assert [len(d.payload) for d in data] == [1]
     assert data[0].short == 1
