@@ -25,11 +25,12 @@ from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server
 from trickles_web.transport.wire import Kind
 
-ADDRESS: Final = ("10.0.0.1", 5000)
 LINK: Final = Path(rate=1_250_000.0, delay=0.020, queue=50_000.0)
 """10 Mbit/s, 40 ms, and a queue of one bandwidth-delay product."""
 WIDE: Final = Path(rate=12_500_000.0, delay=0.020, queue=1_000_000.0)
 """Ten times that, which random losses alone do not let a client fill."""
+FAST: Final = Path(rate=1e9, delay=0.020, queue=1e9)
+"""Which nobody fills: what is sent in a round trip is the window."""
 _ZEROS: Final = memoryview(bytes(1 << 20))
 _TRANSPORT: Final = TransportConfig(replay_capacity=1 << 17)
 
@@ -79,10 +80,11 @@ class Client(Protocol):
 class Virtual:
     """Servers that share a secret and no filter, a client, and the link between them."""
 
-    def __init__(self, seed: int, path: Path, replicas: int = 1) -> None:
+    def __init__(self, seed: int, path: Path, replicas: int = 1, host: str = "10.0.0.1") -> None:
         self.clock = Clock(seed)
         self.path = path
         self.score = Score()
+        self._address = (host, 5000)
         self.client: Client | None = None
         self.counters: Counter[str] = Counter()
         self.servers = [self._server(number + 1) for number in range(replicas)]
@@ -118,7 +120,7 @@ class Virtual:
 
     def _serve(self, server: Server, datagram: bytes) -> list[bytes]:
         now = EPOCH_MS + int(self.clock.now * 1000)
-        redeemed = server.redeem(datagram, ADDRESS, now)
+        redeemed = server.redeem(datagram, self._address, now)
         if isinstance(redeemed, Refusal):
             self.counters[redeemed.reason] += 1
             return [] if redeemed.reply is None else [redeemed.reply]
