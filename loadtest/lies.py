@@ -49,13 +49,13 @@ class Effort(NamedTuple):
 
 
 EFFORTS: Final = {
-    0.001: Effort(50, 2, 3.0, 8, WIDE),
-    0.01: Effort(100, 3, 4.0, 16),
-    0.05: Effort(150, 4, 4.0, 24),
-    0.2: Effort(250, 6, 4.0, 40),
+    0.001: Effort(40, 2, 3.0, 6, WIDE),
+    0.01: Effort(80, 3, 4.0, 16),
+    0.05: Effort(120, 4, 4.0, 24),
+    0.2: Effort(200, 6, 4.0, 40),
 }
 """The more is lost, the more depends on which packets. At 0.1% the narrow link would say how fast a
-flow is, and not its losses."""
+flow is, and not its losses. All of it takes some ten minutes of one core."""
 QUICK: Final = Effort(len(KNOWN), 2, 2.0, 4)
 
 
@@ -296,7 +296,7 @@ def run(options: Options) -> Report:
         what = f"best lying program on {effort.links} links, {100 * loss:g}% loss"
         figure = f"bytes {found.bytes:.2f}, packets {found.packets:.2f} of an honest client's"
         row(report, what, effort.programs, figure, found.most <= BOUND)
-    effort = QUICK if quick else Effort(150, 6, 4.0, 40)
+    effort = QUICK if quick else Effort(80, 4, 3.0, 40)
     for loss in (0.05, 0.2):
         found = search_at(loss, effort, seed, lambda r: r.peak)
         what = f"most bytes in any round trip, {100 * loss:g}% loss"
@@ -316,7 +316,7 @@ def _several_replicas(report: Report, options: Options) -> None:
             got, limit = across(bulk, replicas, loss, seconds, [seed, seed + 1])
             what = f"all claims at {replicas} replicas, {100 * loss:g}% loss"
             row(report, what, 1, _bounded(got, limit), got <= BOUND * limit)
-    effort = QUICK if quick else Effort(100, 3, 3.0, 12)
+    effort = QUICK if quick else Effort(60, 3, 3.0, 12)
     for replicas in (2, 3):
         got, limit = search_across(replicas, 0.2, effort, seed)
         what = f"best lying program at {replicas} replicas, 20% loss"
@@ -344,7 +344,7 @@ def _hoards(report: Report, options: Options) -> None:
 
 def _processor(report: Report, options: Options) -> None:
     """In all it costs what it sends: nobody is kept from sending datagrams."""
-    effort = QUICK if options.quick else Effort(150, 3, 3.0, 24)
+    effort = QUICK if options.quick else Effort(80, 3, 3.0, 24)
     found = search_at(0.05, effort, options.seed, lambda r: r.cpu)
     figure = (
         f"{found.cpu:.2f} of an honest client's, for {found.requests:.2f} of its datagrams; "

@@ -58,7 +58,7 @@ def place(rooms: Iterable[int], wants: Wants, fill_below: int = 0) -> list[tuple
     left = iter(rooms)
     stop = 0
     for start, stop in wants:
-        at, end = start, max(stop, fill_below)
+        at, end = start, stop if stop > fill_below else fill_below
         while at < stop:
             room = next(left, -1)
             if room < 0:
