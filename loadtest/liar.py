@@ -331,7 +331,8 @@ class Liar:
             self._send(datagram, self._replica)
 
     def _send(self, datagram: bytes, replica: int = 0) -> None:
-        self._sent.append((datagram, replica))
+        if wire.kind_of(datagram) != Kind.HELLO:  # each is another flow
+            self._sent.append((datagram, replica))
         self._echoes[wire.echo_of(datagram)] = (datagram, replica)
         if len(self._echoes) > HOARDED:
             del self._echoes[next(iter(self._echoes))]

@@ -10,7 +10,18 @@ import random
 
 import pytest
 
-from loadtest.lies import BOUND, LOSSES, PEAK_LIMIT, across, compare, filled, first_rounds, hoard
+from loadtest.lies import (
+    BOUND,
+    BULK,
+    LOSSES,
+    across,
+    compare,
+    enlarged,
+    everywhere,
+    filled,
+    first_rounds,
+    hoard,
+)
 from loadtest.strategies import KNOWN, random_program
 from tests.transport.driver import (
     FLOW,
@@ -25,20 +36,20 @@ from tests.transport.driver import (
 )
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import wire
-from trickles_web.transport.epochs import halved, opened_after_timeout, window
+from trickles_web.transport.epochs import grant, halved, opened_after_timeout, window
 from trickles_web.transport.redeemed import Redeemed, Refusal
 from trickles_web.transport.wire import Code
 
 SHORT_BOUND = 1.25
 """Instead of 1.1: so few seconds of luck differ by a tenth. Each of what is below got more once."""
-SEEDS = {0.001: 1, 0.01: 3, 0.05: 4, 0.2: 6}
+SEEDS = {0.001: 1, 0.01: 3, 0.05: 3, 0.2: 6}
 """Links that each program is tried on: the more is lost, the more depends on which packets."""
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_no_program_that_was_thought_of_gets_more(loss: float) -> None:
     got = {
-        name: compare(program, range(SEEDS[loss]), loss, 3.0).most(loss)
+        name: compare(program, range(SEEDS[loss]), loss, 3.0).most
         for name, program in KNOWN.items()
     }
     assert 0.8 <= max(got.values()) <= SHORT_BOUND, got
@@ -46,9 +57,9 @@ def test_no_program_that_was_thought_of_gets_more(loss: float) -> None:
 
 def test_no_program_drawn_at_random_gets_more() -> None:
     chance = random.Random(6)
-    for _ in range(20):
+    for _ in range(12):
         program = random_program(chance)
-        assert compare(program, range(6), 0.2, 3.0).most(0.2) <= SHORT_BOUND, program
+        assert compare(program, range(6), 0.2, 3.0).most <= SHORT_BOUND, program
 
 
 def test_whatever_is_presented_again_one_generation_lives() -> None:
@@ -58,15 +69,19 @@ def test_whatever_is_presented_again_one_generation_lives() -> None:
 
 
 def test_after_small_requests_a_bulk_transfer_begins_as_that_of_a_fresh_flow() -> None:
-    assert 0.5 <= first_rounds(100) <= BOUND
+    assert 0.5 <= first_rounds(2_000) <= BOUND
 
 
 def test_a_window_of_half_empty_packets_is_one_of_full_ones() -> None:
-    assert 0.5 <= filled(1.0) <= PEAK_LIMIT
+    assert 0.5 <= filled(1.0) <= BOUND
+
+
+def test_small_packets_then_jumbo_ones_are_as_many_bytes() -> None:
+    assert 0.5 <= enlarged(8) <= BOUND
 
 
 def test_replicas_together_send_no_more_than_the_bound() -> None:
-    got, limit = across(2, 0.2, 3.0, 1)
+    got, limit = across(everywhere(BULK), 2, 0.2, 3.0, [1])
     assert 1.0 < got <= BOUND * limit
 
 
@@ -118,9 +133,9 @@ def test_a_refreshed_continuation_brings_no_window_back() -> None:
     """It needs no proof: so all of its burst may be lost."""
     peer = running()
     again = refreshed(peer, peer.held()[0])
-    h = halved(window(again.continuation.epoch, again.continuation.stop))
-    assert h < 10
-    assert opens_with(peer.redeem(peer.opening(again, proof=0))) == (h, h)
+    c = again.continuation
+    h = halved(window(c.epoch, c.stop))
+    assert opens_with(peer.redeem(peer.opening(again, proof=0))) == (2, h)
 
 
 def test_a_refreshed_continuation_tells_that_more_was_sent() -> None:
@@ -233,11 +248,17 @@ def test_generations_have_few_probes_of_the_path() -> None:
     assert 1 <= probes <= 2
 
 
-def test_an_answer_of_nearly_empty_packets_ends() -> None:
-    peer = running(200)
-    burst = max(peer.unclaimed(), key=lambda b: b.continuation.stop - b.continuation.burst)
-    wants = tuple((k, k + 1) for k in range(32))
-    data = peer.send(peer.claim(burst, wants=wants))
-    assert burst.continuation.stop - burst.continuation.burst > 2
-    assert len(data) == 1
+def test_a_line_ends_with_a_packet_that_can_not_be_filled() -> None:
+    """Or single packets of a byte each, the last of what there is, would let the window grow."""
+    peer = Peer(server())
+    peer.lose = lambda data: data.burst + data.place == 8
+    peer.begin()
+    peer.advance(40)
+    burst = peer.unclaimed()[0]
+    c = burst.continuation
+    assert c.epoch.base, "congestion avoidance"
+    assert grant(c.epoch, None, c.stop) - grant(c.epoch, None, c.burst) == 1
+    peer.response.end = end = peer.response.available = 300_000
+    data = peer.send(peer.claim(burst, wants=((end - 1, end),)))
+    assert [len(d.payload) for d in data] == [1]
     assert data[0].short == 1

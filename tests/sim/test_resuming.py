@@ -85,7 +85,11 @@ def test_owners_that_were_only_taken_for_dead() -> None:
 
 
 def test_the_layout_with_notes_is_foreseen() -> None:
-    """No byte is asked for twice, though the states are of many lengths; datagrams are 1,200."""
+    """No packet is asked for twice, though the states are of many lengths; datagrams are 1,200.
+
+    Where less fits an answer than was foreseen, the rest is asked for once more, in a packet that
+    is filled.
+    """
     world = resuming_world(Config(path=network.Path(delay=0.01)), 7)
     reader = reading(world, [(RECORD_BYTES * 20_000, 0, 0)])
     sizes: set[int] = set()
@@ -100,5 +104,5 @@ def test_the_layout_with_notes_is_foreseen() -> None:
     assert (reader.wrong, reader.total, reader.flow.error) == (0, 20_000, None)
     stats = reader.flow.stats
     assert (stats.losses, stats.duplicates) == (0, 0)
-    assert stats.bytes_in == RECORD_BYTES * 20_000
+    assert RECORD_BYTES * 20_000 <= stats.bytes_in < 1.02 * RECORD_BYTES * 20_000
     assert max(sizes) <= 1472

@@ -377,18 +377,25 @@ def test_wants_at_the_end_bring_the_news_that_it_is_the_end() -> None:
     assert peer.held()[-1].continuation.response_end == 500
 
 
-def test_packets_are_full_unless_a_wanted_range_ends() -> None:
+def test_packets_are_full_whatever_is_wanted() -> None:
     peer = running(200)
     wants = ((5, 3000), (10_000, 10_001), (20_000, wire.OPEN_END))
-    burst = peer.unclaimed()[0]
-    result = redeemed(peer.redeem(peer.claim(burst, wants=wants)))
-    sizes = []
-    for datagram in datagrams(peer.server.burst(result, Bytes(), peer.now)):
-        d = wire.decode_data(datagram)
+    data = peer.send(peer.claim(peer.unclaimed()[0], wants=wants))
+    assert len(data) > 4
+    filled = [d for d in data if d.offset < 20_000]
+    assert [d.offset for d in filled if d.offset >= 3000] == [10_000]
+    for d in data:
         assert d.payload == Bytes().read(d.offset, d.offset + len(d.payload))
-        ended = d.offset + len(d.payload) in (3000, 10_001)
-        assert ended or len(datagram) == 1200
-        sizes.append((d.offset, len(d.payload)))
-    covered = [k for offset, length in sizes for k in range(offset, offset + length)]
-    wanted = [k for x, y in wants for k in range(x, min(y, x + 100_000))]
-    assert covered == wanted[: len(covered)]
+        assert wire.DATA_HEADER_BYTES + len(d.continuation) + len(d.payload) == 1200
+
+
+def test_with_a_loss_report_a_packet_ends_where_its_range_does() -> None:
+    peer = Peer(server())
+    peer.lose = lambda data: data.burst + data.place == 50
+    peer.begin()
+    peer.advance(100)
+    burst = next(b for b in peer.unclaimed() if b.continuation.stop > 50)
+    wants = ((5, 3000), (10_000, 10_001))
+    data = peer.send(peer.claim(burst, lost=50, wants=wants))
+    assert data[0].offset == 5
+    assert max(d.offset + len(d.payload) for d in data) <= 10_001

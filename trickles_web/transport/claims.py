@@ -373,9 +373,7 @@ def _first_epoch(
             ssthresh = c.epoch.ssthresh
         return initial_epoch(ssthresh)
     idle = c.refreshed or now - c.minted > IDLE_MS
-    if not proven:
-        return opened(c.epoch, c.stop + 1, c.stop, idle)
-    if _sent_more(c, replay, absent):
+    if not proven or _sent_more(c, replay, absent):
         return opened_after_timeout(c.epoch, c.stop, lost)
     return opened(c.epoch, c.stop, lost, idle)
 

@@ -1,11 +1,12 @@
 """Laying bytes out in packets: the same rule at the server, which fills them, and at the client,
 which must know, before the answer comes, how much a claim can bring.
 
-A packet carries bytes of one wanted range; it is full unless its range ends. The first packet of a
-burst, and the last of a long one, carries the burst's continuation, so it holds less of the
-response. The continuations that an answer carries are of one length, which the continuation that
-was presented names: that is what makes the layout foreseeable. They name the length of the next
-ones: so the application part can shrink as the exchange goes on, one round trip later.
+A packet carries bytes of one wanted range, and mostly those that follow, for it is full: `place`.
+The first packet of a burst, and the last of a long one, carries the burst's continuation, so it
+holds less of the response. The continuations that an answer carries are of one length, which the
+continuation that was presented names: that is what makes the layout foreseeable. They name the
+length of the next ones: so the application part can shrink as the exchange goes on, one round trip
+later.
 """
 
 from __future__ import annotations
@@ -45,19 +46,33 @@ def capacities(spans: Iterable[Span], size: int, carried: int) -> Iterator[int]:
         yield from rooms
 
 
-def place(rooms: Iterable[int], wants: Wants) -> list[tuple[int, int]]:
-    """(offset, length) of the bytes of each packet, until the wants are used up."""
+def place(rooms: Iterable[int], wants: Wants, fill_below: int = 0) -> list[tuple[int, int]]:
+    """(offset, length) of the bytes of each packet, until the wants are used up.
+
+    fill_below: packets are to be full, with the bytes below this offset that follow a range which
+    ends in one; one that cannot be filled is the last, and that of a short answer need not be. Else
+    a window could grow by packets with next to nothing in them, which say little of what the path
+    carries (RFC 3465 §2.1).
+    """
     placed: list[tuple[int, int]] = []
     left = iter(rooms)
+    stop = 0
     for start, stop in wants:
-        at = start
+        at, end = start, stop if stop > fill_below else fill_below
         while at < stop:
             room = next(left, -1)
             if room < 0:
                 return placed
-            length = min(room, stop - at)
-            placed.append((at, length))
-            at += length
+            if room > end - at:
+                placed.append((at, end - at))
+                if fill_below:
+                    return placed
+                break
+            placed.append((at, room))
+            at += room
+    if fill_below and placed and next(left, -1) > 0:
+        offset, length = placed[-1]
+        placed[-1] = (offset, min(length, stop - offset))
     return placed
 
 
@@ -74,20 +89,6 @@ def _readable(response: Response, wants: Wants) -> Wants:
             break
         readable.append((start, stop))
     return tuple(readable)
-
-
-def _worth_sending(placed: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """The packets until, but for one, half of their room is no longer used.
-
-    A window that has grown by packets with next to nothing in them says little of what the path
-    carries; what is left out of a grant ends its line. (RFC 3465 §2.1)
-    """
-    worth = used = 0
-    for i, (_, length) in enumerate(placed):
-        used += length
-        if 2 * used >= i * (size - DATA_HEADER_BYTES):
-            worth = i + 1
-    return placed[:worth]
 
 
 def write_answer(
@@ -110,15 +111,15 @@ def write_answer(
         return []
     wants = _readable(response, answer.wants)
     grant = (answer.epoch, answer.successor, answer.low, answer.low + count)
+    reports = answer.successor is not None  # a loss: what it asks for is mostly what was lost
     progress = response.progress
     note = response.noted(response.available)
     while True:
         room = 0 if note is None else _room_for(note)
         settled = sealing.settled_padding(len(progress) + room)
         carried = sealing.OVERHEAD + max(padding, settled)
-        placed = place(capacities(bursts(*grant), answer.size, carried), wants)
-        if len(wants) > 1:
-            placed = _worth_sending(placed, answer.size)
+        rooms = capacities(bursts(*grant), answer.size, carried)
+        placed = place(rooms, wants, 0 if reports else response.available)
         stop = max((offset + length for offset, length in placed), default=0)
         if note is None or note.firm <= stop:
             break
@@ -130,7 +131,7 @@ def write_answer(
         if response.end is None or response.end > answer.wants[0][0]:
             return []
         placed = [(response.end, 0)]  # nothing but the news that the response has ended
-    dry = wants != answer.wants and stop == response.available
+    dry = stop == response.available and not (reports and wants == answer.wants)
     ends = answer.ends or dry or len(placed) < answer.high - answer.low
     short = answer.low + len(placed) if ends else 0
     noted: bytes | None = None
