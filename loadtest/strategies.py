@@ -123,15 +123,23 @@ class Found(NamedTuple):
     fitness: float
 
 
-def search(fitness: Callable[[Program], float], tries: int, chance: random.Random) -> list[Found]:
-    """The three best: of the known programs, of random ones, and of what is near to the best."""
+def search(
+    fitness: Callable[[Program], float],
+    tries: int,
+    chance: random.Random,
+    of: Callable[[Program], Program] = lambda program: program,
+) -> list[Found]:
+    """The three best: of the known programs, of random ones, and of what is near to the best.
+
+    of: what the known and the random ones are made to first.
+    """
     best: list[tuple[float, int, Program]] = []
     known = list(KNOWN.values())
     for i in range(tries):
         if i < len(known):
-            program = known[i]
+            program = of(known[i])
         elif i < tries // 2 or not best:
-            program = random_program(chance)
+            program = of(random_program(chance))
         else:
             program = chance.choice(best)[2]
             for _ in range(chance.randint(1, 3)):

@@ -25,11 +25,14 @@ from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server
 from trickles_web.transport.wire import Kind
 
-ADDRESS: Final = ("10.0.0.1", 5000)
 LINK: Final = Path(rate=1_250_000.0, delay=0.020, queue=50_000.0)
 """10 Mbit/s, 40 ms, and a queue of one bandwidth-delay product."""
 WIDE: Final = Path(rate=12_500_000.0, delay=0.020, queue=1_000_000.0)
 """Ten times that, which random losses alone do not let a client fill."""
+FEW: Final = 0.01
+"""Losses that are rarer than this come at even distances."""
+FAST: Final = Path(rate=1e9, delay=0.020, queue=1e9)
+"""Which nobody fills: what is sent in a round trip is the window."""
 _ZEROS: Final = memoryview(bytes(1 << 20))
 _TRANSPORT: Final = TransportConfig(replay_capacity=1 << 17)
 
@@ -68,6 +71,29 @@ class Score:
     """and the processor time that they took the servers, in seconds."""
 
 
+class EvenLosses(Link):
+    """One datagram in so many is lost, at even distances: so few losses, drawn at random, would
+    make what a flow gets a matter of luck.
+    """
+
+    def __init__(self, clock: Clock, path: Path) -> None:
+        super().__init__(clock, path, 0.0)
+        self._distance = round(1 / path.loss)
+        self._passed = clock.random.randrange(self._distance)
+
+    def send(
+        self,
+        datagram: bytes,
+        deliver: Callable[[bytes], None],
+        inspect: Callable[[bytes], None] | None = None,
+    ) -> bool:
+        self._passed += 1
+        if self._passed % self._distance == 0:
+            self.dropped += 1
+            return False
+        return super().send(datagram, deliver, inspect)
+
+
 class Client(Protocol):
     """Who sits at the other end."""
 
@@ -79,14 +105,16 @@ class Client(Protocol):
 class Virtual:
     """Servers that share a secret and no filter, a client, and the link between them."""
 
-    def __init__(self, seed: int, path: Path, replicas: int = 1) -> None:
+    def __init__(self, seed: int, path: Path, replicas: int = 1, host: str = "10.0.0.1") -> None:
         self.clock = Clock(seed)
         self.path = path
         self.score = Score()
+        self._address = (host, 5000)
         self.client: Client | None = None
         self.counters: Counter[str] = Counter()
         self.servers = [self._server(number + 1) for number in range(replicas)]
-        self._down = Link(self.clock, path, path.loss)
+        few = 0 < path.loss < FEW
+        self._down = EvenLosses(self.clock, path) if few else Link(self.clock, path, path.loss)
         self._up = Link(self.clock, path, path.request_loss)
         self._sent: list[tuple[float, int]] = []
 
@@ -118,7 +146,7 @@ class Virtual:
 
     def _serve(self, server: Server, datagram: bytes) -> list[bytes]:
         now = EPOCH_MS + int(self.clock.now * 1000)
-        redeemed = server.redeem(datagram, ADDRESS, now)
+        redeemed = server.redeem(datagram, self._address, now)
         if isinstance(redeemed, Refusal):
             self.counters[redeemed.reason] += 1
             return [] if redeemed.reply is None else [redeemed.reply]

@@ -10,7 +10,18 @@ import random
 
 import pytest
 
-from loadtest.lies import BOUND, LOSSES, PEAK_LIMIT, across, compare, filled, first_rounds, hoard
+from loadtest.lies import (
+    BOUND,
+    BULK,
+    LOSSES,
+    across,
+    compare,
+    enlarged,
+    everywhere,
+    filled,
+    first_rounds,
+    hoard,
+)
 from loadtest.strategies import KNOWN, random_program
 from tests.transport.driver import (
     FLOW,
@@ -31,14 +42,14 @@ from trickles_web.transport.wire import Code
 
 SHORT_BOUND = 1.25
 """Instead of 1.1: so few seconds of luck differ by a tenth. Each of what is below got more once."""
-SEEDS = {0.001: 1, 0.01: 3, 0.05: 4, 0.2: 6}
+SEEDS = {0.001: 1, 0.01: 3, 0.05: 3, 0.2: 6}
 """Links that each program is tried on: the more is lost, the more depends on which packets."""
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_no_program_that_was_thought_of_gets_more(loss: float) -> None:
     got = {
-        name: compare(program, range(SEEDS[loss]), loss, 3.0).most(loss)
+        name: compare(program, range(SEEDS[loss]), loss, 3.0).most
         for name, program in KNOWN.items()
     }
     assert 0.8 <= max(got.values()) <= SHORT_BOUND, got
@@ -46,9 +57,9 @@ def test_no_program_that_was_thought_of_gets_more(loss: float) -> None:
 
 def test_no_program_drawn_at_random_gets_more() -> None:
     chance = random.Random(6)
-    for _ in range(20):
+    for _ in range(12):
         program = random_program(chance)
-        assert compare(program, range(6), 0.2, 3.0).most(0.2) <= SHORT_BOUND, program
+        assert compare(program, range(6), 0.2, 3.0).most <= SHORT_BOUND, program
 
 
 def test_whatever_is_presented_again_one_generation_lives() -> None:
@@ -58,15 +69,19 @@ def test_whatever_is_presented_again_one_generation_lives() -> None:
 
 
 def test_after_small_requests_a_bulk_transfer_begins_as_that_of_a_fresh_flow() -> None:
-    assert 0.5 <= first_rounds(100) <= BOUND
+    assert 0.5 <= first_rounds(2_000) <= BOUND
 
 
 def test_a_window_of_half_empty_packets_is_one_of_full_ones() -> None:
-    assert 0.5 <= filled(1.0) <= PEAK_LIMIT
+    assert 0.5 <= filled(1.0) <= BOUND
+
+
+def test_small_packets_then_jumbo_ones_are_as_many_bytes() -> None:
+    assert 0.5 <= enlarged(8) <= BOUND
 
 
 def test_replicas_together_send_no_more_than_the_bound() -> None:
-    got, limit = across(2, 0.2, 3.0, 1)
+    got, limit = across(everywhere(BULK), 2, 0.2, 3.0, [1])
     assert 1.0 < got <= BOUND * limit
 
 

@@ -58,16 +58,18 @@ def place(rooms: Iterable[int], wants: Wants, fill_below: int = 0) -> list[tuple
     left = iter(rooms)
     stop = 0
     for start, stop in wants:
-        at = start
+        at, end = start, stop if stop > fill_below else fill_below
         while at < stop:
             room = next(left, -1)
             if room < 0:
                 return placed
-            length = min(room, max(stop, fill_below) - at)
-            placed.append((at, length))
-            if length < room and fill_below:
-                return placed
-            at += length
+            if room > end - at:
+                placed.append((at, end - at))
+                if fill_below:
+                    return placed
+                break
+            placed.append((at, room))
+            at += room
     if fill_below and placed and next(left, -1) > 0:
         offset, length = placed[-1]
         placed[-1] = (offset, min(length, stop - offset))
