@@ -7,6 +7,7 @@ again, is understood as the same. And where there are two readers of the same by
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import h11
@@ -19,6 +20,7 @@ from trickles_web.config import HttpConfig
 from trickles_web.errors import ContinuationError, WireError
 from trickles_web.http import byteranges, conditions, heads, negotiation, progress, proxy_headers
 from trickles_web.http.chunks import ChunkError, Chunks
+from trickles_web.http.names import digest
 from trickles_web.http.parsers import parser
 from trickles_web.http.reader import Reader
 from trickles_web.http.request import Malformed
@@ -197,6 +199,12 @@ H11 = HttpConfig(http="h11", max_body_bytes=5000)
 HTTPTOOLS = HttpConfig(http="httptools", max_body_bytes=5000)
 
 
+OPEN_H11 = replace(
+    H11, request_buffering=False, max_body_bytes=300, max_head_bytes=150, max_target_bytes=20
+)
+OPEN_HTTPTOOLS = replace(OPEN_H11, http="httptools")
+
+
 def _read(data: bytes, config: HttpConfig, *stops: int) -> tuple[object, ...] | None:
     """All that a reader says, and the body. stops: where it was read up to before."""
     reader = Reader(config)
@@ -204,8 +212,11 @@ def _read(data: bytes, config: HttpConfig, *stops: int) -> tuple[object, ...] | 
         reader.read(data[:stop])
         while reader.behind:
             reader.read(data[:stop])
+        _agrees_with_itself(reader, data[:stop])
     outcome = reader.outcome
     if outcome is None:
+        reader.refuse(503, "no more")
+        assert isinstance(reader.outcome, Malformed) and reader.outcome.length <= len(data)
         return None
     if isinstance(outcome, Malformed):
         return outcome.status, outcome.length, reader.name
@@ -214,8 +225,20 @@ def _read(data: bytes, config: HttpConfig, *stops: int) -> tuple[object, ...] | 
     return *heard, outcome.body
 
 
+def _agrees_with_itself(reader: Reader, data: bytes) -> None:
+    """It knows the digest of all that came, and of its half, and takes no other."""
+    assert reader.size >= 0 and not (reader.expects_continue and reader.outcome)
+    for stop in (len(data), len(data) // 2):
+        name = digest(data[:stop])
+        assert reader.agrees(data, stop, name)
+        assert not stop or not reader.agrees(data, stop, name[::-1] + b"?")
+
+
 def requests(data: bytes) -> None:
-    """Whole requests through both parsers, and, if they are right, cut in three."""
+    """Whole requests through both parsers, and, if they are right, cut in three. And as they are
+    read by a server that calls the application at once, and takes little.
+    """
+    assert _read(data, OPEN_H11) == _read(data, OPEN_HTTPTOOLS), "h11 and httptools differ"
     with_h11 = _read(data, H11)
     assert _read(data, HTTPTOOLS) == with_h11, "h11 and httptools differ"
     third = len(data) // 3

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import trickles_web
-from tests.fuzz import decoders, receiving, serving
+from tests.fuzz import decoders, frames, receiving, serving
 from tests.fuzz.programs import BYTES_OF_A_STEP, Step, steps
 
 MILLION = 1_000_000
@@ -32,7 +32,7 @@ class Target(NamedTuple):
 
 PACKAGE = Path(trickles_web.__file__).resolve().parent
 PROGRAMS = 100_000
-"""Each of up to 50 steps, and of more datagrams than that: 2 to 5 million in all."""
+"""Each of many datagrams, up to 50 steps of several, or of frames: millions of them in all."""
 LONGEST_PROGRAM = 1 + 50 * BYTES_OF_A_STEP
 
 
@@ -92,6 +92,12 @@ TARGETS: dict[str, Target] = {
         decoders.fields,
         ("http/conditions.py", "http/negotiation.py", "http/proxy_headers.py"),
         200,
+    ),
+    "websocket-frames": Target(
+        frames.websocket_frames,
+        ("http/websocket.py", "http/deflate.py", "http/intake.py"),
+        200,
+        PROGRAMS,
     ),
     "attacked-server": Target(
         attacked_server,
