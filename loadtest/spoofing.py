@@ -38,6 +38,7 @@ LARGEST = 1472
 AT_ONCE = 64
 QUIET_S, WAITED_S = 0.3, 1.5
 """Silence after which no more replies come; where a request waits for a second, longer."""
+TOKEN = "HELLO with the token of another"
 GET = b"GET /files/1.bin HTTP/1.1\r\nHost: x\r\n\r\n"
 SLOW = b"GET /slow?seconds=1 HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(100_000)
@@ -118,7 +119,7 @@ class Spoofer:
 
 def stolen(server: Address, shots: int) -> dict[str, list[bytes]]:
     """What flows of ours would send next, by kind: none of it was sent, so none is spent."""
-    kinds = ("opening, of a file", "opening, of what waits", "claim", "UPLOAD", "CANCEL", "token")
+    kinds = ("opening, of a file", "opening, of what waits", "claim", "UPLOAD", "CANCEL", TOKEN)
     found: dict[str, list[bytes]] = {kind: [] for kind in kinds}
     crowd = Crowd(server, keep_every=1)
     crowd.open(4 * shots)
@@ -130,7 +131,7 @@ def stolen(server: Address, shots: int) -> dict[str, list[bytes]]:
             datagrams = flow.cancel()
         of_kind = datagrams if name.startswith("opening") else datagrams[-1:]
         found[name] += of_kind[:1]
-        found["token"].append(hello(flow.token))
+        found[TOKEN].append(hello(flow.token))
     for opening in found["opening, of a file"]:
         asked = wire.decode_request(opening)
         found["claim"].append(request(asked.continuation, start=asked.start, proof=asked.proof))
