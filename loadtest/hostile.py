@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import traceback
 
-from loadtest import chaos, floods, fuzz, garbage, lies, soak
+from loadtest import chaos, floods, fuzz, garbage, lies, soak, spoofed
 from loadtest.report import Options, Report
 
-PARTS = (garbage, lies, floods, fuzz, chaos, soak)
+PARTS = (garbage, lies, floods, spoofed, fuzz, chaos, soak)
 
 
 def run(options: Options) -> Report:

@@ -22,6 +22,7 @@ SCENARIOS = {
     "garbage": "random, mutated and replayed datagrams at a server with a real client",
     "fuzz": "a coverage-guided search in every decoder, and in both ends of the transport",
     "floods": "denial of service: honest clients under floods, beside uvicorn; costs of refusals",
+    "spoofed": "forged source addresses: what comes to those that they name (root)",
     "chaos": "mixed exchanges while replicas, clocks, stores and the path to them fail at random",
     "soak": "an hour of mixed load: memory, descriptors and latency stay what they are",
     "lies": "clients that lie, found by a search in virtual time, beside an honest one",

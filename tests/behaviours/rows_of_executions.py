@@ -183,7 +183,7 @@ ROWS = [
     ),
     Row(
         "a full ledger",
-        *(acts, ACT, (reply(503, b"Service Unavailable", trickles_outcome=[]), seen())),
+        *(acts, ACT, (refused(Code.BUSY), seen())),
         play=asks_a_full_ledger,
         ways=("one", "replicas"),
     ),

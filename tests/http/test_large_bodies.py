@@ -170,6 +170,7 @@ def test_a_full_disk_is_a_503(
     request = framing(method)
 
     async def story(site: Site, peer: Peer) -> None:
+        peer.address = ("127.0.0.1", 4711)  # others may have half of it
         peer.begin(request)
         said = []
         for start, stop in cuts_of(request):

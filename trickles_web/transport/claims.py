@@ -54,7 +54,7 @@ PROBE_EVERY: Final = 64
 """Packet numbers of a generation among which one probe of the path's size comes on top of the
 window; for their first so many numbers, so many generations have one together."""
 MOST_TESTS: Final = 2048
-"""Numbers that one opening may ask the filter about: at most 126 look-ups."""
+"""Numbers that one opening may ask the filter about: at most 127 look-ups."""
 
 
 def probe_key(incarnation: int, answer: Answer) -> bytes:
