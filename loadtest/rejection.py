@@ -305,10 +305,11 @@ def _unreadable() -> list[tuple[str, bytes]]:
 def _unredeemable(target: Server) -> list[tuple[str, bytes]]:
     """Continuations that nobody should honour."""
     c, blob = acknowledged(target)
+    elsewhere = server()  # for other times: a clock that jumps about is another matter
     _, foreign = acknowledged(server("another"))
-    _, old = acknowledged(target, NOW - HOUR_MS - 1)
-    _, future = acknowledged(target, NOW + HOUR_MS)
-    _, other_day = acknowledged(target, NOW - 48 * HOUR_MS)
+    _, old = acknowledged(elsewhere, NOW - HOUR_MS - 1)
+    _, future = acknowledged(elsewhere, NOW + HOUR_MS)
+    _, other_day = acknowledged(elsewhere, NOW - 48 * HOUR_MS)
     forged = flipped(blob, len(blob) - 1)
     spent = hello()
     result = target.redeem(spent, ADDRESS, NOW)

@@ -12,3 +12,13 @@ def test_bytes_beyond_the_reader_s_room_are_not_asked_for_without_end() -> None:
     subject = Receiving()
     subject.invent_data(43, 192, 128)
     subject.end()
+
+
+def test_a_wait_for_what_was_opened_by_no_continuation_puts_off_nothing() -> None:
+    """A WAIT that named the end of no burst was taken for one about the opening, which can not be
+    asked for again like a claim: when its time came, the client failed.
+    """
+    subject = Receiving()
+    subject.invent_data(0, 0, 15)
+    subject.invent_others(1, 0, 21)
+    subject.end()

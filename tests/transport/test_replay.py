@@ -48,7 +48,7 @@ def test_full_filters_turn_early_and_say_since_when_they_remember() -> None:
     for n in range(100):
         replay.add(key(n))
     replay.turn(2000)
-    assert replay.remembers_from == 1001
+    assert replay.remembers_from == 1000 - RESTART_GRACE_MS
     for n in range(100, 200):
         replay.add(key(n))
     assert all(key(n) in replay for n in range(200))
@@ -64,7 +64,7 @@ def test_a_turn_in_time_is_no_reason_to_take_anything_fresh_for_old() -> None:
     replay.turn(1000)
     replay.add(key(1))
     replay.turn(1000 + SPAN)
-    assert replay.remembers_from == 1001
+    assert replay.remembers_from == 1000 - RESTART_GRACE_MS
     assert key(1) in replay
     replay.turn(1000 + 2 * SPAN)
     assert key(1) not in replay
@@ -101,6 +101,18 @@ def test_a_clock_that_is_set_back_does_not_make_what_follows_old() -> None:
         replay.turn(now + n * SPAN // 2)
         assert replay.remembers_from <= max(now + 1, now + n * SPAN // 2 - SPAN + 1)
     assert key(1) not in replay
+
+
+def test_a_clock_that_goes_back_and_forth_does_not_make_what_is_forgotten_fresh() -> None:
+    replay = ReplayFilter(100, SPAN)
+    replay.turn(BEGIN)
+    replay.add(key(1))
+    for _ in range(3):
+        replay.turn(BEGIN - HOUR_MS)
+        assert replay.remembers_from <= BEGIN - HOUR_MS + 1
+        replay.turn(BEGIN)
+    assert key(1) not in replay
+    assert replay.remembers_from == BEGIN + 1
 
 
 def test_every_spent_key_younger_than_the_promise_is_known() -> None:

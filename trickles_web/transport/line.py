@@ -381,7 +381,7 @@ class Line:
 
     def waiting_claim(self, stop: int) -> Claim | None:
         """The claim that a WAIT names by the end of its burst."""
-        return next((claim for claim in self._claims if claim.stop == stop), None)
+        return next((claim for claim in self._claims if claim.held and claim.stop == stop), None)
 
     @property
     def settled(self) -> bool:

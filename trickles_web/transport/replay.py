@@ -37,7 +37,11 @@ class ReplayFilter:
     __slots__ = (
         "_added",
         "_capacity",
+        "_floor",
+        "_forgets",
+        "_known_from",
         "_new",
+        "_newest",
         "_old",
         "_since",
         "_span_ms",
@@ -61,25 +65,41 @@ class ReplayFilter:
         self._old.clear()
         self._added = 0
         self._since: int | None = None
+        self._newest = 0
+        """The latest time while the younger filter was in use."""
+        self._forgets = 0
+        """The latest while the elder was: what goes with it was spent by then."""
+        self._known_from = 0
+        """All that was spent from then on is still known."""
+        self._floor = 0
+        """The same of what was spent since the clock was set back: it counts until the clock is
+        where it was."""
         self.remembers_from = 0
-        """Wall-clock ms: all that was spent from then on is still known, but for a restart."""
+        """Wall-clock ms: all that was spent from then on is still known, but for a restart, and a
+        clock that is behind."""
         self.marks = 0
         """Keys added in all: as long as it stands still, what was tested still holds."""
 
     def turn(self, now: int) -> None:
         """Let the filters take turns when the younger is old enough, or full."""
         if self._since is None:  # the first datagram since the start
-            self._since = now
-            self.remembers_from = now - RESTART_GRACE_MS
+            self._since = self._newest = now
+            self._known_from = self._floor = now - RESTART_GRACE_MS
+            self._forgets = self._known_from - 1
         elif now < self._since:  # the clock was set back
-            self._since = now
-            self.remembers_from = min(self.remembers_from, now + 1)
+            self._since, self._floor = now, now + 1
         elif self._added >= self._capacity or now - self._since >= self._span_ms:
             self._old, self._new = self._new, self._old
             self._new.clear()  # reuses the memory, so a server's size stays what it was
-            self.remembers_from = self._since + 1  # earlier in that millisecond is forgotten
+            self._known_from = max(self._known_from, self._forgets + 1)
+            if self._forgets <= now:
+                self._floor = max(self._floor, self._forgets + 1)
+            self._forgets, self._newest = max(self._newest, now), now
             self._since = now
             self._added = 0
+        self._newest = max(self._newest, now)
+        is_behind = now < self._known_from - 1
+        self.remembers_from = self._floor if is_behind else self._known_from
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._new or key in self._old
