@@ -8,6 +8,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 
+import hypothesis  # noqa: F401  (before trio, which registers with it: it warns if it comes later)
 import pytest
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -381,3 +384,36 @@ def test_unknown_names_are_resolver_errors(run: Run[Any]) -> None:
                 await open_connection(host, 1)
 
     run(main())
+
+
+class FullDisk:
+    """A recorder that cannot write any more after some datagrams."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def sent(self, datagrams: Sequence[bytes], *_: object) -> None:
+        self.room -= len(datagrams)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def received(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("room", [0, 3])
+def test_a_recorder_that_fails_ends_its_flow(server_port: int, room: int) -> None:
+    reported: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context["message"]))
+        config = ClientConfig(recorder=FullDisk(room))
+        reader, writer = await open_connection(HOST, server_port, config=config)
+        writer.write(get("/bytes/3000000"))
+        with pytest.raises(OSError, match="No space left"):
+            await asyncio.wait_for(reader.read(-1), PATIENCE_S)
+
+    asyncio.run(main())
+    assert reported[0] == "Fatal error on a flow."

@@ -213,14 +213,16 @@ class Driver:
     def close(self, *, cancel: bool) -> None:
         """Let go of everything; `cancel` tells the server that nobody waits any more."""
         self._closed = True
-        if cancel:
-            self._port.send(self.flow.cancel())
-        self._port.close()
-        self._kept.close()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._tokens.save(self._remote.host, self._remote.port, self.flow.token)
+        try:
+            if cancel:
+                self._port.send(self.flow.cancel())
+        finally:
+            self._port.close()
+            self._kept.close()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._tokens.save(self._remote.host, self._remote.port, self.flow.token)
 
     def explain(self, error: FlowError) -> FlowError:
         """The flow knows no addresses; the user wants to hear which one is silent.

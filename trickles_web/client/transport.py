@@ -67,6 +67,14 @@ class FlowTransport(asyncio.Transport):
     # The flow
 
     def _advance(self, now: float) -> None:
+        """What cannot go on must not hang: its timer would never be armed again."""
+        try:
+            self._go_on(now)
+        except Exception as error:
+            self._report("Fatal error on a flow.", error)
+            self._lose(error)
+
+    def _go_on(self, now: float) -> None:
         """Hand on, send, arm: in this order, as bytes taken out are room to ask for more."""
         self._deliver()
         if self._lost:
@@ -87,7 +95,7 @@ class FlowTransport(asyncio.Transport):
                 try:
                     self._protocol.data_received(data)
                 except Exception as error:  # the protocol's own fault, reported as asyncio does
-                    self._report("data_received", error)
+                    self._report("Fatal error: protocol.data_received() call failed.", error)
                     self._lose(error)
             if self._lost:
                 break
@@ -103,7 +111,9 @@ class FlowTransport(asyncio.Transport):
                 self._writing_paused = False
                 self._protocol.resume_writing()
         except Exception as error:
-            self._report("pause_writing or resume_writing", error)
+            self._report(
+                "Fatal error: protocol.pause_writing or resume_writing() call failed.", error
+            )
 
     def _settle(self) -> None:
         """Has the flow come to its end, or is it wanted no more?"""
@@ -129,15 +139,15 @@ class FlowTransport(asyncio.Transport):
             try:
                 keep = bool(self._protocol.eof_received())
             except Exception as error:
-                self._report("eof_received", error)
+                self._report("Fatal error: protocol.eof_received() call failed.", error)
                 self._lose(error)
         if not keep:
             self._end()
 
-    def _report(self, call: str, error: Exception) -> None:
+    def _report(self, message: str, error: Exception) -> None:
         self._loop.call_exception_handler(
             {
-                "message": f"Fatal error: protocol.{call}() call failed.",
+                "message": message,
                 "exception": error,
                 "transport": self,
                 "protocol": self._protocol,
@@ -168,8 +178,8 @@ class FlowTransport(asyncio.Transport):
             self._patience.cancel()
         self._last_ends = self._driver.ends()
         flow = self._flow
-        self._driver.close(cancel=not (flow.idle or flow.eof or flow.error is not None))
         self._loop.call_soon(self._protocol.connection_lost, error)
+        self._driver.close(cancel=not (flow.idle or flow.eof or flow.error is not None))
 
     # What asyncio's transports offer
 
