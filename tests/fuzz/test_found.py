@@ -21,4 +21,5 @@ def test_a_wait_for_what_was_opened_by_no_continuation_puts_off_nothing() -> Non
     subject = Receiving()
     subject.invent_data(0, 0, 15)
     subject.invent_others(1, 0, 21)
+    subject.drop(0, 0, 1)
     subject.end()
