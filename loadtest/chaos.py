@@ -131,6 +131,7 @@ def _until_ended(client: Process, spells: Spells) -> None:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the client does not end: {client.log[-1000:]}")
             time.sleep(LOOK_S)
+            spells.storm.look()
             spells.look(time.monotonic())
     finally:
         spells.close()

@@ -126,6 +126,13 @@ class Storm:
         self.kills += 1
         self.replicas[number] = self._start(number)
 
+    def look(self) -> None:
+        """Raises RuntimeError if a replica has ended by itself."""
+        for replica in self.replicas:
+            code = replica.popen.poll()
+            if code is not None:
+                raise RuntimeError(f"a replica ended with {code}: {replica.log[-2000:]}")
+
     def end(self) -> list[int]:
         """All replicas; their exit codes."""
         codes = [replica.end() for replica in self.replicas]

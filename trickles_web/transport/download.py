@@ -350,8 +350,7 @@ class Download:
     def _stuck(self, line: Line, now: float) -> bool:
         """Is the line of no more use, though nothing has ended it?
 
-        Its continuations were all taken for lost, or grew old while the reader rested, or bytes came
-        under another edition.
+        Its continuations are all lost, or old since the reader rested, or the edition is another.
         """
         best = line.best()
         if best is None or now - best.at > GROWS_OLD:
