@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -179,8 +180,10 @@ def _step(storm: Storm, chance: random.Random) -> End:
 
 
 def _exhaust(storm: Storm, chance: random.Random) -> End:
-    """No file and no socket can be opened any more."""
+    """No file and no socket can be opened any more, by a replica that has come to serving."""
     process = chance.choice(storm.replicas)
+    if not re.search(BANNER, process.log):
+        return _nothing
     before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, before[1]))
 
