@@ -23,3 +23,18 @@ def test_a_wait_for_what_was_opened_by_no_continuation_puts_off_nothing() -> Non
     subject.invent_others(1, 0, 21)
     subject.drop(0, 0, 1)
     subject.end()
+
+
+def test_a_line_whose_continuations_are_all_taken_for_lost_is_opened_anew() -> None:
+    """The last packet of the first window came first, and the others only when they counted as
+    lost. All was settled, nothing could be claimed, and the client took its reader to be slow.
+    """
+    subject = Receiving()
+    subject.serve(0, 0, 0)
+    subject.deliver(0, 0, 0)
+    subject.serve(0, 0, 0)
+    subject.deliver(0, 0, 0)
+    subject.serve(1, 13, 3)
+    subject.repeat(255, 253, 0)
+    subject.pass_time(0, 0, 0)
+    subject.end()

@@ -349,10 +349,11 @@ class Download:
     def _stuck(self, line: Line, now: float) -> bool:
         """Is the line of no more use, though nothing has ended it?
 
-        Its continuations grew old while the reader rested, or bytes came under another edition.
+        Its continuations were taken for lost, or grew old while the reader rested, or bytes came
+        under another edition.
         """
         best = line.best()
-        if best is not None and now - best.at > GROWS_OLD:
+        if best is None or now - best.at > GROWS_OLD:
             return True
         return self.stream.received < self.wanted.next_new and not self.wanted.any_lost
 
