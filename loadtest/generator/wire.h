@@ -15,7 +15,7 @@ enum { EXPIRED = 3, TOO_SOON = 9, GONE = 10, NOT_MINE = 13, CODES = 16 };
 #define HELLO_HEADER 17
 #define REQUEST_HEADER 47
 #define READABLE 110
-#define OVERHEAD 140
+#define OVERHEAD 142
 #define LONGEST_CONTINUATION 940
 #define MOST_WANTS 32
 #define OPEN_LENGTH 0xffffffffu
