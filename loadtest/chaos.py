@@ -37,6 +37,7 @@ MOST_FAILED = 0.2
 """Share of exchanges that may fail: without Redis, or room, nothing unsafe is begun."""
 UNSAFE = ("post", "upload")
 REFUSED = "503"
+INTERNAL_ERROR = "Exception while answering a datagram"
 
 
 class Exchange(NamedTuple):
@@ -183,8 +184,8 @@ def _tell(report: Report, store: str, name: str, spells: list[Spell], seen: list
 
 
 def _tell_lasting(report: Report, store: str, storm: Storm, seen: list[Exchange]) -> None:
-    errors = sum(log.count("Exception while answering a datagram") for log in storm.logs())
-    report.check(not errors, f"{store}: no internal error")
+    errors = [text for log in storm.logs() for text in log.split(INTERNAL_ERROR)[1:]]
+    report.check(not errors, f"{store}: no internal error; the first: {errors[:1]}"[:3000])
     for name, figure in storm.lasting().items():
         _add(report, f"{store}: {name}", 1, figure, sound(seen) and not errors)
 
