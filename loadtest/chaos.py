@@ -9,16 +9,13 @@ in a bounded time, with its answer or an error that has a name; nothing unsafe i
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
 import re
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from loadtest import faults, mixture
@@ -193,9 +190,3 @@ def _tell_lasting(report: Report, store: str, storm: Storm, seen: list[Exchange]
 def _add(report: Report, what: str, runs: int, figure: str, held: bool) -> None:
     verdict = "held" if held else "MISSED"
     report.attack(what, runs, figure, verdict)
-
-
-def can_mount() -> bool:
-    with contextlib.suppress(OSError):
-        return os.geteuid() == 0 and Path("/proc/mounts").exists()
-    return False

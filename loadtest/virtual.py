@@ -81,17 +81,9 @@ class EvenLosses(Link):
         self._distance = round(1 / path.loss)
         self._passed = clock.random.randrange(self._distance)
 
-    def send(
-        self,
-        datagram: bytes,
-        deliver: Callable[[bytes], None],
-        inspect: Callable[[bytes], None] | None = None,
-    ) -> bool:
+    def _loses(self) -> bool:
         self._passed += 1
-        if self._passed % self._distance == 0:
-            self.dropped += 1
-            return False
-        return super().send(datagram, deliver, inspect)
+        return self._passed % self._distance == 0
 
 
 class Client(Protocol):

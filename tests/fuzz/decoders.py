@@ -21,7 +21,7 @@ from trickles_web.errors import ContinuationError, WireError
 from trickles_web.http import byteranges, conditions, heads, negotiation, progress, proxy_headers
 from trickles_web.http.chunks import ChunkError, Chunks
 from trickles_web.http.names import digest
-from trickles_web.http.parsers import parser
+from trickles_web.http.parsers import Head, parser
 from trickles_web.http.reader import Reader
 from trickles_web.http.request import Malformed
 from trickles_web.state.backing import Backing, Disk
@@ -257,7 +257,9 @@ def request_heads(data: bytes) -> None:
         heads.check_lines(data[lines_at:stop], old)
     except heads.RequestError:
         return
-    assert parser("h11")(data[:stop]) == parser("httptools")(data[:stop])
+    parsed = parser("h11")(data[:stop])
+    assert isinstance(parsed, Head)
+    assert parser("httptools")(data[:stop]) == parsed
 
 
 def _decoded(data: bytes, most: int, step: int) -> tuple[Chunks, int]:

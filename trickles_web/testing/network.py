@@ -86,6 +86,10 @@ class Link:
         self.carried_bytes = 0
         self.dropped = 0
 
+    def _loses(self) -> bool:
+        """Does the next datagram vanish?"""
+        return self._loss > 0 and self._clock.random.random() < self._loss
+
     def send(
         self,
         datagram: bytes,
@@ -94,7 +98,7 @@ class Link:
     ) -> bool:
         """False if it is lost."""
         clock, path, draw = self._clock, self._path, self._clock.random.random
-        if self._loss and draw() < self._loss:
+        if self._loses():
             self.dropped += 1
             return False
         start = max(clock.now, self._free_at)
