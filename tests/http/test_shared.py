@@ -23,6 +23,7 @@ from trickles_web.http.responses import Finished, Forward, Held
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
 from trickles_web.state import DirectoryStore, MemoryStore
+from trickles_web.state.backing import MEMORY_BYTES
 from trickles_web.state.redis import RedisStore
 from trickles_web.transport.wire import Kind
 
@@ -445,5 +446,57 @@ def test_what_one_replica_is_too_busy_for_no_late_copy_runs_at_another(tmp_path:
         peer.pick = lambda: free
         await peer.exchange(request)
         assert effects.executed == [b"abc"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("first", ["who has no room", "who has room"])
+def test_what_a_full_disk_refuses_runs_nowhere_else(where: Path | RedisServer, first: str) -> None:
+    """Both gathered the request, as neither could hear of the other; only one disk is full."""
+    request = post("big", bytes(3 * MEMORY_BYTES))
+    cuts = [(at, min(at + 50_000, len(request))) for at in range(0, len(request), 50_000)]
+
+    async def main() -> None:
+        app = Executions()
+        config = replace(QUIET, spool_memory_bytes=0)
+        group = Group(app, where, config=config)
+        async with group as (full, roomy, _):
+            full.store.disk.most_bytes = 2 * MEMORY_BYTES
+            peers = group.peer(full), group.peer(roomy)
+            for peer in peers:
+                peer.address = ("127.0.0.1", 4711)  # no network that has only half
+                peer.begin(request)
+                site = peer.pick()
+                for start, stop in cuts:
+                    piece = peer.redeemed(Kind.UPLOAD, start, request[start:stop], hops=MOST_HOPS)
+                    held = site.service.answer(piece, group.clock())
+                    assert isinstance(held, Held), held
+                    peer.progress = held.progress
+
+            async def last(peer: Peer) -> bytes:
+                site, asked = peer.pick(), peer.redeemed(offset=len(request), whole=True)
+                answer = await site.ask(asked)
+                assert isinstance(answer, Finished), answer
+                peer.take(site, answer)
+                return peer.got
+
+            if first == "who has room":
+                app.go_on.clear()
+                running = asyncio.create_task(last(peers[1]))
+                await until(lambda: app.count["/big"] == 1)
+                await group.kill(roomy)
+                running.cancel()
+                answer = await last(peers[0])
+                assert answer.startswith(b"HTTP/1.1 500 ")
+                assert b"trickles-outcome: unknown\r\n" in answer
+                assert app.count["/big"] == 1
+            else:
+                answer = await last(peers[0])
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert b"trickles-outcome" not in answer
+                assert await last(peers[1]) == answer
+                assert app.count["/big"] == 0
+            for site in (full, roomy):
+                site.wipe()  # their files
 
     asyncio.run(main())

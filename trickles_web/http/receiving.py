@@ -139,7 +139,11 @@ class Receiving:
         """First run of a whole request; `held`: what to say is held if it cannot run yet."""
         outcome = reader.outcome
         assert outcome is not None
-        following = called(p, p.request_start + outcome.length, reader.name, now // 1000)
+        passing = isinstance(outcome, Malformed) and outcome.passing
+        # What it was not read to the end for, only its client can name as others do.
+        name = (r.request_digest or reader.name) if passing else reader.name
+        following = called(p, p.request_start + outcome.length, name, now // 1000)
+        following.unsafe = passing
         if not isinstance(outcome, Malformed):
             following.head_only = outcome.method == "HEAD"
             following.unsafe, following.streamed = not outcome.safe, outcome.streamed
@@ -162,25 +166,16 @@ class Receiving:
         if not agrees:
             self._store.close_spool(key)  # so that sending it all again can mend it
             return Refuse(Code.CONFLICT)
+        refused = self._claim(key, following, r, now) if following.unsafe else None
+        if refused is not None:
+            return refused
         if isinstance(outcome, Malformed):
             outcome.log()
+            if passing:
+                self._store.ended(key, now)
             return self._runner.page(key, following, outcome.status, r, now, closes=True)
-        if not outcome.safe:
-            claim = self._store.claim(key, reader.name, now, network_of(r, self._config))
-            if claim is Claim.ASKED:
-                return PENDING
-            if claim is Claim.FULL:
-                # Not a 503, which would say that it was not executed, and never is: without a
-                # claim a late copy of it may be, here or elsewhere. The client asks again.
-                return Refuse(Code.BUSY)
-            if claim is Claim.DOWN:
-                return self._runner.page(key, following, 503, r, now, closes=True, unknown=True)
-            if claim is Claim.KNOWN:
-                return self._runner.unknown(key, following, r, now)
-            if claim is not Claim.GRANTED:
-                return Refuse(Code.CONFLICT)
         if self._runner.is_full_for(r):
-            if not outcome.safe:  # claimed, so that no late copy of it runs elsewhere after the 503
+            if following.unsafe:  # claimed, so that no late copy of it runs elsewhere after the 503
                 self._store.ended(key, now)
             return self._runner.busy(key, following, outcome, r, now)
         reader.take(data, p.request_start)
@@ -188,6 +183,28 @@ class Receiving:
         answer = self._runner.start(key, following, outcome, r, now, again)
         run = answer.run if isinstance(answer, Pending) else None
         return answer if run is None else told(answer, run, r)
+
+    def _claim(self, key: Key, following: Progress, r: Redeemed, now: int) -> Answer | None:
+        """What to say because the request could not be claimed; None: it is ours, here and now.
+
+        What there is no room for is claimed, too, before a 503 says that it was not executed: a
+        late copy of it may have room elsewhere.
+        """
+        name = following.request_digest
+        claim = self._store.claim(key, name, now, network_of(r, self._config))
+        if claim is Claim.GRANTED:
+            return None
+        if claim is Claim.ASKED:
+            return PENDING
+        if claim is Claim.FULL:
+            # Not a 503, which would say that it was not executed, and never is: without a
+            # claim a late copy of it may be, here or elsewhere. The client asks again.
+            return Refuse(Code.BUSY)
+        if claim is Claim.DOWN:
+            return self._runner.page(key, following, 503, r, now, closes=True, unknown=True)
+        if claim is Claim.KNOWN:
+            return self._runner.unknown(key, following, r, now)
+        return Refuse(Code.CONFLICT)
 
     def _may_not_run(
         self, key: Key, p: Progress, following: Progress, r: Redeemed, now: int, held: int

@@ -32,6 +32,11 @@ class Malformed:
         self.reason = reason
         self.length = length
 
+    @property
+    def passing(self) -> bool:
+        """Not the request's fault: another replica, or this one later, may read it and run it."""
+        return self.status == 503
+
     def log(self) -> None:
         """Say who is to blame: the client, or this server's disk."""
         if self.status < 500:
