@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from loadtest import faulty, mixture
 from loadtest.processes import BANNER, Process, Stage, free_udp_port
 from loadtest.weather import LARGEST, Path
+from trickles_web.config import TransportConfig
 from trickles_web.net.endpoint import wall_clock_ms
 
 HOST = "127.0.0.1"
@@ -150,9 +151,23 @@ class Storm:
         weather = ", ".join(f"{counted[kind]:,} {kind}" for kind in kinds)
         return {
             "clocks 5 s apart, keys rotated": f"1 rotation, after {ROTATION_AFTER_MS / 1000:g} s",
-            f"replay filters of {FILTER_KEYS} keys": "see the exchanges",
+            f"replay filters of {FILTER_KEYS} keys": self._overfilled(),
             "path": f"{counted['datagrams']:,} datagrams: {weather}",
         }
+
+    def _overfilled(self) -> str:
+        """How many times as many keys as a filter is made for came in the time that it is for."""
+        transport = TransportConfig()
+        span_s = (transport.replay_horizon_ms + 2 * transport.clock_skew_ms) / 1000
+        times = []
+        for log in self._logs:
+            full, ran = (
+                re.search(r"'filter_full': (\d+)", log),
+                re.search(r"ran for ([\d.]+) s", log),
+            )
+            if full is not None and ran is not None:  # it was not killed
+                times.append(int(full[1]) / (float(ran[1]) / span_s))
+        return "overfilled " + (", ".join(f"{n:.1f}" for n in times) or "0") + " times"
 
 
 def _nothing() -> None:

@@ -3,13 +3,15 @@
     python -m loadtest.faulty APPLICATION PORT STORE CLOCK_FILE [OPTION=VALUE...]
 
 CLOCK_FILE: text, the ms to add to the wall clock; what is written there counts at once. Options are
-fields of TransportConfig. Uploads of over 1 MiB go to disk.
+fields of TransportConfig. Uploads of over 1 MiB go to disk. The last line says for how many seconds
+it ran.
 """
 
 from __future__ import annotations
 
 import mmap
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +55,10 @@ def main(app: str, port: str, store: str, clock_file: str, *more: str) -> int:
     )
     logs.configure(config.log_level, config.use_colors)
     clock, transport = clock_of(Path(clock_file)), TransportConfig(**options)
-    return Server(config, clock=clock, transport=transport).run()
+    began = time.monotonic()
+    code = Server(config, clock=clock, transport=transport).run()
+    print(f"ran for {time.monotonic() - began:.1f} s")
+    return code
 
 
 if __name__ == "__main__":

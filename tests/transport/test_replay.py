@@ -44,15 +44,15 @@ def test_few_false_positives_at_capacity() -> None:
 
 def test_full_filters_turn_early_and_say_since_when_they_remember() -> None:
     replay = ReplayFilter(100, SPAN)
-    replay.turn(1000)
+    assert not replay.turn(1000)
     for n in range(100):
         replay.add(key(n))
-    replay.turn(2000)
+    assert replay.turn(2000)
     assert replay.remembers_from == 1000 - RESTART_GRACE_MS
     for n in range(100, 200):
         replay.add(key(n))
     assert all(key(n) in replay for n in range(200))
-    replay.turn(3000)
+    assert replay.turn(3000)
     # The keys up to 2000 are lost now, and what was minted then must count as old.
     assert replay.remembers_from == 2001
     assert all(key(n) in replay for n in range(100, 200))

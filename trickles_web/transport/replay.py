@@ -80,8 +80,12 @@ class ReplayFilter:
         self.marks = 0
         """Keys added in all: as long as it stands still, what was tested still holds."""
 
-    def turn(self, now: int) -> None:
-        """Let the filters take turns when the younger is old enough, or full."""
+    def turn(self, now: int) -> bool:
+        """Let the filters take turns when the younger is old enough, or full: True if that is why.
+
+        A filter that is full before its time remembers less than the horizon: it is too small.
+        """
+        is_full = False
         if self._since is None:  # the first datagram since the start
             self._since = self._newest = now
             self._known_from = self._floor = now - RESTART_GRACE_MS
@@ -89,6 +93,7 @@ class ReplayFilter:
         elif now < self._since:  # the clock was set back
             self._since, self._floor = now, now + 1
         elif self._added >= self._capacity or now - self._since >= self._span_ms:
+            is_full = now - self._since < self._span_ms
             self._old, self._new = self._new, self._old
             self._new.clear()  # reuses the memory, so a server's size stays what it was
             self._known_from = max(self._known_from, self._forgets + 1)
@@ -100,6 +105,7 @@ class ReplayFilter:
         self._newest = max(self._newest, now)
         is_behind = now < self._known_from - 1
         self.remembers_from = self._floor if is_behind else self._known_from
+        return is_full
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._new or key in self._old

@@ -97,7 +97,8 @@ class Server:
             if redeemer is None:
                 # Never answer what a server sends, or two servers could be made to talk for ever.
                 return self._drop("kind")
-            self._replay.turn(now)
+            if self._replay.turn(now):
+                self.counters["filter_full"] += 1
             return redeemer(datagram, address, now)
         except RefusedError as error:
             self.counters[error.code.name.lower()] += 1
