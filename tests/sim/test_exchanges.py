@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.sim.world import Config, World
+from trickles_web.config import ClientConfig
+from trickles_web.errors import FlowTimeout
 from trickles_web.testing import network
 
 PATH = network.Path(loss=0.05, request_loss=0.05, reorder=0.05, duplicate=0.02, corrupt=0.005)
@@ -148,3 +150,12 @@ def test_a_dead_server_costs_no_byte() -> None:
     world.add([(20_000_000, 0, 0)])
     assert world.run(120)
     assert verdict(world) == (1, 0, [])
+
+
+def test_a_request_that_servers_lose_as_often_as_it_is_sent_ends() -> None:
+    world = World(3, Config(wipe_every=0.05))
+    client = world.add([(100, 1_000_000, 0)])
+    world.clock.run(lambda: client.flow.error is not None, 300)
+    assert isinstance(client.flow.error, FlowTimeout), "it goes on for ever"
+    assert "servers lose the request" in str(client.flow.error)
+    assert world.clock.now > ClientConfig().silence_timeout_s

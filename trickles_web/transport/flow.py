@@ -46,9 +46,7 @@ class Flow:
     ) -> None:
         """`token`: any continuation of an earlier flow to this service; saves a round trip.
         `origin`: for whom a gateway opens it, see `transport.origin`.
-
         `path`: of which something is known, else it is searched from the smallest size.
-
         `kept`: where request bytes are kept, in memory unless told. Whoever made it closes it.
         """
         self.id = flow_id
@@ -207,7 +205,7 @@ class Flow:
             self._need(wire.decode_need(datagram), now)
         elif kind == Kind.WAIT:
             if self._download.waits(wire.decode_wait(datagram), now):
-                self._news(now)
+                self._news(now, gained=True)
         elif kind == Kind.REFUSED:
             self._refused(wire.decode_refused(datagram), now)
         elif kind == Kind.PREFERRED:
@@ -217,9 +215,10 @@ class Flow:
 
     def _data(self, run: wire.Run, now: float) -> None:
         download = self._download
+        before = download.stream.received
         if download.receive(run, now):
             self._is_request_open()
-            self._news(now)
+            self._news(now, gained=download.stream.received > before)
         if download.finished():
             self._exchange = self._open = False
             assert download.best is not None
@@ -262,7 +261,8 @@ class Flow:
                 download.whole_at(held)
         elif not self._uploader.awaits(ack.numbers):
             return  # nothing says that it is of this exchange
-        self._news(now, upload=bool(ack.numbers))
+        gained = self._patience.reaches(ack.held) or ack.room >= 0
+        self._news(now, upload=bool(ack.numbers), gained=gained)
         if ack.complete:
             self._open = False
             self._uploader.stop()
@@ -317,9 +317,9 @@ class Flow:
             else:
                 timers.probe_at = now + verdict.retry_after
 
-    def _news(self, now: float, *, upload: bool = False) -> None:
-        """Some server goes on with this flow."""
-        self._patience.heard = now
+    def _news(self, now: float, *, gained: bool, upload: bool = False) -> None:
+        """Some server goes on with this flow. gained: further than any had come."""
+        self._patience.hears(now, gained=gained)
         self._refusals.progress(upload=upload)
 
     def _give_up(self, error: FlowError) -> None:
@@ -371,7 +371,7 @@ class Flow:
         self._exchange, self._open = True, False
         best = self._download.best
         self._floor = 0 if best is None else best.continuation.ordinal
-        self._patience.begin(now)
+        self._patience.begin(now, self._requests.start)
         self._download.start(now)
 
     def timeout(self) -> float | None:

@@ -1,4 +1,10 @@
-"""When a flow is given up: how long servers may be silent, before they were heard and after."""
+"""When a flow is given up: how long servers may be silent, before they were heard and after; and
+how long an exchange may go on without coming further.
+
+Servers that die or forget, one after the other, can all be heard, and the request be sent to each
+of them, for ever. So an exchange that has come so far in some time gets as much again, and the
+silence beside it, to come further.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +15,40 @@ from trickles_web.errors import ConnectError, FlowError, FlowTimeout
 class Patience:
     """Times are monotonic seconds. `heard`: the last good news of a server; None: never any."""
 
-    __slots__ = ("_config", "_started", "_unreachable", "heard")
+    __slots__ = ("_begun", "_config", "_furthest", "_gained", "_started", "_unreachable", "heard")
 
     def __init__(self, config: ClientConfig, now: float) -> None:
         self.heard: float | None = None
         self._config = config
-        self._started = now
+        self._started = self._begun = self._gained = now
         self._unreachable: float | None = None
+        self._furthest = 0
 
-    def begin(self, now: float) -> None:
-        """An exchange begins."""
+    def begin(self, now: float, offset: int) -> None:
+        """An exchange begins, with this byte of the request stream."""
+        self._begun = self._gained = now
+        self._furthest = offset
         if self.heard is None:
             self._started = now
         else:
             self.heard = now
 
+    def reaches(self, offset: int) -> bool:
+        """A server holds the request up to there: is that further than any did?"""
+        before, self._furthest = self._furthest, max(self._furthest, offset)
+        return offset > before
+
+    def hears(self, now: float, *, gained: bool) -> None:
+        """Good news. gained: the exchange has come further than it was, by a byte either way, or
+        somebody works on it.
+        """
+        self.heard = now
+        if gained:
+            self._gained = now
+
     def rest(self, now: float) -> None:
         """Nothing is due from a server that was heard before: silence is counted from here."""
+        self._gained = now
         if self.heard is not None:
             self.heard = now
 
@@ -38,7 +61,7 @@ class Patience:
     def limit(self) -> float:
         """When the flow is given up."""
         if self.heard is not None:
-            return self.heard + self._config.silence_timeout_s
+            return min(self.heard, 2 * self._gained - self._begun) + self._config.silence_timeout_s
         limit = self._started + self._config.connect_timeout_s
         if self._unreachable is not None:
             limit = min(limit, self._unreachable + self._config.refused_patience_s)
@@ -46,9 +69,13 @@ class Patience:
 
     def error(self) -> FlowError:
         """What the flow then fails with."""
-        if self.heard is not None:
+        if self.heard is not None and self.heard <= 2 * self._gained - self._begun:
             return FlowTimeout(
                 f"no server has gone on with this flow for {self._config.silence_timeout_s:g} s"
+            )
+        if self.heard is not None:
+            return FlowTimeout(
+                "servers lose the request as often as it is sent; it may have been executed"
             )
         if self._unreachable is not None:
             return ConnectError("connection refused")
