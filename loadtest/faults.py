@@ -32,6 +32,8 @@ ROTATION_AFTER_MS = 10_000
 """Keys live for an hour, and the first hour ends so soon: then a clock that is stepped back has the
 keys of the generation before."""
 FILTER_KEYS = 2048
+CANNOT_BEGIN = 2
+"""The exit code of a server that cannot have what it needs."""
 SMALL_DISK = "64m"
 NARROW_BYTES = 1272
 """Payload that passes where the path's MTU is 1,300: the first datagrams on the loopback have
@@ -129,10 +131,15 @@ class Storm:
         self.replicas[number] = self._start(number)
 
     def look(self) -> None:
-        """Raises RuntimeError if a replica has ended by itself."""
-        for replica in self.replicas:
+        """Raises RuntimeError if a replica has ended by itself. One that could not begin, as the
+        disk was full, begins again, as under a supervisor.
+        """
+        for number, replica in enumerate(self.replicas):
             code = replica.popen.poll()
-            if code is not None:
+            if code == CANNOT_BEGIN:
+                self._logs.append(replica.log)
+                self.replicas[number] = self._start(number)
+            elif code is not None:
                 raise RuntimeError(f"a replica ended with {code}: {replica.log[-2000:]}")
 
     def end(self) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable
@@ -481,3 +483,16 @@ def test_whatever_the_handshake_it_is_answered(lines: list[tuple[str, str]], hos
         await peer_leaves(site, peer)
 
     run(receives, story)
+
+
+AS_IT_BEGINS = """
+import sys
+from tests.http.apps import hello
+from tests.http.peer import Site
+Site(hello)
+assert "trickles_web.http.websocket" in sys.modules
+"""
+
+
+def test_nothing_is_imported_when_there_may_be_no_descriptor_left() -> None:
+    subprocess.run([sys.executable, "-c", AS_IT_BEGINS], check=True)

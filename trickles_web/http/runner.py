@@ -16,6 +16,7 @@ from trickles_web.http.files import FileResponse, Files
 from trickles_web.http.framing import error_page
 from trickles_web.http.lifespan import Lifespan
 from trickles_web.http.names import Names, digest, edition_of
+from trickles_web.http.parsers import speaks_websocket
 from trickles_web.http.pieces import Pieces
 from trickles_web.http.progress import Body, Page, Progress, ProgressError, decode, encode
 from trickles_web.http.responses import (
@@ -51,6 +52,13 @@ logger = logging.getLogger("trickles.error")
 access = logging.getLogger("trickles.access")
 
 
+def _websocket_run() -> type[Run]:
+    """Of an extra, and imported before it is needed: by then there may be no descriptor left."""
+    from trickles_web.http.websocket import WebSocketRun
+
+    return WebSocketRun
+
+
 class Runner:
     """Starts application calls and keeps what they produce. The `Host` of every run."""
 
@@ -80,6 +88,7 @@ class Runner:
         """The process is about to end: what is new had better begin elsewhere."""
         self._on_ready = on_ready
         self._random = random
+        self._websocket_run = _websocket_run() if speaks_websocket(config.ws) else HttpRun
 
     def is_full_for(self, r: Redeemed) -> bool:
         """No more application calls for now for this client."""
@@ -157,13 +166,8 @@ class Runner:
         answer = self.serve(run if run.outcome is None else run.outcome, r, now)
         return Pending(run) if answer is PENDING else answer
 
-    @staticmethod
-    def _kind_of(request: Request) -> type[Run]:
-        if not request.websocket:
-            return HttpRun
-        from trickles_web.http.websocket import WebSocketRun  # an extra
-
-        return WebSocketRun
+    def _kind_of(self, request: Request) -> type[Run]:
+        return self._websocket_run if request.websocket else HttpRun
 
     def page(
         self,
@@ -200,10 +204,10 @@ class Runner:
     def _written(self, p: Progress, page: Page) -> bytes:
         """The bytes of a page: they follow from the progress and the configuration."""
         return error_page(
+            self.config,
             page.status,
             head_only=p.head_only,
-            date=p.date if self.config.date_header else None,
-            server=self.config.server_header,
+            date=p.date,
             closes=p.closes,
             extra=OUTCOME_UNKNOWN if page.unknown else (),
             text="Whether this request was executed is not known." if page.unknown else "",
