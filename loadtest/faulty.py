@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trickles_web.config import HttpConfig, TransportConfig
-from trickles_web.net import logs
+from trickles_web.errors import UsageError
 from trickles_web.net.endpoint import wall_clock_ms
 from trickles_web.net.options import Config
 from trickles_web.net.server import Server
@@ -53,10 +53,14 @@ def main(app: str, port: str, store: str, clock_file: str, *more: str) -> int:
     config = Faulty(
         app=app, port=int(port), store=store, access_log=False, log_level="debug", use_colors=False
     )
-    logs.configure(config.log_level, config.use_colors)
+    config.configure_logging()
     clock, transport = clock_of(Path(clock_file)), TransportConfig(**options)
     began = time.monotonic()
-    code = Server(config, clock=clock, transport=transport).run()
+    try:
+        code = Server(config, clock=clock, transport=transport).run()
+    except UsageError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
     print(f"ran for {time.monotonic() - began:.1f} s")
     return code
 

@@ -125,13 +125,15 @@ class HttpConfig:
     root_path: str = ""
     proxy_headers: bool = True
     """X-Forwarded-Proto and X-Forwarded-For change scheme and client, if the client is trusted."""
-    forwarded_allow_ips: str = "127.0.0.1"
+    forwarded_allow_ips: str = "127.0.0.1,::1"
     """Which clients are: addresses, networks and names with commas between, or `*`.
 
     Gateways among them are believed for whom they speak, with `proxy_headers` or without.
     """
     server_header: bool = True
     date_header: bool = True
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """More that every response has."""
     access_log: bool = True
     client_silence_ms: int = 60_000
     """A client not heard of for this long while its response is produced is taken to be gone."""

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trickles_web.config import HttpConfig
 from trickles_web.errors import FramingError
 from trickles_web.http.framing import Framing, error_page
 
@@ -12,7 +15,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def framing(**changes: bool) -> Framing:
-    options = {"head_only": False, "old": False, "closes": False, **changes}
+    options: dict[str, Any] = {"head_only": False, "old": False, "closes": False, **changes}
     return Framing(date=784_111_777, **options)
 
 
@@ -145,8 +148,8 @@ def test_file_length() -> None:
 
 
 def test_error_page() -> None:
-    page = error_page(413, head_only=False, date=784_111_777)
+    page = error_page(HttpConfig(), 413, head_only=False, date=784_111_777)
     response, body, goes_on = read_by_h11(page)
     assert (response.status_code, goes_on) == (413, False)
     assert body.startswith((b"Request Entity", b"Content Too"))
-    assert error_page(500, head_only=True, date=None, closes=False).endswith(b"\r\n\r\n")
+    assert error_page(HttpConfig(), 500, head_only=True, date=0, closes=False).endswith(b"\r\n\r\n")

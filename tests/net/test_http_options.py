@@ -34,7 +34,7 @@ REQUEST = (
 
 def test_trusted_proxies_by_option_and_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
-    assert Config(app="a:b").http_config().forwarded_allow_ips == "127.0.0.1"
+    assert Config(app="a:b").http_config().forwarded_allow_ips == "127.0.0.1,::1"
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.0/8")
     assert Config(app="a:b").http_config().forwarded_allow_ips == "10.0.0.0/8"
     config = Config(app="a:b", forwarded_allow_ips="", proxy_headers=False, http="h11")

@@ -49,7 +49,7 @@ def fails(process: Running, code: int, *parts: str) -> None:
         (("--static", __file__, "--port", "0"), 2, "not a directory"),
         ((HELLO, "--app-dir", "/no/such/directory", "--port", "0"), 2, "--app-dir /no/such/"),
         ((HELLO, "--peer", "127.0.0.1:0"), 2, "--peer: only with --store redis://"),
-        ((HELLO, "--ws-max-size", "0"), 2, "--ws-max-size: at least 1 byte"),
+        ((HELLO, "--ws-max-size", "0"), 2, "--ws-max-size 0: at least 1"),
         ((HELLO, "--forwarded-allow-ips", "::1,10.0.0.0/99"), 2, "'10.0.0.0/99' is no network"),
         ((HELLO, "--forwarded-allow-ips", "300.1.1.1"), 2, "'300.1.1.1' is no address"),
         ((HELLO, "--secret-file", "/no/such/file", "--port", "0"), 2, "openssl rand"),

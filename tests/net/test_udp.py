@@ -55,10 +55,10 @@ class Recorded:
 
 @asynccontextmanager
 async def opened(
-    host: str = "127.0.0.1", *, segmentation: bool = True
+    host: str = "127.0.0.1", *, gso: bool = True
 ) -> AsyncIterator[tuple[UdpSocket, Recorded, tuple[str, int]]]:
     sock = bind_udp(host, 0)
-    udp = UdpSocket(sock, asyncio.get_running_loop(), segmentation=segmentation)
+    udp = UdpSocket(sock, asyncio.get_running_loop(), gso=gso)
     recorded = Recorded()
     udp.start(recorded.deliver, recorded.drains.append)
     try:
@@ -224,7 +224,7 @@ def test_over_long_datagrams_of_a_train_are_counted_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("segmentation", [True, False])
+@pytest.mark.parametrize("gso", [True, False])
 @pytest.mark.parametrize(
     ("count", "size", "last"),
     [
@@ -238,10 +238,10 @@ def test_over_long_datagrams_of_a_train_are_counted_one_by_one() -> None:
     ],
 )
 def test_a_train_arrives_as_its_datagrams(
-    host: str, segmentation: bool, count: int, size: int, last: int | None
+    host: str, gso: bool, count: int, size: int, last: int | None
 ) -> None:
     async def main() -> None:
-        async with opened(host, segmentation=segmentation) as (udp, _, _):
+        async with opened(host, gso=gso) as (udp, _, _):
             with receiver(host) as client:
                 datagrams = numbered(count, size, last)
                 udp.send_trains([train_of(datagrams)], Peer(client.getsockname(), []), at_64)
@@ -395,7 +395,7 @@ def test_a_full_socket_buffer_postpones_and_loses_only_beyond_the_bound() -> Non
             sock.setblocking(False)
             sock.bind(f"\0trickles-{os.getpid()}-{name}")
         ours.connect(theirs.getsockname())
-        udp = UdpSocket(ours, asyncio.get_running_loop(), segmentation=False)
+        udp = UdpSocket(ours, asyncio.get_running_loop(), gso=False)
         peer = Peer(theirs.getsockname(), [])
         size = 60_000
         count = 3 * module.BACKLOG_BYTES // size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import resource
 import signal
 import sys
@@ -23,6 +22,7 @@ from trickles_web.gateway import Gateway, GatewayConfig
 from trickles_web.listening import MAX_CONNECTIONS
 from trickles_web.listening import listen as listen_at
 from trickles_web.net import logs, secret
+from trickles_web.net.children import READY, Link
 from trickles_web.proxy.proxy import Proxy, ProxyConfig
 
 PROGRAM = "trickles-gateway"
@@ -103,7 +103,7 @@ def _complain(message: str) -> int:
     type=int,
     hidden=True,
     allow_from_autoenv=False,
-    help="Descriptor on which to report readiness.",
+    help="Descriptor of the channel to a supervisor.",
 )
 @click.version_option(trickles_web.__version__, prog_name=PROGRAM, allow_from_autoenv=False)
 def command(
@@ -135,7 +135,7 @@ def command(
     elif password_file or only:
         raise UsageError("--password-file and --only are for a proxy; add --proxy")
     else:
-        work = serve(_relaying(url, places, most, client), child)
+        work = serve(_relaying(url, places, most, client), None if child is None else Link(child))
     factory = loop_factory(loop)
     logs.configure(log_level)
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -212,8 +212,10 @@ def affordable(connections: int) -> int:
     return max(1, min(connections, (soft - SPARE_DESCRIPTORS) // DESCRIPTORS_PER_CONNECTION))
 
 
-async def serve(config: GatewayConfig, ready: int | None = None) -> None:
-    """Relay until SIGINT or SIGTERM. ready: descriptor that is told when it listens."""
+async def serve(config: GatewayConfig, link: Link | None = None) -> None:
+    """Relay until SIGINT or SIGTERM. link: to the supervisor."""
+    if link is not None:
+        link.live()
     stop = stopped_by_signals()
     gateway = Gateway(config)
     await gateway.start()
@@ -222,9 +224,8 @@ async def serve(config: GatewayConfig, ready: int | None = None) -> None:
         logger.info(
             "Trickles gateway: http://%s -> trickles://%s", join_authority(host, port), server
         )
-    if ready is not None:
-        os.write(ready, b"ready\n")
-        os.close(ready)
+    if link is not None:
+        link.say(READY)
     try:
         await stop.wait()
     finally:

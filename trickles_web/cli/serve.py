@@ -2,64 +2,36 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from collections.abc import Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any
 
 import click
 
 import trickles_web
+from trickles_web.cli import values
 from trickles_web.errors import UsageError
-from trickles_web.http.request import check_globs
-from trickles_web.net import endpoint, logs
-from trickles_web.net.options import Config
-from trickles_web.net.secret import ENVIRONMENT, LARGEST_FILE, load_secret
-from trickles_web.net.server import Server
-from trickles_web.net.supervisor import Supervisor
+from trickles_web.net import endpoint, logs, running
+from trickles_web.net.options import FEATURES, RELOAD_DELAY_S, Config
 
 COMPILED = endpoint.__file__.endswith(tuple(EXTENSION_SUFFIXES))
 """Are the modules that each datagram passes C extensions? See hatch_build.py."""
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-def _bytes(context: click.Context, option: click.Parameter, text: str) -> int:
-    """`16M` and the like, multiples of 1024."""
-    match = re.fullmatch(r"([0-9]{1,15})([KMG]?)", text.strip().upper())
-    if match is None:
-        raise click.BadParameter(f"{text!r}: give bytes, such as 500000, 16M or 2G")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _host(context: click.Context, option: click.Parameter, text: str) -> str:
-    """An IPv6 address may stand in brackets, as it does in URLs and in our own log."""
-    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
-
-
-def _globs(
-    context: click.Context, option: click.Parameter, globs: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Patterns that some path can match."""
-    try:
-        check_globs(globs)
-    except UsageError as error:
-        raise click.UsageError(str(error)) from None
-    return globs
-
 
 @click.command(
     context_settings={"auto_envvar_prefix": "TRICKLES", "help_option_names": ["--help"]},
-    epilog="Every option can be given as an environment variable TRICKLES_<OPTION>. "
-    "The master secret may be given as TRICKLES_SECRET (hex or base64, 32 bytes or more).",
+    epilog="Every option can be given as an environment variable TRICKLES_<OPTION>, or in the "
+    f"table [tool.trickles] of the {values.PROJECT_FILE} here. The master secret may be given as "
+    "TRICKLES_SECRET (hex or base64, 32 bytes or more).",
 )
 @click.argument("app", required=False, envvar="TRICKLES_APP")
 @click.option(
     "--host",
     default="127.0.0.1",
     show_default=True,
-    callback=_host,
+    callback=values.host,
     help="Bind the UDP socket to this host.",
 )
 @click.option(
@@ -74,9 +46,44 @@ def _globs(
 @click.option(
     "--workers",
     type=click.IntRange(1, 1024),
-    default=1,
+    help="Number of worker processes, which share the port.  [default: $WEB_CONCURRENCY, or 1]",
+)
+@click.option(
+    "--reload",
+    is_flag=True,
+    help="Begin anew with the changed application when a file changes. What serves goes on until "
+    "the new one is ready.",
+)
+@click.option(
+    "--reload-dir",
+    "reload_dirs",
+    multiple=True,
+    metavar="DIR",
+    help="Watch this directory, instead of the current one. May be given several times, as may the "
+    "next two.",
+)
+@click.option(
+    "--reload-include",
+    "reload_includes",
+    multiple=True,
+    metavar="GLOB",
+    help="Watch files of such names, too, beside '*.py'.",
+)
+@click.option(
+    "--reload-exclude",
+    "reload_excludes",
+    multiple=True,
+    metavar="GLOB",
+    help="Do not watch files and directories of such names, nor, unless included, "
+    "'.*', '.py[cod]', '.sw.*', '~*'.",
+)
+@click.option(
+    "--reload-delay",
+    type=click.FloatRange(min=0),
+    default=RELOAD_DELAY_S,
     show_default=True,
-    help="Number of worker processes, which share the port.",
+    metavar="SECONDS",
+    help="How long changes are gathered.",
 )
 @click.option(
     "--steering",
@@ -98,11 +105,20 @@ def _globs(
     "[default: made at the first start, in the state directory]",
 )
 @click.option(
+    "--env-file",
+    metavar="FILE",
+    help="Set the environment variables of this file, as far as they are not set.",
+)
+@click.option(
+    "--log-config",
+    metavar="FILE",
+    help="Logging configuration: .ini, .json or .yaml. The loggers are trickles.error and "
+    "trickles.access.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(list(logs.LEVELS)),
-    default="info",
-    show_default=True,
-    help="Log level.",
+    help="Log level.  [default: info]",
 )
 @click.option(
     "--access-log/--no-access-log", default=True, show_default=True, help="Log each request."
@@ -169,7 +185,7 @@ def _globs(
     default="16M",
     show_default=True,
     metavar="BYTES",
-    callback=_bytes,
+    callback=values.bytes,
     help="Largest WebSocket message, in bytes or with K, M or G.",
 )
 @click.option(
@@ -200,6 +216,26 @@ def _globs(
     "[default: $FORWARDED_ALLOW_IPS, or 127.0.0.1]",
 )
 @click.option(
+    "--server-header/--no-server-header",
+    default=True,
+    show_default=True,
+    help="Send the default Server header.",
+)
+@click.option(
+    "--date-header/--no-date-header",
+    default=True,
+    show_default=True,
+    help="Send the default Date header.",
+)
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="NAME:VALUE",
+    callback=values.headers,
+    help="A header of every response. May be given several times.",
+)
+@click.option(
     "--store",
     default="auto",
     show_default=True,
@@ -218,14 +254,39 @@ def _globs(
     default="16M",
     show_default=True,
     metavar="BYTES",
-    callback=_bytes,
+    callback=values.bytes,
     help="Largest request body, in bytes or with K, M or G; larger ones are answered with 413.",
+)
+@click.option(
+    "--h11-max-incomplete-event-size",
+    metavar="BYTES",
+    callback=values.bytes,
+    help="Largest request head, whatever parses it; larger ones are answered with 431.  "
+    "[default: 64K]",
+)
+@click.option(
+    "--limit-concurrency",
+    type=click.IntRange(min=1),
+    help="Application calls at a time in each worker; what comes beyond is answered with 503.  "
+    "[default: 10000]",
+)
+@click.option(
+    "--limit-max-requests",
+    type=click.IntRange(min=1),
+    help="Replace a worker when it has called the application so often.",
+)
+@click.option(
+    "--limit-max-requests-jitter",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="So many more at most, at random, lest all workers are replaced at once.",
 )
 @click.option(
     "--never-rerun",
     multiple=True,
     metavar="GLOB",
-    callback=_globs,
+    callback=values.globs,
     help="Requests whose path matches run at most once, whatever their method. Give it more than "
     "once, or several in the environment with spaces between.",
 )
@@ -246,6 +307,14 @@ def _globs(
     help="How long requests in progress may take to complete when the server is told to end.",
 )
 @click.option(
+    "--timeout-worker-healthcheck",
+    type=click.FloatRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="SECONDS",
+    help="Kill and replace a worker that shows no sign of life for so long.",
+)
+@click.option(
     "--file-identity",
     type=click.Choice(["stat", "content"]),
     default="stat",
@@ -259,120 +328,30 @@ def _globs(
     help="Ask clients to go on at this address, such as this replica's own behind an anycast one.",
 )
 @click.option(
-    "--child",
-    hidden=True,
-    allow_from_autoenv=False,
-    help="FD:COUNT from the supervisor: secret and readiness, workers.",
+    "--without",
+    multiple=True,
+    type=click.Choice(FEATURES),
+    help="Do without what Linux offers: segmentation of what is sent (gso) and received (gro), "
+    "steering of flows to workers, files in memory (tmpfs), the end of workers with their parent "
+    "(pdeathsig). May be given several times.",
 )
 @click.version_option(
     trickles_web.__version__ + " (compiled)" * COMPILED,
     prog_name="trickles-serve",
     allow_from_autoenv=False,
 )
-def serve(
-    app: str | None,
-    host: str,
-    port: int,
-    fd: int | None,
-    static: str | None,
-    workers: int,
-    steering: str,
-    gateway: str | None,
-    secret_file: str | None,
-    log_level: str,
-    access_log: bool,
-    use_colors: bool | None,
-    app_dir: str,
-    root_path: str,
-    lifespan: str,
-    loop: str,
-    interface: str,
-    factory: bool,
-    threads: int,
-    http: str,
-    ws: str,
-    ws_max_size: int,
-    ws_per_message_deflate: bool,
-    request_buffering: bool,
-    proxy_headers: bool,
-    forwarded_allow_ips: str | None,
-    store: str,
-    peer: str | None,
-    limit_request_body: int,
-    never_rerun: tuple[str, ...],
-    rerun: str,
-    timeout_graceful_shutdown: float,
-    file_identity: str,
-    preferred_address: str | None,
-    child: str | None,
-) -> int:
+def serve(**told: Any) -> int:
     """Serve the ASGI or WSGI application APP (MODULE:ATTRIBUTE) over Trickles."""
-    ready, _, steered = (child or "").partition(":")
-    config = Config(
-        app=app,
-        static=static,
-        host=host,
-        port=port,
-        fd=fd,
-        workers=workers,
-        steering=steering,
-        gateway=gateway,
-        secret_file=secret_file,
-        app_dir=app_dir,
-        root_path=root_path,
-        lifespan=lifespan,
-        loop=loop,
-        interface=interface,
-        factory=factory,
-        threads=threads,
-        http=http,
-        ws=ws,
-        ws_max_size=ws_max_size,
-        ws_per_message_deflate=ws_per_message_deflate,
-        request_buffering=request_buffering,
-        proxy_headers=proxy_headers,
-        forwarded_allow_ips=forwarded_allow_ips,
-        store=store,
-        peer=peer,
-        limit_request_body=limit_request_body,
-        never_rerun=never_rerun,
-        rerun=rerun,
-        timeout_graceful_shutdown=timeout_graceful_shutdown,
-        file_identity=file_identity,
-        preferred_address=preferred_address,
-        log_level=log_level,
-        access_log=access_log,
-        use_colors=use_colors,
-        steered=int(steered or 0),
-    )
-    logs.configure(log_level, use_colors)
-    if config.supervised:
-        return Supervisor(config).run()
-    if not child:
-        return Server(config, secret=_taken_secret(config)).run()
-    descriptor = int(ready)
-    os.set_inheritable(descriptor, False)  # the application's own children are none of its business
-    secret = os.read(descriptor, LARGEST_FILE)
-    return Server(config, secret=secret, on_started=lambda: _report(descriptor)).run()
-
-
-def _taken_secret(config: Config) -> bytes:
-    """Loaded, and gone from the environment, which the application's own children inherit."""
-    secret = load_secret(config.service_name, config.secret_file)
-    os.environ.pop(ENVIRONMENT, None)
-    return secret
-
-
-def _report(descriptor: int) -> None:
-    """Tells the supervisor that this worker serves."""
-    os.write(descriptor, b"ready\n")
-    os.close(descriptor)
+    return running.serve(Config(**told))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. Errors of use are one line on stderr, and code 2."""
     try:
-        code = serve.main(argv, prog_name="trickles-serve", standalone_mode=False)
+        defaults = values.of_project(Path(values.PROJECT_FILE), serve.params)
+        code = serve.main(
+            argv, prog_name="trickles-serve", standalone_mode=False, default_map=defaults
+        )
     except click.ClickException as error:
         return _complain(error.format_message())
     except UsageError as error:

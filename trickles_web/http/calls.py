@@ -32,6 +32,10 @@ class Calls:
         each call that takes longer than 10 ms.
         """
         self.runs: set[Run] = set()
+        self.begun = 0
+        """So many calls in all."""
+        self._expected = -1
+        self._then: Callable[[], None] = lambda: None
         self._most = most
         self._per_prefix = PerPrefix((most + 1) // 2)
         self._tick = tick
@@ -42,6 +46,10 @@ class Calls:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = contextvars.Context()
         self._timer: asyncio.TimerHandle | None = None
+
+    def expect(self, count: int, then: Callable[[], None]) -> None:
+        """Call `then` when so many calls have begun."""
+        self._expected, self._then = count, then
 
     def full_for(self, prefix: Prefix) -> bool:
         """No more application calls for now, or for clients of this prefix."""
@@ -61,6 +69,9 @@ class Calls:
             # Calls start within other calls too, whose context is none of theirs.
             self._context = contextvars.copy_context()
         self.runs.add(run)
+        self.begun += 1
+        if self.begun == self._expected:
+            self._then()
         self._per_prefix.add(run.prefix)
         coroutine, context = run.call(app), self._context.copy()
         if sys.version_info >= (3, 12):

@@ -14,7 +14,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from trickles_web.errors import FramingError
+from trickles_web.errors import FramingError, UsageError
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
@@ -66,6 +66,7 @@ class Framing:
 
     __slots__ = (
         "_date",
+        "_more",
         "_server",
         "bodiless",
         "chunked",
@@ -77,9 +78,18 @@ class Framing:
     )
 
     def __init__(
-        self, *, head_only: bool, old: bool, closes: bool, date: int | None, server: bool = True
+        self,
+        *,
+        head_only: bool,
+        old: bool,
+        closes: bool,
+        date: int | None,
+        server: bool = True,
+        more: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
-        """head_only: the method is HEAD. old: the request was HTTP/1.0. date: unix seconds."""
+        """head_only: the method is HEAD. old: the request was HTTP/1.0. date: unix seconds.
+        more: headers that every response has.
+        """
         self.head_only = head_only
         self.old = old
         self.closes = closes or old
@@ -89,6 +99,7 @@ class Framing:
         self.written = 0
         self._date = date
         self._server = server
+        self._more = more
 
     def head(self, status: int, headers: Iterable[tuple[bytes, bytes]], file: int = -1) -> bytes:
         """Status line and headers. `file`: bytes of body, where a file is all of it."""
@@ -134,6 +145,8 @@ class Framing:
             opening.append(_date_line(self._date))
         if self._server and b"server" not in special:
             opening.append(b"server: " + SERVER + b"\r\n")
+        for name, value in self._more:
+            opening.append(b"%b: %b\r\n" % (name, value))
         return opening
 
     def _closing(self, status: int, special: dict[bytes, bytes], file: int) -> bytes:
@@ -178,10 +191,24 @@ class Framing:
         return b""
 
 
+def check_headers(headers: Iterable[tuple[str, str]]) -> None:
+    """Can these be headers of every response? Raises UsageError."""
+    for name, value in headers:
+        try:
+            known = _own(name.encode("ascii"))
+            value.encode("latin-1")
+        except (FramingError, UnicodeEncodeError):
+            known = b"?"
+        if known not in (b"", b"server", b"date") or any(c in value for c in "\r\n\0"):
+            raise UsageError(f"--header {name}:{value}: it cannot be a header of every response")
+
+
 def default_headers(config: HttpConfig, date: int) -> list[tuple[bytes, bytes]]:
     """Those that a response has if nobody says otherwise; date: unix seconds."""
     headers = [(b"date", formatdate(date, usegmt=True).encode())] if config.date_header else []
-    return [*headers, (b"server", SERVER)] if config.server_header else headers
+    if config.server_header:
+        headers.append((b"server", SERVER))
+    return [*headers, *config.headers]
 
 
 def framing_of(config: HttpConfig, request: Request, date: int) -> Framing:
@@ -192,21 +219,29 @@ def framing_of(config: HttpConfig, request: Request, date: int) -> Framing:
         closes=request.closes,
         date=date if config.date_header else None,
         server=config.server_header,
+        more=config.headers,
     )
 
 
 def error_page(
+    config: HttpConfig,
     status: int,
     *,
     head_only: bool,
-    date: int | None,
-    server: bool = True,
+    date: int,
     closes: bool = True,
     extra: Iterable[tuple[bytes, bytes]] = (),
     text: str = "",
 ) -> bytes:
-    """A whole plain-text response of our own."""
-    framing = Framing(head_only=head_only, old=False, closes=closes, date=date, server=server)
+    """A whole plain-text response of our own; date: unix seconds."""
+    framing = Framing(
+        head_only=head_only,
+        old=False,
+        closes=closes,
+        date=date if config.date_header else None,
+        server=config.server_header,
+        more=config.headers,
+    )
     body = (text or HTTPStatus(status).phrase).encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),

@@ -265,10 +265,10 @@ class Run(Growing):
         # What comes of an open request after this would be taken for the next one.
         self.p.closes = framing.closes or self.intake is not None
         page = error_page(
+            config,
             status,
             head_only=framing.head_only,
-            date=self.p.date if config.date_header else None,
-            server=config.server_header,
+            date=self.p.date,
             closes=self.p.closes,
             extra=headers,
         )

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import copy
 import http
+import json
 import logging
 import logging.config
 import sys
+from pathlib import Path
 from typing import Any
+
+from trickles_web.errors import UsageError
 
 LEVELS = {
     "critical": logging.CRITICAL,
@@ -120,5 +124,53 @@ def logging_config(level: str = "info", use_colors: bool | None = None) -> dict[
     }
 
 
-def configure(level: str = "info", use_colors: bool | None = None) -> None:
-    logging.config.dictConfig(logging_config(level, use_colors))
+def configure(
+    level: str | None = None,
+    use_colors: bool | None = None,
+    config: dict[str, Any] | str | None = None,
+) -> None:
+    """config: a configuration of the user's own, or the file that has it (.json, .yaml, .yml, or
+    .ini); `level` counts beside it if it is given. Raises UsageError.
+    """
+    if config is None:
+        logging.config.dictConfig(logging_config(level or "info", use_colors))
+        return
+    try:
+        _configure(config, use_colors)
+    except (ValueError, KeyError, RuntimeError, OSError, ImportError) as error:
+        name = config if isinstance(config, str) else "that"
+        cause = error.__cause__ or error
+        raise UsageError(f"--log-config {name}: {cause}") from None
+    if level is not None:
+        for name in ("trickles", "trickles.error", "trickles.access"):
+            logging.getLogger(name).setLevel(LEVELS[level])
+
+
+def _configure(config: dict[str, Any] | str, use_colors: bool | None) -> None:
+    if isinstance(config, dict):
+        found = copy.deepcopy(config)
+    elif config.endswith(".json"):
+        found = json.loads(Path(config).read_text())
+    elif config.endswith((".yaml", ".yml")):
+        found = _yaml(Path(config).read_text())
+    else:
+        if not Path(config).is_file():
+            raise OSError("no such file")
+        logging.config.fileConfig(config, disable_existing_loggers=False)
+        return
+    if use_colors is not None:
+        for formatter in found.get("formatters", {}).values():
+            if "use_colors" in formatter:
+                formatter["use_colors"] = use_colors
+    logging.config.dictConfig(found)
+
+
+def _yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise ImportError("YAML needs pip install 'trickles-web[standard]'") from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None

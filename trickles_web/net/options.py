@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Self
 
 from trickles_web.config import HttpConfig
 from trickles_web.errors import UsageError
-from trickles_web.http import proxy_headers
+from trickles_web.http import framing, proxy_headers
 from trickles_web.http.importer import made_by_factory
 from trickles_web.http.parsers import parser, speaks_websocket
 from trickles_web.http.request import check_globs
-from trickles_web.net import steering, stores
+from trickles_web.net import logs, steering, stores
 from trickles_web.net.application import hosted, import_application, static_application, static_root
 from trickles_web.net.sockets import bind_udp, inherited_udp, parse_listen
 from trickles_web.transport.origin import pack_origin, unpack_origin
 
 PROGRAMS = {"flow": steering.steer_by_flow, "random": steering.steer_at_random}
+FEATURES: Final = ("gso", "gro", "steering", "tmpfs", "pdeathsig")
+"""What Linux does for us, and need not: see `trickles-serve --help`, --without."""
+RELOAD_DELAY_S: Final = 0.25
+_LEAST: Final = {
+    "workers": 1,
+    "threads": 1,
+    "ws_max_size": 1,
+    "reload_delay": 0,
+    "limit_request_body": 0,
+    "h11_max_incomplete_event_size": 1,
+    "limit_concurrency": 1,
+    "limit_max_requests": 1,
+    "limit_max_requests_jitter": 0,
+    "timeout_graceful_shutdown": 0,
+    "timeout_worker_healthcheck": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +48,8 @@ class Config:
     """An ASGI or WSGI application, or its name `module:attribute`."""
     interface: str = "auto"
     """`asgi3`, `asgi2` or `wsgi`; `auto` looks at it."""
+    env_file: str | None = None
+    """A file of environment variables, which are set if they are not."""
     factory: bool = False
     """`app` is called, without arguments, to make the application."""
     threads: int = 10
@@ -42,7 +61,18 @@ class Config:
     """0 takes a free one."""
     fd: int | None = None
     """Descriptor of an inherited, bound UDP socket, instead of host and port."""
-    workers: int = 1
+    workers: int | None = None
+    """By default as many as $WEB_CONCURRENCY says, or 1."""
+    reload: bool = False
+    """Begin anew with a changed application, when a file of these changes:"""
+    reload_dirs: Sequence[str] = ()
+    """by default the current directory,"""
+    reload_includes: Sequence[str] = ()
+    """patterns of names beside `*.py`,"""
+    reload_excludes: Sequence[str] = ()
+    """and of those that do not count, beside those of `reloading.EXCLUDED`."""
+    reload_delay: float = RELOAD_DELAY_S
+    """Seconds that changes are gathered for."""
     gateway: str | None = None
     """HOST:PORT of a TCP gateway to run beside the workers."""
     preferred_address: str | None = None
@@ -64,61 +94,92 @@ class Config:
     proxy_headers: bool = True
     forwarded_allow_ips: str | None = None
     """Proxies that are believed; by default those of $FORWARDED_ALLOW_IPS, as uvicorn's."""
+    server_header: bool = True
+    date_header: bool = True
+    headers: Sequence[tuple[str, str]] = ()
+    """More that every response has."""
     store: str = field(default="auto", repr=False)  # which may hold a password
     """Where soft state is kept: `auto`, `memory`, `dir:PATH` or `redis://HOST:PORT/DATABASE`."""
     peer: str | None = None
     """HOST:PORT where replicas on other machines reach this one, with a store in Redis."""
     limit_request_body: int = HttpConfig().max_body_bytes
     """Bytes of the largest request body."""
+    h11_max_incomplete_event_size: int | None = None
+    """Bytes of the largest request head, whatever parses it. uvicorn's name for that."""
+    limit_concurrency: int | None = None
+    """Application calls at a time; what comes beyond them is answered with 503."""
+    limit_max_requests: int | None = None
+    """A worker that has called the application so often is replaced by another."""
+    limit_max_requests_jitter: int = 0
+    """So many more at most, drawn anew by each worker, lest all are replaced at once."""
     never_rerun: Sequence[str] = ()
     """Patterns of paths whose requests run at most once, whatever their method."""
     rerun: str = "safe"
     """`safe`: by the method. `never`: as if `never_rerun` matched every path."""
     file_identity: str = "stat"
     """What names a file's version: size and mtime (`stat`), or its `content`."""
-    log_level: str = "info"
+    log_config: dict[str, Any] | str | None = None
+    """For `logging.config`, or a file of it (.ini, .json, .yaml); by default `logs.logging_config`.
+    """
+    log_level: str | None = None
+    """By default `info`, or what `log_config` says."""
     access_log: bool = True
     use_colors: bool | None = None
-    reuse_port: bool = False
+    without: Sequence[str] = ()
+    """FEATURES that are not used."""
     steered: int = 0
-    """Sockets that share the port and are steered; 0: no program is attached."""
+    """Sockets that share the port with this one, itself among them; 0: it is alone."""
     steering: str = "flow"
     """`flow`: a flow meets one worker. `random`: any datagram meets any worker."""
-    segmentation: bool = True
-    """Send with UDP_SEGMENT where the kernel can."""
     timeout_graceful_shutdown: float = 10.0
     """Seconds that application calls have to end when the server is told to."""
     shutdown_timeout_s: float = 5.0
     """The application's lifespan shutdown may take this long."""
+    timeout_worker_healthcheck: float = 5.0
+    """Seconds that a worker may take to show that it lives, before it is killed and replaced."""
 
     def __post_init__(self) -> None:
         if (self.app is None) == (self.static is None):
             raise UsageError("give an application (MODULE:ATTRIBUTE) or --static DIR, one of them")
-        if self.workers < 1:
-            raise UsageError("--workers: at least 1")
+        if self.env_file is not None:
+            load_environment(self.env_file)
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"--{name.replace('_', '-')} {value}: at least {least}")
+        if self.reload and (self.workers or 1) > 1:
+            raise UsageError("--reload is for one worker; leave out --workers or --reload")
+        if self.reload and not isinstance(self.app, str):
+            raise UsageError("--reload imports the application anew: give it as MODULE:ATTRIBUTE")
+        if unknown := set(self.without) - set(FEATURES):
+            raise UsageError(f"--without {min(unknown)}: one of {', '.join(FEATURES)}")
+        framing.check_headers(self.headers)
         stores.check(self.store)
         _ = self.preferred  # raises if it is none
         if self.peer and not self.store.startswith(stores.REDIS):
             raise UsageError("--peer: only with --store redis://…, which replicas share")
-        if self.peer and self.workers > 1 and not self.peer.endswith(":0"):
+        if self.peer and self.count > 1 and not self.peer.endswith(":0"):
             raise UsageError("--peer: several workers need a port each; give HOST:0")
         parser(self.http)
         speaks_websocket(self.ws)
-        if self.ws_max_size < 1:
-            raise UsageError("--ws-max-size: at least 1 byte")
         proxy_headers.check(*self._believed)
         if self.rerun not in ("safe", "never"):
             raise UsageError("--rerun: safe or never")
         check_globs(self.never_rerun)
         if not self.root_path.isascii():
             raise UsageError("--root-path: percent-encode what is not ASCII")
-        if self.fd is not None and self.workers > 1:
+        if self.fd is not None and self.count > 1:
             raise UsageError("--fd is one socket, for one worker; leave out --workers or --fd")
+
+    @property
+    def count(self) -> int:
+        """Of worker processes. Raises UsageError."""
+        return self.workers or (1 if self.reload else _web_concurrency())
 
     @property
     def supervised(self) -> bool:
         """Several processes, and one that watches them."""
-        return self.workers > 1 or self.gateway is not None
+        return self.count > 1 or self.gateway is not None or self.reload
 
     @property
     def service_name(self) -> str:
@@ -147,8 +208,8 @@ class Config:
     def bind(self) -> socket.socket:
         if self.fd is not None:
             return inherited_udp(self.fd)
-        sock = bind_udp(self.host, self.port, reuse_port=self.reuse_port or self.steered > 0)
-        if self.steered > 1:
+        sock = bind_udp(self.host, self.port, reuse_port=self.steered > 0)
+        if self.steered > 1 and "steering" not in self.without:
             program = PROGRAMS[self.steering](self.steered)
             steering.attach(sock, program)
         return sock
@@ -179,6 +240,7 @@ class Config:
         return f"${variable}", os.environ.get(variable, HttpConfig().forwarded_allow_ips)
 
     def http_config(self) -> HttpConfig:
+        more = tuple((n.lower().encode(), value.encode("latin-1")) for n, value in self.headers)
         return HttpConfig(
             http=self.http,
             ws=self.ws,
@@ -193,7 +255,46 @@ class Config:
             lifespan=self.lifespan,
             root_path=self.root_path,
             access_log=self.access_log,
+            server_header=self.server_header and b"server" not in dict(more),
+            date_header=self.date_header and b"date" not in dict(more),
+            headers=more,
+            max_running=self.limit_concurrency or HttpConfig().max_running,
+            max_head_bytes=self.h11_max_incomplete_event_size or HttpConfig().max_head_bytes,
         )
+
+    def configure_logging(self) -> None:
+        """For this process. Raises UsageError."""
+        logs.configure(self.log_level, self.use_colors, self.log_config)
+
+    def to_json(self) -> str:
+        """For a worker, which is another process. Raises UsageError."""
+        try:
+            return json.dumps({one.name: getattr(self, one.name) for one in fields(self)})
+        except TypeError as error:
+            raise UsageError(f"workers are told in JSON: {error}") from None
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        return cls(**json.loads(text))
+
+
+def _web_concurrency() -> int:
+    variable = "WEB_CONCURRENCY"
+    text = os.environ.get(variable) or "1"
+    if not text.isdecimal() or not int(text):
+        raise UsageError(f"${variable} is {text!r}: give a number of workers")
+    return int(text)
+
+
+def load_environment(file: str) -> None:
+    """What `file` sets, as far as it is not set. Raises UsageError."""
+    try:
+        import dotenv
+    except ImportError:
+        raise UsageError("--env-file: pip install 'trickles-web[standard]'") from None
+    if not os.path.isfile(file):
+        raise UsageError(f"--env-file {file}: no such file")
+    dotenv.load_dotenv(file)
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

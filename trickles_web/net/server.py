@@ -14,9 +14,9 @@ import contextlib
 import gc
 import logging
 import os
+import secrets
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ from trickles_web.config import HttpConfig, TransportConfig
 from trickles_web.errors import LifespanFailed
 from trickles_web.http.names import NAME_KEY_BYTES, Names
 from trickles_web.http.service import Service
-from trickles_web.net import logs, stores
+from trickles_web.net import stores, systemd
 from trickles_web.net.endpoint import Endpoint, wall_clock_ms
 from trickles_web.net.forks import parted_by_forks
 from trickles_web.net.forwarding import Relay
@@ -52,7 +52,8 @@ LAST_WORDS_S = 0.25
 class Server:
     """One process that serves. `run()` blocks; `serve()` is for a loop that is running already.
 
-    `on_started` is called when it serves, instead of the banner. Set `should_exit` to end it, from
+    `on_started` is called when it serves, instead of the banner; `on_worn` when it has called the
+    application as often as it is to, instead of the end. Set `should_exit` to end it, from
     any thread; `force_exit` too, not to wait for the application. `clock`: wall-clock ms.
     """
 
@@ -62,6 +63,7 @@ class Server:
         *,
         secret: bytes | None = None,
         on_started: Callable[[], None] | None = None,
+        on_worn: Callable[[], None] | None = None,
         clock: Callable[[], int] = wall_clock_ms,
         transport: TransportConfig | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class Server:
         self.endpoint: Endpoint | None = None
         self._secret = secret
         self._on_started = on_started
+        self._on_worn = on_worn
         self._loop: asyncio.AbstractEventLoop | None = None
         self._should_exit = self._force_exit = self._owns_process = False
         self._stop = asyncio.Event()
@@ -154,6 +157,7 @@ class Server:
             self.address,
             secret=secret,
             peer=self.config.peer,
+            tmpfs="tmpfs" not in self.config.without,
             clock=self._clock,
         )
         service, transport = self._layers(stack, secret, application, http, opened.store)
@@ -173,7 +177,8 @@ class Server:
     ) -> None:
         """Serve until told to end."""
         loop = asyncio.get_running_loop()
-        udp = UdpSocket(sock, loop, segmentation=self.config.segmentation)
+        without = self.config.without
+        udp = UdpSocket(sock, loop, gso="gso" not in without, gro="gro" not in without)
         self.address = udp.address
         endpoint = self.endpoint = Endpoint(
             transport, service, udp, loop, self._clock, forwarding=relay
@@ -183,12 +188,17 @@ class Server:
             gc.collect()
             gc.freeze()
             gc.set_threshold(YOUNG_OBJECTS)
+        if self.config.limit_max_requests is not None:
+            most = self.config.limit_max_requests
+            most += secrets.randbelow(self.config.limit_max_requests_jitter + 1)
+            service.runner.calls.expect(most, lambda: self._worn(most))
         endpoint.start()
         self.started = True
         self._announce(udp.advice)
         await self._stop.wait()
         if self._on_started is None:  # else it is the supervisor's to say
             logger.info("Shutting down")
+            systemd.notify("STOPPING=1")
         if await self._drain(service):
             await asyncio.sleep(LAST_WORDS_S)
         await endpoint.flush()
@@ -230,6 +240,14 @@ class Server:
         )
         return service, transport
 
+    def _worn(self, most: int) -> None:
+        """The application was called so often."""
+        logger.warning("Maximum request limit of %d exceeded. Terminating process.", most)
+        if self._on_worn is not None:
+            self._on_worn()  # when its successor serves it will be told to end
+        else:
+            self.should_exit = True
+
     def _on_ready(self, incarnation: int) -> None:
         if self.endpoint is not None:
             self.endpoint.on_ready(incarnation)
@@ -266,6 +284,7 @@ class Server:
         if advice:
             logger.warning("%s", advice)
         logger.info("To try it: kill -9 %d, start it again, and transfers go on", os.getpid())
+        systemd.notify("READY=1")
 
     async def _drain(self, service: Service) -> bool:
         """Let what runs come to its end, unless told to end at once; was there anything?"""
@@ -321,12 +340,3 @@ class Server:
         if self.should_exit:
             self.force_exit = True
         self.should_exit = True
-
-
-def run(app: Any, **options: Any) -> None:
-    """Serves `app` in this process, as `uvicorn.run` does; options are the fields of Config."""
-    config = Config(app=app, **options)
-    logs.configure(config.log_level, config.use_colors)
-    code = Server(config).run()
-    if code:
-        sys.exit(code)

@@ -1,4 +1,4 @@
-"""UDP sockets: made or inherited, with errors that say what to do."""
+"""Sockets, made or inherited, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -122,3 +122,25 @@ def tune(sock: socket.socket) -> str:
         f"{BUFFER_BYTES:,}: requests that come while the process is busy may be lost, and are "
         f"repeated. To remedy it, as root: sysctl -w net.core.rmem_max={BUFFER_BYTES}"
     )
+
+
+def free_tcp_port(host: str, port: int) -> int:
+    """The port, or one that is free for 0. Raises BindError if it cannot be listened on."""
+    name = f"TCP {endpoint_name(host, port)}"
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(1)  # REUSEADDR lets two bind; only one may listen
+            chosen: int = sock.getsockname()[1]
+            return chosen
+    except (OSError, UnicodeError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise BindError(
+                f"{name} is in use by another process; choose another --gateway or stop it"
+            ) from None
+        reason = getattr(error, "strerror", None) or error
+        raise BindError(f"{name}: {reason}; choose another --gateway") from None

@@ -63,15 +63,21 @@ def check(name: str) -> str:
 
 
 def run_directory(
-    service: str, host: str, port: int, environment: Mapping[str, str] = os.environ
+    service: str,
+    host: str,
+    port: int,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    tmpfs: bool = True,
 ) -> Path:
     """The run directory of a service at its address: the same after a restart, for each worker.
 
     In $RUNTIME_DIRECTORY (systemd's), $XDG_RUNTIME_DIR, /dev/shm, or the directory of temporary
-    files: the first that can be written to. Raises UsageError.
+    files: the first that can be written to. Not `tmpfs`: only the last. Raises UsageError.
     """
     first = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    candidates = (first, environment.get("XDG_RUNTIME_DIR", ""), "/dev/shm", tempfile.gettempdir())
+    in_memory = (first, environment.get("XDG_RUNTIME_DIR", ""), "/dev/shm")
+    candidates = (*(in_memory if tmpfs else ()), tempfile.gettempdir())
     base = next((c for c in candidates if c and os.access(c, os.W_OK | os.X_OK)), None)
     if base is None:
         raise UsageError("--store auto: no directory for files of this run; set XDG_RUNTIME_DIR")
@@ -205,6 +211,7 @@ def open_store(
     secret: bytes,
     peer: str | None,
     clock: Callable[[], int],
+    tmpfs: bool = True,
 ) -> Opened:
     """What --store `name` asks for; to be started. In the loop. Raises UsageError.
 
@@ -227,7 +234,8 @@ def open_store(
         if name.startswith("dir:"):
             return _open_directory(Path(name[4:]).absolute(), limits, clock)
         if name == "auto":
-            return _open_directory(run_directory(service, *address), limits, clock)
+            directory = run_directory(service, *address, tmpfs=tmpfs)
+            return _open_directory(directory, limits, clock)
     except UsageError as error:
         if name != "auto":
             raise

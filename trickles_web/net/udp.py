@@ -124,21 +124,27 @@ class UdpSocket:
     """`deliver(datagram, peer)` per datagram, `drained(full)` at the end of each wake-up.
 
     `full` says that the drain ended at its bound, with more waiting in the kernel. Both callbacks
-    run in the loop and must not raise. `segmentation=False` sends datagram by datagram, as on a
-    kernel without UDP_SEGMENT.
+    run in the loop and must not raise. Without `gso` and `gro` it sends and receives datagram by
+    datagram, as on a kernel without UDP_SEGMENT and UDP_GRO.
     """
 
     def __init__(
-        self, sock: socket.socket, loop: asyncio.AbstractEventLoop, *, segmentation: bool = True
+        self,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        gso: bool = True,
+        gro: bool = True,
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self.segmentation = segmentation and can_segment(sock)
+        self.segmentation = gso and can_segment(sock)
         self._socket = sock
         self._loop = loop
         self._deliver: Callable[[bytes, Peer], None] = lambda datagram, peer: None
         self._drained: Callable[[bool], None] = lambda full: None
         self._ask_for_destination()
-        take_trains(sock)
+        if gro:
+            take_trains(sock)
         self._replies_from: dict[bytes, Control] = {}
         self._backlog: deque[tuple[Train, Peer]] = deque()
         self._backlog_bytes = 0

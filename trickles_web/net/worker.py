@@ -1,0 +1,56 @@
+"""A worker: a server process that a supervisor has started.
+
+    python -m trickles_web.net.worker DESCRIPTOR
+
+What to serve it reads from its end of the supervisor's channel: arguments are for every user of the
+machine to see.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from trickles_web.errors import UsageError
+from trickles_web.net.children import LARGEST_MESSAGE, READY, WORN, Link
+from trickles_web.net.options import Config
+from trickles_web.net.server import Server
+
+
+def command(descriptor: int) -> list[str]:
+    """Its command line."""
+    return [sys.executable, "-m", "trickles_web.net.worker", str(descriptor)]
+
+
+def told(config: Config, secret: bytes) -> bytes:
+    """The first message to it. Raises UsageError."""
+    message = json.dumps([config.to_json(), secret.hex()]).encode()
+    if len(message) > LARGEST_MESSAGE // 2:
+        raise UsageError("the configuration is too long for workers; is it the log's?")
+    return message
+
+
+def main(descriptor: str) -> int:
+    """The exit code. Errors of use are one line on stderr, and code 2."""
+    link = Link(int(descriptor))
+    options, secret = json.loads(link.told())
+    config = Config.from_json(options)
+    link.live(pdeathsig="pdeathsig" not in config.without)
+    config.configure_logging()
+    server = Server(
+        config,
+        secret=bytes.fromhex(secret),
+        on_started=lambda: link.say(READY),
+        on_worn=lambda: link.say(WORN),
+    )
+    try:
+        return server.run()
+    except UsageError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
