@@ -60,8 +60,11 @@ def serving(
     *arguments: str,
     fds: tuple[int, ...] = (),
     environment: dict[str, str] | None = None,
+    module: tuple[str, ...] = ("-m", "trickles_web.cli.serve"),
 ) -> Iterator[Running]:
-    """`trickles-serve ARGUMENTS` with its state below `directory`; killed at the end."""
+    """`trickles-serve ARGUMENTS`, or another of Python's programs, with its state below
+    `directory`; killed at the end.
+    """
     stdout, stderr = directory / "stdout", directory / "stderr"
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRICKLES_")}
     paths = {
@@ -71,7 +74,7 @@ def serving(
     }
     with stdout.open("ab") as out, stderr.open("ab") as err:
         process = subprocess.Popen(
-            [sys.executable, "-m", "trickles_web.cli.serve", *arguments],
+            [sys.executable, *module, *arguments],
             stdout=out,
             stderr=err,
             cwd=directory,

@@ -121,9 +121,9 @@ class Calls:
         told = [run.restarting() for run in tuple(self.runs)]
         return any(told)
 
-    async def drain(self, grace_s: float) -> None:
+    async def drain(self, grace_s: float) -> int:
         """Return when the calls of this moment, and what must not run twice, have ended, or this
-        time is over.
+        time is over: how many have not.
         """
         now, before = asyncio.get_running_loop().time, set(self.runs)
         deadline = now() + grace_s
@@ -131,8 +131,9 @@ class Calls:
             awaited = [run.task for run in self.runs if run in before or run.p.unsafe]
             tasks = [task for task in awaited if task is not None]
             if not tasks:
-                return
+                return 0
             await asyncio.wait(tasks, timeout=deadline - now())
+        return sum(run in before or run.p.unsafe for run in self.runs)
 
     async def shutdown(self) -> None:
         """Cancel what is left."""

@@ -100,17 +100,17 @@ class Service:
         """Start the application. Raises LifespanFailed."""
         await self.runner.lifespan.startup()
 
-    async def drain(self, grace_s: float) -> bool:
+    async def drain(self, grace_s: float) -> tuple[bool, int]:
         """The process is about to end: tell clients so where there are words for it, let running
         calls end within `grace_s`, and begin nothing that another process can begin.
 
-        Was there anything to wait for?
+        Was there anything to wait for, and how many calls have not ended?
         """
         self.runner.draining = True
         told, running = self.runner.calls.restarting(), bool(self.runner.calls.runs)
-        await self.runner.calls.drain(grace_s)
+        left = await self.runner.calls.drain(grace_s)
         self.runner.telling.everything()
-        return told or running
+        return told or running, left
 
     async def shutdown(self) -> None:
         """Cancel the calls that are left, stop the application."""

@@ -298,10 +298,10 @@ class Server:
         if not draining.done():
             draining.cancel()
             return False
-        left = len(service.runner.calls.runs)
+        waited, left = draining.result()
         if left:
             logger.error("Cancel %d running calls, timeout graceful shutdown exceeded", left)
-        return draining.result()
+        return waited
 
     async def _shutdown(self, service: Service) -> None:
         ending = asyncio.ensure_future(service.shutdown())

@@ -205,8 +205,9 @@ class Supervisor:
         now = " now" if place.ever_ready else ""
         place.ever_ready = True
         if child is place.successor:
+            place.successor = None
             self._let_go(place)
-            place.now, place.successor = child, None
+            place.now = child
         # A killed gateway takes its TCP connections along: nothing to invite anyone to.
         hint = "" if place.name == "Gateway" else f"; to try it: kill -9 {child.pid}"
         logger.info("%s is process [%d]%s%s", place.name, child.pid, now, hint)
