@@ -31,7 +31,7 @@ HOUR_MS = 3_600_000
 ROTATION_AFTER_MS = 10_000
 """Keys live for an hour, and the first hour ends so soon: then a clock that is stepped back has the
 keys of the generation before."""
-FILTER_KEYS = 2048
+FILTER_KEYS = 512
 CANNOT_BEGIN = 2
 """The exit code of a server that cannot have what it needs."""
 SMALL_DISK = "64m"

@@ -159,7 +159,7 @@ def acknowledged(server: Server, now: int = NOW) -> tuple[Continuation, bytes]:
 def server(service: str = "one") -> Server:
     config = TransportConfig()
     span = config.replay_horizon_ms + 2 * config.clock_skew_ms
-    keys = Keyring(bytes(range(32)), service, config.rotation_ms, os.urandom)
+    keys = Keyring((bytes(range(32)),), service, config.rotation_ms, os.urandom)
     return Server(config, keys, ReplayFilter(config.replay_capacity, span), 1, os.urandom, store=77)
 
 

@@ -117,7 +117,7 @@ class Virtual:
 
     def _server(self, replica: int) -> Server:
         random = self.clock.bytes
-        keyring = Keyring(b"k" * 32, "virtual", _TRANSPORT.rotation_ms, random)
+        keyring = Keyring((b"k" * 32,), "virtual", _TRANSPORT.rotation_ms, random)
         span = _TRANSPORT.replay_horizon_ms + 2 * _TRANSPORT.clock_skew_ms
         replay = ReplayFilter(_TRANSPORT.replay_capacity, span, repeatable_hash)
         return Server(_TRANSPORT, keyring, replay, replica, random, replica)

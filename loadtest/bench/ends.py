@@ -173,14 +173,14 @@ class ServerEnd:
         replay = ReplayFilter(
             transport.replay_capacity, transport.replay_horizon_ms + 2 * transport.clock_skew_ms
         )
-        keyring = Keyring(bytes(32), "bench", transport.rotation_ms, draw)
+        keyring = Keyring((bytes(32),), "bench", transport.rotation_ms, draw)
         self._service = Service(
             app,
             http,
             store,
             on_ready=lambda incarnation: self.endpoint.on_ready(incarnation),
             clock=clock.wall_ms,
-            names=Names(bytes(NAME_KEY_BYTES)),
+            names=Names((bytes(NAME_KEY_BYTES),)),
             random=draw,
             server=SERVER_ADDRESS,
         )

@@ -161,7 +161,7 @@ def continuations(data: bytes) -> None:
         assert (again, again.response_end) == (c, c.response_end)
         sealing.unseal(KEYS.at(c.key_generation, NOW), blob)
     except ContinuationError as error:
-        assert error.reason in ("truncated", "forged", "expired")
+        assert error.reason in ("truncated", "forged", "expired", "secret")
     else:
         assert blob in GENUINE, "forged"
 
@@ -178,7 +178,7 @@ def seal_notes(data: bytes) -> None:
         try:
             note = notes.unseal(KEYS, blob, incarnation, NOW)
         except ContinuationError as error:
-            assert error.reason in ("truncated", "forged", "expired")
+            assert error.reason in ("truncated", "forged", "expired", "secret")
         else:
             assert (incarnation, blob in GENUINE_NOTES) == (1, True), "forged"
             assert note.joins <= note.firm <= notes.UNBOUND

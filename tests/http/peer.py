@@ -83,7 +83,7 @@ class Site:
             on_ready=self.on_ready,
             clock=self.clock,
             random=self.random.randbytes,
-            names=Names(b"k" * NAME_KEY_BYTES),
+            names=Names((b"k" * NAME_KEY_BYTES,)),
             server=("192.0.2.1", 8000),
             open_to_strangers=self.open_to_strangers,
         )

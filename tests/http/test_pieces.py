@@ -13,7 +13,7 @@ from trickles_web.http.pieces import BLOCK, LARGE, WORTH_CUTTING, Pieces
 
 BASE = 1_000
 BYTES = bytes(range(251)) * 20_000
-NAMES = Names(b"k" * NAME_KEY_BYTES)
+NAMES = Names((b"k" * NAME_KEY_BYTES,))
 
 sizes = st.sampled_from([0, 1, 100, LARGE - 1, LARGE, BLOCK, 3 * WORTH_CUTTING])
 steps = st.lists(st.tuples(sizes, st.integers(0, len(BYTES)), st.integers(0, 100_000)), max_size=12)
@@ -94,6 +94,6 @@ def test_a_name_is_of_the_bytes_and_not_of_their_pieces(lengths: list[int], at: 
 
 def test_names_of_long_responses_need_the_key() -> None:
     long = BYTES[: names.SHORT + 1]
-    other = Names(b"o" * NAME_KEY_BYTES)
-    assert NAMES.of([long]) == Names(b"k" * NAME_KEY_BYTES).of([long]) != other.of([long])
+    other = Names((b"o" * NAME_KEY_BYTES,))
+    assert NAMES.of([long]) == Names((b"k" * NAME_KEY_BYTES,)).of([long]) != other.of([long])
     assert NAMES.of([long[:-1]]) == other.of([long[:-1]]) == digest(long[:-1])

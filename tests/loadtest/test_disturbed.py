@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from loadtest import idle
-from loadtest.application import BODY
 from loadtest.failover import Reading
 from loadtest.processes import Stage
-from loadtest.rolling import CONNECTIONS, Connection, Load
+from loadtest.rolling import BODY, CONNECTIONS, Connection, Load
 from loadtest.scale import flows_by_worker
 from loadtest.supervised import Worker
 
-RIGHT = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n" + BODY
+RIGHT = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
 
 
 class Site:
@@ -68,6 +67,7 @@ def loaded(site: Site, count: int) -> Load:
 def test_a_load_that_nothing_disturbs() -> None:
     load = loaded(Site({}), 120)
     assert not load.failures and len(load.times) == 120
+    assert list(load.posts.values()) == ["done"] * 12
     assert load.opened == CONNECTIONS
 
 
@@ -76,7 +76,7 @@ def test_a_load_that_nothing_disturbs() -> None:
     [
         (b"", "IncompleteReadError"),
         (RIGHT[:-3], "IncompleteReadError"),
-        (RIGHT.replace(b"Hello", b"Wrong"), "ValueError: a wrong answer"),
+        (RIGHT.replace(BODY, bytes(len(BODY))), "ValueError: a wrong answer"),
         (RIGHT.replace(b"200 OK", b"503 Service Unavailable"), "ValueError: a wrong answer"),
     ],
 )

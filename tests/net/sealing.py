@@ -22,7 +22,7 @@ def nonces_of_processes(starts: int, children: int, seals: int) -> list[bytes]:
 
 def _process(children: int, seals: int) -> bytes:
     """All nonces of a server that starts, seals, forks, and seals again; and of its children."""
-    with parted_by_forks(Keyring(bytes(32), "test", ROTATION_MS, os.urandom)) as keyring:
+    with parted_by_forks(Keyring((bytes(32),), "test", ROTATION_MS, os.urandom)) as keyring:
         found = _sealed(keyring, seals)
         for _ in range(children):
             found += _output_of(lambda: _sealed(keyring, seals))

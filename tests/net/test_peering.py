@@ -29,7 +29,7 @@ class Replica:
         self.address: tuple[str, int] = sock.getsockname()[:2]
         loop = asyncio.get_running_loop()
         self.now = NOW
-        self.peering = Peering(sock, secret, "test", addresses.get, loop, lambda: self.now)
+        self.peering = Peering(sock, (secret,), "test", addresses.get, loop, lambda: self.now)
         self.given: Arrived = asyncio.Queue()
         self.sent: Arrived = asyncio.Queue()
         self.peering.start(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trickles_web.errors import SecretError
-from trickles_web.net.secret import create_secret, file_name, load_secret, state_directory
+from trickles_web.net.secret import create_secret, file_name, load_secrets, state_directory
 
 SECRET = bytes(range(40, 72))
 
@@ -26,19 +26,19 @@ def test_first_start_makes_a_file_that_only_its_owner_reads_and_later_ones_find_
     tmp_path: Path,
 ) -> None:
     environment = {"XDG_STATE_HOME": str(tmp_path / "deep" / "state")}
-    secret = load_secret("apps.site:app", environment=environment)
-    assert len(secret) == 32
+    secret = load_secrets("apps.site:app", environment=environment)
+    assert [len(one) for one in secret] == [32]
     directory = tmp_path / "deep" / "state" / "trickles-web"
     [path] = directory.iterdir()
     assert path.name.startswith("apps-site-app-")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    assert load_secret("apps.site:app", environment=environment) == secret
-    assert load_secret("apps.other:app", environment=environment) != secret
+    assert load_secrets("apps.site:app", environment=environment) == secret
+    assert load_secrets("apps.other:app", environment=environment) != secret
 
 
-def _load(state: str) -> bytes:
-    return load_secret("one:app", environment={"XDG_STATE_HOME": state})
+def _load(state: str) -> tuple[bytes, ...]:
+    return load_secrets("one:app", environment={"XDG_STATE_HOME": state})
 
 
 def test_of_many_starting_at_once_all_get_the_same(tmp_path: Path) -> None:
@@ -67,20 +67,20 @@ def test_a_secret_is_never_replaced(tmp_path: Path) -> None:
     ],
 )
 def test_file_and_environment_in_hex_and_base64(tmp_path: Path, text: str) -> None:
-    assert load_secret("a:b", write(tmp_path / "s", text.encode()), {}) == SECRET
-    assert load_secret("a:b", None, {"TRICKLES_SECRET": text}) == SECRET
+    assert load_secrets("a:b", write(tmp_path / "s", text.encode()), {}) == (SECRET,)
+    assert load_secrets("a:b", None, {"TRICKLES_SECRET": text}) == (SECRET,)
 
 
 def test_a_file_may_hold_raw_bytes_and_comes_before_the_environment(tmp_path: Path) -> None:
     raw = bytes([255, *SECRET])
     file = write(tmp_path / "raw", raw, 0o400)
-    assert load_secret("a:b", file, {"TRICKLES_SECRET": SECRET.hex()}) == raw
+    assert load_secrets("a:b", file, {"TRICKLES_SECRET": SECRET.hex()}) == (raw,)
 
 
 @pytest.mark.parametrize("text", ["short", "ab" * 31, "not / base64 ? at all, though it is long"])
 def test_environment_that_is_no_secret_is_refused_without_showing_it(text: str) -> None:
     with pytest.raises(SecretError, match="openssl rand -hex 32") as raised:
-        load_secret("a:b", None, {"TRICKLES_SECRET": text})
+        load_secrets("a:b", None, {"TRICKLES_SECRET": text})
     assert text not in str(raised.value)
 
 
@@ -88,14 +88,14 @@ def test_environment_that_is_no_secret_is_refused_without_showing_it(text: str) 
 def test_loose_permissions_name_the_remedy(tmp_path: Path, mode: int) -> None:
     file = write(tmp_path / "loose", SECRET, mode)
     with pytest.raises(SecretError, match=f"chmod 600 {file}"):
-        load_secret("a:b", file, {})
+        load_secrets("a:b", file, {})
 
 
 def test_one_s_own_stored_secret_with_loose_permissions_is_refused_too(tmp_path: Path) -> None:
     environment = {"STATE_DIRECTORY": str(tmp_path)}
     write(tmp_path / file_name("a:b"), SECRET, 0o644)
     with pytest.raises(SecretError, match="chmod 600"):
-        load_secret("a:b", environment=environment)
+        load_secrets("a:b", environment=environment)
 
 
 def test_unusable_files_give_one_line(tmp_path: Path) -> None:
@@ -113,14 +113,14 @@ def test_unusable_files_give_one_line(tmp_path: Path) -> None:
     }
     for file, message in cases.items():
         with pytest.raises(SecretError, match=message) as raised:
-            load_secret("a:b", file, {})
+            load_secrets("a:b", file, {})
         assert "\n" not in str(raised.value)
 
 
 def test_a_state_directory_that_cannot_be_made_gives_advice(tmp_path: Path) -> None:
     (tmp_path / "occupied").write_bytes(b"")
     with pytest.raises(SecretError, match="give --secret-file"):
-        load_secret("a:b", environment={"STATE_DIRECTORY": str(tmp_path / "occupied")})
+        load_secrets("a:b", environment={"STATE_DIRECTORY": str(tmp_path / "occupied")})
 
 
 def test_state_directory() -> None:
@@ -138,3 +138,13 @@ def test_file_names_are_safe_and_distinct() -> None:
     assert len(set(names)) == len(services)
     for name in names:
         assert "/" not in name and not name.startswith(".") and len(name) < 100 and name.isascii()
+
+
+def test_several_secrets_the_first_of_which_seals(tmp_path: Path) -> None:
+    new = bytes(range(40))
+    text = f"{new.hex()}\n\n{base64.b64encode(SECRET).decode()}\n"
+    assert load_secrets("a:b", write(tmp_path / "two", text.encode()), {}) == (new, SECRET)
+    assert load_secrets("a:b", None, {"TRICKLES_SECRET": text}) == (new, SECRET)
+    file = write(tmp_path / "odd", f"{new.hex()}\nabcd\n".encode())
+    with pytest.raises(SecretError, match="has 2 bytes"):
+        load_secrets("a:b", file, {})

@@ -24,7 +24,7 @@ def opened(name: str, peer: str | None = None) -> stores.Opened:
         HttpConfig(),
         SERVICE,
         ADDRESS,
-        secret=bytes(32),
+        secrets=(bytes(32),),
         peer=peer,
         clock=lambda: 1_700_000_000_000,
     )

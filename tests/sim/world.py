@@ -117,12 +117,14 @@ class Replica:
         self.world = world
         self.name = name
         self.alive = True
+        self.secrets: tuple[bytes, ...] = (b"k" * 32,)
+        """It has these from its next start on."""
         self.totals: Counter[str] = Counter()
         self.start()
 
     def start(self) -> None:
         clock, config = self.world.clock, self.world.config.transport
-        keyring = Keyring(b"k" * 32, "simulation", config.rotation_ms, clock.bytes)
+        keyring = Keyring(self.secrets, "simulation", config.rotation_ms, clock.bytes)
         span = config.replay_horizon_ms + 2 * config.clock_skew_ms
         self.replay = ReplayFilter(config.replay_capacity, span, repeatable_hash)
         number = int.from_bytes(clock.bytes(4), "big")

@@ -63,7 +63,7 @@ class Bytes:
 
 
 def keyring(service: str = "test", secret: bytes = SECRET, seed: int = 1) -> Keyring:
-    return Keyring(secret, service, CONFIG.rotation_ms, random.Random(seed).randbytes)
+    return Keyring((secret,), service, CONFIG.rotation_ms, random.Random(seed).randbytes)
 
 
 def replay_filter(config: TransportConfig = CONFIG) -> ReplayFilter:

@@ -144,6 +144,6 @@ def test_the_secret_does_not_show() -> None:
 
 def test_a_short_secret_is_an_error_that_does_not_show_it() -> None:
     with pytest.raises(SecretError) as caught:
-        Keyring(b"short secret", "test", ROTATION, random.Random(1).randbytes)
+        Keyring((b"short secret",), "test", ROTATION, random.Random(1).randbytes)
     assert "short secret" not in str(caught.value)
-    Keyring(SECRET, "test", ROTATION, random.Random(1).randbytes)
+    Keyring((SECRET,), "test", ROTATION, random.Random(1).randbytes)

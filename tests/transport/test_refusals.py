@@ -11,7 +11,7 @@ def error_after(code: Code, count: int, *, upload: bool) -> FlowError | None:
     """What ends a flow that hears of good news after each of so many refusals."""
     refusals = Refusals()
     for _ in range(count):
-        verdict = refusals.judge(Refused(bytes(8), code, 0, bytes(8)), handed_on=False)
+        verdict = refusals.judge(Refused(bytes(8), code, 0, bytes(8)), handed_on=False, claim=False)
         if verdict.error is not None:
             return verdict.error
         refusals.progress(upload=upload)

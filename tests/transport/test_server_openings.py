@@ -339,7 +339,7 @@ def test_a_line_ends_with_the_key_of_its_nonces() -> None:
     newest = peer.held()[-1]
     opening = peer.opening(newest)
     result = redeemed(peer.redeem(opening))
-    assert result.answers[0].nonce_generation == (peer.now // rotation) & 0xFF
+    assert result.answers[0].nonce_generation & 3 == (peer.now // rotation) & 3
     assert result.answers[0].nonce_generation != newest.continuation.nonce_generation
 
 

@@ -24,7 +24,7 @@ from trickles_web.transport import note as notes
 from trickles_web.transport import wire
 from trickles_web.transport.continuation import COMPLETE, Continuation
 from trickles_web.transport.epochs import Epoch
-from trickles_web.transport.keys import Keyring
+from trickles_web.transport.keys import Keyring, short_of
 from trickles_web.transport.nonces import nonces
 from trickles_web.transport.note import Note
 from trickles_web.transport.origin import pack_origin
@@ -270,12 +270,12 @@ def test_an_empty_want_is_an_error() -> None:
 
 def keyring() -> Keyring:
     """Fixed secret, and for randomness the bytes 0, 1, 2 ...: the seal's nonce is known too."""
-    return Keyring(SECRET, "vectors", 86_400_000, lambda count: bytes(range(count)))
+    return Keyring((SECRET,), "vectors", 86_400_000, lambda count: bytes(range(count)))
 
 
 CONTINUATION = Continuation(
     flags=COMPLETE,
-    key_generation=NOW // 86_400_000,
+    key_generation=keyring().generation(NOW),
     replica=0x01020304,
     incarnation=0x1112131415161718,
     ordinal=3,
@@ -283,7 +283,7 @@ CONTINUATION = Continuation(
     epoch=Epoch(0x3132333435363738, 400, 480, 40, 40),
     size=1200,
     padding=24,
-    nonce_generation=NOW // 86_400_000 & 0xFF,
+    nonce_generation=short_of(keyring().generation(NOW)),
     burst=481,
     stop=486,
     paid=437,

@@ -178,7 +178,7 @@ def _password_file(told: str | None) -> Path:
             secret.create_secret(path)
     except OSError as error:
         raise UsageError(f"--password-file {path}: {error.strerror}") from None
-    secret.read_secret(path)
+    secret.read_secrets(path)
     return path
 
 

@@ -214,6 +214,7 @@ class Growing:
         "joins",
         "key",
         "known_end",
+        "like",
         "name",
         "p",
         "part",
@@ -227,6 +228,8 @@ class Growing:
         self.key = key
         self.p = p
         self._names = names
+        self.like = 0
+        """The edition that its client has bytes of, if it is one that is made again."""
         self.data = Pieces(p.response_start)
         self.taken = p.response_start
         """The client holds every byte below."""
@@ -333,7 +336,7 @@ class Growing:
 
     def name_by_content(self) -> None:
         """The edition of a response that was whole before anything of it was answered."""
-        self.name = name = self._names.of(self.data.all())
+        self.name = name = self._names.of(self.data.all(), self.like)
         self.p.kind = self._kind
         self.p.edition = edition_of(name)
         self.p.response_check = name[4:]

@@ -158,6 +158,7 @@ class Runner:
         run = self._kind_of(request)(
             self, key, network_of(r, self.config), request, scope, p, now, again
         )
+        run.like = r.edition
         if checkpoint is not None:
             run.go_on(again.offset, checkpoint.encode(), edition_of(self._token()))
         self.store.close_spool(key)

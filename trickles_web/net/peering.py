@@ -19,7 +19,7 @@ import os
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -63,7 +63,7 @@ class Peering:
     def __init__(
         self,
         sock: socket.socket,
-        secret: bytes,
+        secrets: Sequence[bytes],
         service: str,
         addresses: Addresses,
         loop: asyncio.AbstractEventLoop,
@@ -75,7 +75,7 @@ class Peering:
         self.counters: Counter[str] = Counter()
         self._stack = ExitStack()
         rotation_ms = TransportConfig().rotation_ms
-        keyring = Keyring(secret, f"{service}\0peering", rotation_ms, os.urandom)
+        keyring = Keyring(secrets, f"{service}\0peering", rotation_ms, os.urandom)
         self._keyring = self._stack.enter_context(parted_by_forks(keyring))
         self._clock = clock
         self._socket = sock

@@ -9,7 +9,7 @@ from typing import Any
 
 from trickles_web.net import systemd
 from trickles_web.net.options import Config
-from trickles_web.net.secret import ENVIRONMENT, load_secret
+from trickles_web.net.secret import ENVIRONMENT, load_secrets
 from trickles_web.net.server import Server
 from trickles_web.net.supervisor import Supervisor
 
@@ -21,9 +21,9 @@ def serve(config: Config) -> int:
         config = replace(config, fd=systemd.passed_descriptor())
     if config.supervised:
         return Supervisor(config).run()
-    secret = load_secret(config.service_name, config.secret_file)
+    secrets = load_secrets(config.service_name, config.secret_file)
     os.environ.pop(ENVIRONMENT, None)  # the application's own children inherit it
-    return Server(config, secret=secret).run()
+    return Server(config, secrets=secrets).run()
 
 
 def run(app: Any, **options: Any) -> None:

@@ -1,6 +1,8 @@
-"""The master secret: where it comes from, and what is refused.
+"""The master secrets: where they come from, and what is refused.
 
     --secret-file, else $TRICKLES_SECRET, else a file in the state directory, made at first start
+
+Each may hold several, a line each: the first seals, all open (see `transport.keys`).
 
 The last makes a restart transparent without configuration. The file is named after the service, so
 that two services on one machine have nothing in common. Nothing here logs or prints a secret, and
@@ -29,28 +31,35 @@ LARGEST_FILE = 4096
 ENVIRONMENT = "TRICKLES_SECRET"
 
 
-def load_secret(
+def load_secrets(
     service: str, secret_file: str | None = None, environment: Mapping[str, str] = os.environ
-) -> bytes:
-    """The secret of `service`, made and stored if nobody gave one. Raises SecretError."""
+) -> tuple[bytes, ...]:
+    """The secrets of `service`, one made and stored if nobody gave any. Raises SecretError."""
     if secret_file:
-        return read_secret(Path(secret_file))
+        return read_secrets(Path(secret_file))
     if environment.get(ENVIRONMENT):
         return _from_environment(environment[ENVIRONMENT])
     path = state_directory(environment) / file_name(service)
     if not path.exists():
         create_secret(path)
-    return read_secret(path)
+    return read_secrets(path)
 
 
-def _from_environment(text: str) -> bytes:
-    secret = _decode(text.strip())
-    if secret is None or len(secret) < SECRET_BYTES:
+def _from_environment(text: str) -> tuple[bytes, ...]:
+    secrets = _decoded_lines(text)
+    if secrets is None or min(map(len, secrets)) < SECRET_BYTES:
         raise SecretError(
             f"{ENVIRONMENT} must be {SECRET_BYTES} or more bytes in hex or base64; "
             "make one with: openssl rand -hex 32"
         )
-    return secret
+    return secrets
+
+
+def _decoded_lines(text: str) -> tuple[bytes, ...] | None:
+    """The secrets of a text that is nothing else."""
+    found = [_decode(line) for line in text.split()]
+    secrets = tuple(secret for secret in found if secret is not None)
+    return secrets if secrets and len(secrets) == len(found) else None
 
 
 def _decode(text: str) -> bytes | None:
@@ -64,8 +73,9 @@ def _decode(text: str) -> bytes | None:
         return None
 
 
-def read_secret(path: Path) -> bytes:
-    """A file's secret: hex or base64 text, or else its raw bytes. Raises SecretError.
+def read_secrets(path: Path) -> tuple[bytes, ...]:
+    """A file's secrets: a line of hex or base64 text each, or else its raw bytes. Raises
+    SecretError.
 
     The descriptor is examined, not the path: what was checked is what is read.
     """
@@ -92,21 +102,22 @@ def read_secret(path: Path) -> bytes:
         os.close(descriptor)
     if len(content) > LARGEST_FILE:
         raise SecretError(f"{path} has over {LARGEST_FILE} bytes; is it the secret file?")
-    secret = _of_content(content)
-    if len(secret) < SECRET_BYTES:
+    secrets = _of_content(content)
+    shortest = min(map(len, secrets))
+    if shortest < SECRET_BYTES:
         raise SecretError(
-            f"{path}: the secret has {len(secret)} bytes, {SECRET_BYTES} are needed; "
+            f"{path}: the secret has {shortest} bytes, {SECRET_BYTES} are needed; "
             f"make one with: (umask 077; openssl rand -hex 32 > {path})"
         )
-    return secret
+    return secrets
 
 
-def _of_content(content: bytes) -> bytes:
+def _of_content(content: bytes) -> tuple[bytes, ...]:
     try:
-        decoded = _decode(content.decode("ascii").strip())
+        decoded = _decoded_lines(content.decode("ascii"))
     except UnicodeDecodeError:
         decoded = None
-    return content if decoded is None else decoded
+    return (content,) if decoded is None else decoded
 
 
 def state_directory(environment: Mapping[str, str] = os.environ) -> Path:

@@ -14,11 +14,11 @@ import contextlib
 import gc
 import logging
 import os
-import secrets
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from secrets import randbelow
 from typing import Any
 
 from trickles_web.config import HttpConfig, TransportConfig
@@ -30,7 +30,7 @@ from trickles_web.net.endpoint import Endpoint, wall_clock_ms
 from trickles_web.net.forks import parted_by_forks
 from trickles_web.net.forwarding import Relay
 from trickles_web.net.options import Config, loop_factory
-from trickles_web.net.secret import load_secret
+from trickles_web.net.secret import load_secrets
 from trickles_web.net.sockets import endpoint_name
 from trickles_web.net.udp import UdpSocket
 from trickles_web.transport.keys import Keyring, derived
@@ -61,13 +61,13 @@ class Server:
         self,
         config: Config,
         *,
-        secret: bytes | None = None,
+        secrets: Sequence[bytes] = (),
         on_started: Callable[[], None] | None = None,
         on_worn: Callable[[], None] | None = None,
         clock: Callable[[], int] = wall_clock_ms,
         transport: TransportConfig | None = None,
     ) -> None:
-        """secret: the master secret, which is loaded when it serves if it is not given."""
+        """secrets: master secrets, of which the first seals; loaded when it serves if not given."""
         self.config = config
         self._clock = clock
         self._transport = transport or TransportConfig()
@@ -76,7 +76,7 @@ class Server:
         self.address = (config.host, config.port)
         """What it is bound to, once that is known."""
         self.endpoint: Endpoint | None = None
-        self._secret = secret
+        self._secrets = secrets
         self._on_started = on_started
         self._on_worn = on_worn
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -131,10 +131,10 @@ class Server:
             sock = None if config.steered else self._bind(stack)
             if sock is not None:
                 self.address = sock.getsockname()[:2]
-            secret = self._secret or load_secret(config.service_name, config.secret_file)
+            secrets = self._secrets or load_secrets(config.service_name, config.secret_file)
             application = config.load_application()
             stack.enter_context(self._signals())
-            await self._serve(stack, sock, secret, application)
+            await self._serve(stack, sock, secrets, application)
 
     def _bind(self, stack: contextlib.ExitStack) -> socket.socket:
         sock = self.config.bind()
@@ -145,7 +145,7 @@ class Server:
         self,
         stack: contextlib.ExitStack,
         sock: socket.socket | None,
-        secret: bytes,
+        secrets: Sequence[bytes],
         application: Any,
     ) -> None:
         logger.info("Started server process [%d]", os.getpid())
@@ -155,12 +155,12 @@ class Server:
             http,
             self.config.service_name,
             self.address,
-            secret=secret,
+            secrets=secrets,
             peer=self.config.peer,
             tmpfs="tmpfs" not in self.config.without,
             clock=self._clock,
         )
-        service, transport = self._layers(stack, secret, application, http, opened.store)
+        service, transport = self._layers(stack, secrets, application, http, opened.store)
         await opened.start(self._on_ready, transport.renewed)
         try:
             if await self._startup(service):
@@ -190,7 +190,7 @@ class Server:
             gc.set_threshold(YOUNG_OBJECTS)
         if self.config.limit_max_requests is not None:
             most = self.config.limit_max_requests
-            most += secrets.randbelow(self.config.limit_max_requests_jitter + 1)
+            most += randbelow(self.config.limit_max_requests_jitter + 1)
             service.runner.calls.expect(most, lambda: self._worn(most))
         endpoint.start()
         self.started = True
@@ -210,14 +210,17 @@ class Server:
     def _layers(
         self,
         stack: contextlib.ExitStack,
-        secret: bytes,
+        secrets: Sequence[bytes],
         application: Any,
         http_config: HttpConfig,
         store: stores.AnyStore,
     ) -> tuple[Service, TransportServer]:
         """All between the application and the socket."""
-        config = replace(self._transport, preferred=self.config.preferred)
-        keyring = Keyring(secret, self.config.service_name, config.rotation_ms, os.urandom)
+        config, name = (
+            replace(self._transport, preferred=self.config.preferred),
+            self.config.service_name,
+        )
+        keyring = Keyring(secrets, name, config.rotation_ms, os.urandom)
         transport = TransportServer(
             config,
             stack.enter_context(parted_by_forks(keyring)),
@@ -234,7 +237,7 @@ class Server:
             store,
             on_ready=self._on_ready,
             clock=self._clock,
-            names=Names(derived(secret, self.config.service_name, "response", 0, NAME_KEY_BYTES)),
+            names=Names([derived(s, name, "response", 0, NAME_KEY_BYTES) for s in secrets]),
             server=self.address,
             open_to_strangers=self.config.static is not None,
         )

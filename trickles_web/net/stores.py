@@ -15,7 +15,7 @@ import resource
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -154,7 +154,7 @@ class _OpenedRedis(Opened):
         store: RedisStore[KeptResponse],
         url: str,
         peer: str | None,
-        secret: bytes,
+        secrets: Sequence[bytes],
         name: str,
         clock: Callable[[], int],
     ) -> None:
@@ -165,7 +165,7 @@ class _OpenedRedis(Opened):
         sock = bind_udp(host, port, host_option="--peer", port_option="--peer")
         store.peer = "{} {}".format(*sock.getsockname()[:2])
         loop = asyncio.get_running_loop()
-        self.relay = self._peering = Peering(sock, secret, name, store.address, loop, clock)
+        self.relay = self._peering = Peering(sock, secrets, name, store.address, loop, clock)
 
     async def start(self, found: Callable[[int], None], renewed: Callable[[int], None]) -> None:
         self._store.found, self._store.renewed = found, renewed
@@ -208,7 +208,7 @@ def open_store(
     service: str,
     address: tuple[str, int],
     *,
-    secret: bytes,
+    secrets: Sequence[bytes],
     peer: str | None,
     clock: Callable[[], int],
     tmpfs: bool = True,
@@ -229,7 +229,7 @@ def open_store(
         from trickles_web.state.redis import RedisStore  # an extra
 
         shared = RedisStore[KeptResponse](name, service, os.urandom(8), limits, clock=clock)
-        return _OpenedRedis(shared, name, peer, secret, service, clock)
+        return _OpenedRedis(shared, name, peer, secrets, service, clock)
     try:
         if name.startswith("dir:"):
             return _open_directory(Path(name[4:]).absolute(), limits, clock)

@@ -30,7 +30,7 @@ from trickles_web.net import systemd, worker
 from trickles_web.net.children import MOST_PINGS, READY, WORN, Child, Place
 from trickles_web.net.options import Config
 from trickles_web.net.reloading import Watcher
-from trickles_web.net.secret import ENVIRONMENT, load_secret
+from trickles_web.net.secret import ENVIRONMENT, load_secrets
 from trickles_web.net.sockets import (
     bind_udp,
     endpoint_name,
@@ -65,7 +65,7 @@ class Supervisor:
         self._aging: list[Place] = []
         """Workers to be replaced, one after the other."""
         self._environment: dict[str, str] = {}
-        self._secret = b""
+        self._secrets: tuple[bytes, ...] = ()
         self._selector = selectors.DefaultSelector()
         self._ours: socket.socket
         self._theirs: socket.socket
@@ -104,7 +104,7 @@ class Supervisor:
         all.
         """
         config = self.config
-        self._secret = load_secret(config.service_name, config.secret_file)
+        self._secrets = load_secrets(config.service_name, config.secret_file)
         if config.fd is not None:
             sock = inherited_udp(config.fd)
             host, port = sock.getsockname()[:2]
@@ -144,7 +144,7 @@ class Supervisor:
             self.config, gateway=None, workers=1, env_file=None, steered=len(self._workers)
         )
         inherited = () if config.fd is None else (config.fd,)
-        told = worker.told(config, self._secret)
+        told = worker.told(config, self._secrets)
         return self._started(
             Child(place.name, worker.command, self._environment, told, inherited=inherited)
         )
@@ -326,7 +326,7 @@ class Supervisor:
     def _renew(self) -> None:
         """All workers begin anew, with what the secret's file says by now."""
         try:
-            self._secret = load_secret(self.config.service_name, self.config.secret_file)
+            self._secrets = load_secrets(self.config.service_name, self.config.secret_file)
         except UsageError as error:
             logger.error("The workers stay as they are: %s", error)
             return

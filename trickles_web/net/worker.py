@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 
 from trickles_web.errors import UsageError
 from trickles_web.net.children import LARGEST_MESSAGE, READY, WORN, Link
@@ -22,9 +23,9 @@ def command(descriptor: int) -> list[str]:
     return [sys.executable, "-m", "trickles_web.net.worker", str(descriptor)]
 
 
-def told(config: Config, secret: bytes) -> bytes:
+def told(config: Config, secrets: Sequence[bytes]) -> bytes:
     """The first message to it. Raises UsageError."""
-    message = json.dumps([config.to_json(), secret.hex()]).encode()
+    message = json.dumps([config.to_json(), [secret.hex() for secret in secrets]]).encode()
     if len(message) > LARGEST_MESSAGE // 2:
         raise UsageError("the configuration is too long for workers; is it the log's?")
     return message
@@ -33,13 +34,13 @@ def told(config: Config, secret: bytes) -> bytes:
 def main(descriptor: str) -> int:
     """The exit code. Errors of use are one line on stderr, and code 2."""
     link = Link(int(descriptor))
-    options, secret = json.loads(link.told())
+    options, secrets = json.loads(link.told())
     config = Config.from_json(options)
     link.live(pdeathsig="pdeathsig" not in config.without)
     config.configure_logging()
     server = Server(
         config,
-        secret=bytes.fromhex(secret),
+        secrets=[bytes.fromhex(secret) for secret in secrets],
         on_started=lambda: link.say(READY),
         on_worn=lambda: link.say(WORN),
     )

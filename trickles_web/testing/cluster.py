@@ -122,7 +122,7 @@ class Process:
     def __init__(self, cluster: Cluster, number: int = 0) -> None:
         """number: its place in the cluster, which it may have from one that was killed."""
         clock, transport, http = cluster.clock, cluster.transport, cluster.config
-        keyring = Keyring(b"k" * 32, "simulation", transport.rotation_ms, clock.bytes)
+        keyring = Keyring((b"k" * 32,), "simulation", transport.rotation_ms, clock.bytes)
         span = transport.replay_horizon_ms + 2 * transport.clock_skew_ms
         replay = ReplayFilter(transport.replay_capacity, span, repeatable_hash)
         self.store: DirectoryStore[KeptResponse] = DirectoryStore(
@@ -137,7 +137,7 @@ class Process:
             on_ready=lambda incarnation: self.endpoint.on_ready(incarnation),
             clock=cluster.wall,
             random=clock.bytes,
-            names=Names(b"k" * NAME_KEY_BYTES),
+            names=Names((b"k" * NAME_KEY_BYTES,)),
         )
         self.number = number
         self.socket, self.relay = _Socket(cluster, number), _Relay(cluster)

@@ -28,7 +28,7 @@ from trickles_web.transport.epochs import (
     valid_loss,
     window,
 )
-from trickles_web.transport.keys import Keyring, Keys
+from trickles_web.transport.keys import Keyring, Keys, short_of
 from trickles_web.transport.nonces import proves
 from trickles_web.transport.redeemed import Answer
 from trickles_web.transport.refused import RefusedError
@@ -68,15 +68,6 @@ def initial_epoch(ssthresh: int, key: int = 0) -> Epoch:
     return Epoch(key, 0, 0, INITIAL_WINDOW, ssthresh)
 
 
-def _epoch_keys(c: Continuation, keyring: Keyring, now: int) -> tuple[int, Keys]:
-    """The generation and keys under which the epoch's nonces were made."""
-    current = keyring.generation(now)
-    for generation in (current, current - 1, current + 1):
-        if generation & 0xFF == c.nonce_generation:
-            return generation, keyring.at(generation, now)
-    raise RefusedError(Code.EXPIRED)
-
-
 def _successor(epoch: Epoch, lost: int, keys: Keys) -> Epoch:
     return after_loss(epoch, lost, keys.identity(b"l", epoch.key, lost, 0))
 
@@ -103,7 +94,7 @@ def first_contact(
         high=INITIAL_WINDOW,
         wants=((0, OPEN_END),),
         size=BASE_DATAGRAM,
-        nonce_generation=key_generation & 0xFF,
+        nonce_generation=short_of(key_generation),
         attempt=attempt,
         paid=0,
         marks=(mark,),
@@ -132,7 +123,7 @@ def claims(
     if own in replay:
         raise RefusedError(Code.SPENT)
     epoch = c.epoch
-    generation, keys = _epoch_keys(c, keyring, now)
+    generation, keys = keyring.of_nonces(c.nonce_generation, now)
     lost_marks, not_lost = _check_loss(m, c, replay)
     end = c.stop if m.lost < 0 else m.lost
     if not proves(keys, epoch.key, epoch.base, end, m.proof):
@@ -333,7 +324,7 @@ def opening(
         high=e.cwnd0,
         wants=m.wants,
         size=size,
-        nonce_generation=keyring.generation(now) & 0xFF,
+        nonce_generation=short_of(keyring.generation(now)),
         attempt=attempt,
         paid=0,
         marks=tuple(marks),
@@ -394,7 +385,7 @@ def _sent_more(c: Continuation, replay: ReplayFilter, absent: list[bytes]) -> bo
 
 
 def _proof_holds(m: Request, c: Continuation, keyring: Keyring, now: int) -> bool:
-    _, keys = _epoch_keys(c, keyring, now)
+    _, keys = keyring.of_nonces(c.nonce_generation, now)
     if m.lost < 0:
         end = c.stop
     else:

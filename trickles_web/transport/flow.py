@@ -298,13 +298,13 @@ class Flow:
     def _refused(self, refused: wire.Refused, now: float) -> None:
         if not self._refusals.answers(refused.echo):
             return
-        download, timers = self._download, self._download.timers
-        opener = download.opener
+        download, timers, opener = self._download, self._download.timers, self._download.opener
         if refused.code == Code.EXPIRED and opener and opener.renew(download.fresh):
             # What was presented is old to who was restarted since, and spent there.
             download.retry(now)
             return
-        verdict = self._refusals.judge(refused, download.edition.handed_on)
+        handed_on = download.edition.handed_on
+        verdict = self._refusals.judge(refused, handed_on, claim=opener is None)
         if verdict.error is not None:
             self._fail(verdict.error)
         elif verdict.retry_after is not None:  # who refuses one claim may refuse all, for ever

@@ -1,10 +1,16 @@
-"""Keys: everything is derived from one master secret that all replicas of a service share.
+"""Keys: everything is derived from a master secret that all replicas of a service share.
 
-    secret --HKDF(version | service | purpose | generation)--> seal, nonce, identity, address keys
+    secret --HKDF(version | service | purpose | period)--> seal, nonce, identity, address keys
 
 *Service* separates what runs on one secret: a continuation of one service means nothing to another.
-*Generation* is wall clock // rotation period, so replicas rotate together without talking; the
-previous generation still opens (continuations in flight), and so does the next (clock skew).
+*Period* is wall clock // rotation period, so replicas rotate together without talking; the
+previous one still opens (continuations in flight), and so does the next (clock skew).
+
+The secret itself can be replaced while replicas serve: each has several, of which the first seals
+and all open. So first every replica learns the new one, then each may seal with it, and when what
+was sealed with the old one has expired that can go. A *generation* says which secret, and when:
+
+    tag of the secret, 6 bits | period modulo 2^26
 
 AEAD nonces must never repeat under one key, though many processes seal under it and none of them
 remembers anything: each process draws a 64-bit prefix at random and counts in the other 32 bits;
@@ -16,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -31,6 +37,9 @@ SECRET_BYTES: Final = 32
 SEAL_NONCE_BYTES: Final = 12
 SEAL_TAG_BYTES: Final = 16
 SEAL_OVERHEAD: Final = SEAL_NONCE_BYTES + SEAL_TAG_BYTES
+
+_PERIOD_BITS: Final = 26
+_PERIODS: Final = (1 << _PERIOD_BITS) - 1
 
 MOST_TAGS: Final = 4096
 """Hosts whose tag is remembered: making one costs more than a datagram's header."""
@@ -127,11 +136,20 @@ class Keyring:
     """The keys of the generations that may be met now."""
 
     def __init__(
-        self, secret: bytes, service: str, rotation_ms: int, random: Callable[[int], bytes]
+        self,
+        secrets: Sequence[bytes],
+        service: str,
+        rotation_ms: int,
+        random: Callable[[int], bytes],
     ) -> None:
-        if len(secret) < SECRET_BYTES:
+        """The first secret seals. Raises SecretError."""
+        if not secrets or min(map(len, secrets)) < SECRET_BYTES:
             raise SecretError(f"the secret must have {SECRET_BYTES} bytes or more")
-        self._secret = secret
+        tags = [derived(secret, service, "tag", 0, 1)[0] >> 2 for secret in secrets]
+        self._secrets = dict(zip(tags, secrets, strict=True))
+        if len(self._secrets) < len(secrets):  # one pair of 64
+            raise SecretError("two of the secrets cannot be told apart; make another new one")
+        self._sealing = tags[0] << _PERIOD_BITS
         self._service = service
         self._rotation_ms = rotation_ms
         self._random = random
@@ -145,21 +163,47 @@ class Keyring:
         self._made.clear()
 
     def generation(self, now: int) -> int:
-        """The key generation of a wall-clock time in milliseconds."""
-        return now // self._rotation_ms
+        """That of what is sealed at a wall-clock time in milliseconds."""
+        return self._sealing | now // self._rotation_ms & _PERIODS
 
     def current(self, now: int) -> Keys:
-        generation = now // self._rotation_ms
+        generation = self._sealing | now // self._rotation_ms & _PERIODS
         return self._made.get(generation) or self._make(generation)
 
     def at(self, generation: int, now: int) -> Keys:
-        """Keys of a generation; raises ContinuationError("expired") if it is not of now."""
-        if abs(generation - now // self._rotation_ms) > 1:
+        """Keys of a generation. Raises ContinuationError: "expired" if it is not of now,
+        "secret" if it is of a secret that is not known here.
+        """
+        if self._away(generation, now) > 1:
             raise ContinuationError("expired")
         return self._made.get(generation) or self._make(generation)
 
+    def of_nonces(self, short: int, now: int) -> tuple[int, Keys]:
+        """The generation of which `short_of` is `short`, and its keys. Raises as `at`."""
+        tag, period = short >> 2, now // self._rotation_ms
+        for near in (period, period - 1, period + 1):
+            if near & 3 == short & 3:
+                generation = tag << _PERIOD_BITS | near & _PERIODS
+                return generation, self.at(generation, now)
+        raise ContinuationError("expired")
+
+    def _away(self, generation: int, now: int) -> int:
+        """How many periods it is from now."""
+        ahead = generation - now // self._rotation_ms & _PERIODS
+        return min(ahead, _PERIODS + 1 - ahead)
+
     def _make(self, generation: int) -> Keys:
-        keys = Keys(self._secret, self._service, generation, self._random)
-        self._made = {g: k for g, k in self._made.items() if abs(g - generation) <= 2}
+        secret = self._secrets.get(generation >> _PERIOD_BITS)
+        if secret is None:
+            raise ContinuationError("secret")
+        period = generation & _PERIODS
+        keys = Keys(secret, self._service, period, self._random)
+        near = {(period + d) & _PERIODS for d in range(-2, 3)}
+        self._made = {g: k for g, k in self._made.items() if g & _PERIODS in near}
         self._made[generation] = keys
         return keys
+
+
+def short_of(generation: int) -> int:
+    """8 bits that tell it from all others that may be met at the same time."""
+    return generation >> _PERIOD_BITS << 2 | generation & 3

@@ -227,10 +227,8 @@ class _BurstWriter:
         A kernel takes a train at once, whatever bursts it is of.
         """
         answer, span = self._answer, self._span
-        generation = keyring.generation(now)
-        if generation & 0xFF != answer.nonce_generation & 0xFF:
-            generation += -1 if generation - 1 & 0xFF == answer.nonce_generation & 0xFF else 1
-        values = nonces(keyring.at(generation, now), span.epoch.key, span.start, span.stop)
+        _, keys = keyring.of_nonces(answer.nonce_generation, now)
+        values = nonces(keys, span.epoch.key, span.start, span.stop)
         payloads = self._payloads(packets)
         size, prefix, carried = answer.size, self._prefix, self._carried
         most = max(1, LARGEST_SEND // size)

@@ -12,8 +12,9 @@ from trickles_web.transport.wire import Code, Refused, echo_of
 _PATIENCE = 8
 """Refusals in a row, with nothing good between them, that end the flow: one replica of several may
 be wrong, and the next request may reach another."""
-_PATIENCE_NOT_MINE = 24
-"""The same where only one server of several can serve the request."""
+_PATIENCE_ELSEWHERE = 24
+"""The same where only one server of several can serve the request: it has the ledger that the
+request may be in, or the secret that the flow began under."""
 _PAUSE = 0.02
 """Seconds, longer by as much with each refusal."""
 
@@ -33,10 +34,10 @@ _RECENT = 32
 class Refusals:
     """Counts refusals since the last good news."""
 
-    __slots__ = ("_count", "_not_mine", "_recent")
+    __slots__ = ("_count", "_elsewhere", "_recent")
 
     def __init__(self) -> None:
-        self._count = self._not_mine = 0
+        self._count = self._elsewhere = 0
         self._recent: deque[bytes] = deque(maxlen=_RECENT)
 
     def sent(self, datagrams: Sequence[bytes]) -> None:
@@ -50,9 +51,10 @@ class Refusals:
         """Good news; of an `upload` it does not tell whether the request can be served."""
         self._count = 0
         if not upload:
-            self._not_mine = 0
+            self._elsewhere = 0
 
-    def judge(self, refused: Refused, handed_on: bool) -> Verdict:
+    def judge(self, refused: Refused, handed_on: bool, *, claim: bool) -> Verdict:
+        """claim: no opener is under way, so it may be one of many claims that is refused."""
         try:
             code = Code(refused.code)
         except ValueError:
@@ -61,10 +63,12 @@ class Refusals:
             return Verdict(retry_after=refused.retry_after / 1000 + 0.001)
         if code in _TRANSIENT:
             return Verdict()
-        if code is Code.NOT_MINE:
+        if code in (Code.NOT_MINE, Code.FORGED):
             # Another server must be hit by chance: asking more slowly would not help.
-            self._not_mine += 1
-            if self._not_mine < _PATIENCE_NOT_MINE:
+            self._elsewhere += 1
+            if self._elsewhere < _PATIENCE_ELSEWHERE:
+                if claim and code is Code.FORGED:
+                    return Verdict()  # those that meet other servers go on
                 return Verdict(retry_after=max(refused.retry_after / 1000, _PAUSE))
         else:
             self._count += 1

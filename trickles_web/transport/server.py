@@ -49,6 +49,7 @@ __all__ = ["Redeemed", "Refusal", "Response", "Server", "Train"]
 _REASONS: Final = {
     "truncated": Code.FORGED,
     "forged": Code.FORGED,
+    "secret": Code.FORGED,
     "expired": Code.EXPIRED,
 }
 _SILENT: Final = frozenset({Code.SPENT})
