@@ -61,6 +61,7 @@ def serving(
     fds: tuple[int, ...] = (),
     environment: dict[str, str] | None = None,
     module: tuple[str, ...] = ("-m", "trickles_web.cli.serve"),
+    stdin: int = subprocess.DEVNULL,
 ) -> Iterator[Running]:
     """`trickles-serve ARGUMENTS`, or another of Python's programs, with its state below
     `directory`; killed at the end.
@@ -75,6 +76,7 @@ def serving(
     with stdout.open("ab") as out, stderr.open("ab") as err:
         process = subprocess.Popen(
             [sys.executable, *module, *arguments],
+            stdin=stdin,
             stdout=out,
             stderr=err,
             cwd=directory,

@@ -53,6 +53,8 @@ def fails(process: Running, code: int, *parts: str) -> None:
         ((HELLO, "--forwarded-allow-ips", "::1,10.0.0.0/99"), 2, "'10.0.0.0/99' is no network"),
         ((HELLO, "--forwarded-allow-ips", "300.1.1.1"), 2, "'300.1.1.1' is no address"),
         ((HELLO, "--secret-file", "/no/such/file", "--port", "0"), 2, "openssl rand"),
+        ((HELLO, "--log-config", "/no/such/file"), 2, "--log-config /no/such/file: no such file"),
+        ((HELLO, "--reload", "--reload-dir", "/no/such/"), 2, "--reload-dir /no/such: no such dir"),
         (("apps.hello", "--port", "0"), 2, "main:app"),
         (("apps/hello.py:app", "--port", "0"), 2, 'Did you mean "hello:app" with --app-dir apps?'),
         (("hello.py:app", "--port", "0"), 2, 'Did you mean "hello:app"?'),

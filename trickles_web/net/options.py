@@ -143,6 +143,7 @@ class Config:
             raise UsageError("give an application (MODULE:ATTRIBUTE) or --static DIR, one of them")
         if self.env_file is not None:
             load_environment(self.env_file)
+        _ = self.count  # raises if it is none
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
