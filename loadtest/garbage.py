@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import hashlib
 import os
@@ -10,12 +9,11 @@ import random
 import re
 import statistics
 import threading
-from collections import Counter
 from dataclasses import dataclass, field
 
 from apps.large_files import MEGABYTE, megabyte
 from loadtest.attack import Attack, record
-from loadtest.processes import Replica, Stage, free_udp_port
+from loadtest.processes import Replica, Stage, counters, free_udp_port
 from loadtest.report import Options, Report
 from trickles_web.client import open_connection
 from trickles_web.client.tokens import TokenStore
@@ -110,12 +108,6 @@ def assault(port: int, honest: Honest, seconds: float, seed: int, shots: int) ->
             honest.stop.set()
             client.join()
     return attack
-
-
-def counters(log: str) -> Counter[str]:
-    """What the server logged at its end (log level debug)."""
-    found = re.search(r"Counters: (\{.*\})", log)
-    return Counter(ast.literal_eval(found[1])) if found else Counter()
 
 
 def _judge(report: Report, attack: Attack, honest: Honest, code: int, log: str) -> None:

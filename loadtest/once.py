@@ -10,7 +10,6 @@ python -m loadtest.once HOST PORT FIRST COUNT LONGEST_MS   the client, a line of
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import json
 import random
@@ -21,7 +20,7 @@ from collections import Counter
 
 from loadtest import effects
 from loadtest.link import FAR_ADDRESS, Shape, link
-from loadtest.processes import Process, Replica, Stage
+from loadtest.processes import Process, Replica, Stage, counters
 from loadtest.report import Options, Report
 from loadtest.rtt import UDP_PORT
 from loadtest.supervised import Worker
@@ -84,7 +83,7 @@ def _run(report: Report, options: Options, store: str) -> None:
         server.process.end()
         tracebacks = len(re.findall(r"^Traceback", server.log, re.MULTILINE))
         report.check(not tracebacks, "no traceback")
-        counted = _counters(server.log)
+        counted = counters(server.log)
         report.check(counted["forwarded"] > 0, f"{store}: requests reach others than their owners")
         # Only who forwards by UDP gets answers to relay; from a directory's sockets none come.
         by_udp = counted["relayed"] > 0
@@ -97,14 +96,6 @@ def _run(report: Report, options: Options, store: str) -> None:
             "relayed": counted["relayed"],
         }
         _judge(report, head, result, effects.executions(file), posts)
-
-
-def _counters(log: str) -> Counter[str]:
-    """Sums of what the workers counted that were ended, not killed."""
-    total: Counter[str] = Counter()
-    for counted in re.findall(r"Counters: (\{.*\})", log):
-        total.update(ast.literal_eval(counted))
-    return total
 
 
 def _redis(stage: Stage) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import select
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -221,3 +223,11 @@ def free_udp_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def counters(log: str) -> Counter[str]:
+    """Sums of what the workers counted that were ended, not killed."""
+    total: Counter[str] = Counter()
+    for counted in re.findall(r"Counters: (\{.*\})", log):
+        total.update(ast.literal_eval(counted))
+    return total

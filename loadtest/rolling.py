@@ -15,8 +15,9 @@ import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from loadtest import mixture, peers
 from loadtest.processes import BANNER, Process, Stage, free_udp_port
@@ -190,9 +191,10 @@ class Server:
         return self.log.count("Finished server process")
 
 
-def trickles(stage: Stage) -> Server:
+def trickles(stage: Stage, *more: str) -> Server:
+    """more: options."""
     port = free_udp_port()
-    words = (APP, f"--port={port}", f"--workers={WORKERS}", "--no-access-log")
+    words = (APP, f"--port={port}", f"--workers={WORKERS}", "--no-access-log", *more)
     master = stage.python("server", "trickles_web.cli.serve", *words)
     master.says(BANNER)
     tokens = TokenStore(None)
@@ -271,12 +273,17 @@ async def _measure(server: Server, seconds: float) -> tuple[Load, Counter[str], 
                 await server.kill()
             done[step] += 1
 
-    disturbing = asyncio.ensure_future(disturb())
-    await load.run(int(RATE * seconds))
+    await beside(load.run(int(RATE * seconds)), disturb())
+    return load, done, doomed
+
+
+async def beside(load: Coroutine[Any, Any, None], disturb: Coroutine[Any, Any, None]) -> None:
+    """Both together, until the load is over."""
+    disturbing = asyncio.ensure_future(disturb)
+    await load
     disturbing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await disturbing
-    return load, done, doomed
 
 
 def _tell(

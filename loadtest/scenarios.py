@@ -13,6 +13,7 @@ SCENARIOS = {
     "idle": "memory of a server with 100,000 open idle flows, beside uvicorn's connections",
     "failover": "downloads while one of three servers, or the only one, is SIGKILLed",
     "rolling": "GETs at a steady rate while all workers are replaced three times, beside uvicorn",
+    "rotating": "the secret is replaced under a steady load; one of 3 replicas has another",
     "scale": "small GETs from one worker and from two, and how evenly flows spread",
     "once": "POSTs to 3 workers, 3% loss, SIGKILLs: each executed at most once (root)",
     "large": "1 GB up and 1 GB down, while the worker at it is SIGKILLed; memory of all",

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from loadtest.garbage import UNVALIDATED, Honest, assault, counters
+from loadtest.garbage import UNVALIDATED, Honest, assault
+from loadtest.processes import counters
 from tests.live.stage import SITE, Site, Stage
 
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live crowds")]

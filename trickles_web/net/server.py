@@ -26,6 +26,7 @@ from trickles_web.errors import LifespanFailed
 from trickles_web.http.names import NAME_KEY_BYTES, Names
 from trickles_web.http.service import Service
 from trickles_web.net import stores, systemd
+from trickles_web.net.complaints import complain
 from trickles_web.net.endpoint import Endpoint, wall_clock_ms
 from trickles_web.net.forks import parted_by_forks
 from trickles_web.net.forwarding import Relay
@@ -195,7 +196,9 @@ class Server:
         endpoint.start()
         self.started = True
         self._announce(udp.advice)
+        complaining = loop.create_task(complain(endpoint.counters))
         await self._stop.wait()
+        complaining.cancel()
         if self._on_started is None:  # else it is the supervisor's to say
             logger.info("Shutting down")
             systemd.notify("STOPPING=1")
