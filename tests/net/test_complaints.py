@@ -26,7 +26,7 @@ def test_a_line_at_once_and_then_once_in_a_while(
                 await asyncio.sleep(0.001)
 
     async def main() -> None:
-        task = asyncio.create_task(complaints.complain(lambda: counted))
+        task = asyncio.create_task(complaints.complain(lambda: Counter(counted)))
         await asyncio.sleep(0.01)
         assert lines() == []  # nothing came since
         counted.update(secret=2, spent=7)
