@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trickles_web.errors import FlowError, OutcomeUnknown
+from trickles_web.errors import FlowError, FlowRefused, OutcomeUnknown
 from trickles_web.transport.refusals import Refusals
 from trickles_web.transport.wire import Code, Refused
 
@@ -28,3 +28,11 @@ def test_a_request_that_nobody_may_run_ends_though_its_bytes_are_taken() -> None
 
 def test_an_answer_is_good_news_of_everything() -> None:
     assert error_after(Code.NOT_MINE, 1000, upload=False) is None
+
+
+def test_a_stranger_among_replicas_is_passed_by() -> None:
+    refusals = Refusals()
+    refused = Refused(bytes(8), Code.FORGED, 0, bytes(8))
+    verdicts = [refusals.judge(refused, handed_on=False, claim=True) for _ in range(23)]
+    assert {(v.error, v.retry_after) for v in verdicts} == {(None, None)}
+    assert isinstance(refusals.judge(refused, False, claim=True).error, FlowRefused)

@@ -262,7 +262,7 @@ class Flow:
         elif not self._uploader.awaits(ack.numbers):
             return  # nothing says that it is of this exchange
         gained = self._patience.reaches(ack.held) or ack.room >= 0
-        self._news(now, upload=bool(ack.numbers), gained=gained)
+        self._news(now, upload=ack.room < 0, gained=gained)
         if ack.complete:
             self._open = False
             self._uploader.stop()

@@ -13,8 +13,8 @@ _PATIENCE = 8
 """Refusals in a row, with nothing good between them, that end the flow: one replica of several may
 be wrong, and the next request may reach another."""
 _PATIENCE_ELSEWHERE = 24
-"""The same where only one server of several can serve the request: it has the ledger that the
-request may be in, or the secret that the flow began under."""
+"""The same where only one server of several can serve the request, and must be hit by chance: that
+has the ledger that the request may be in, or the secret that the flow began under."""
 _PAUSE = 0.02
 """Seconds, longer by as much with each refusal."""
 
@@ -34,10 +34,10 @@ _RECENT = 32
 class Refusals:
     """Counts refusals since the last good news."""
 
-    __slots__ = ("_count", "_elsewhere", "_recent")
+    __slots__ = ("_count", "_not_mine", "_recent")
 
     def __init__(self) -> None:
-        self._count = self._elsewhere = 0
+        self._count = self._not_mine = 0
         self._recent: deque[bytes] = deque(maxlen=_RECENT)
 
     def sent(self, datagrams: Sequence[bytes]) -> None:
@@ -48,10 +48,10 @@ class Refusals:
         return any(echo_of(datagram) == echo for datagram in self._recent)
 
     def progress(self, *, upload: bool = False) -> None:
-        """Good news; of an `upload` it does not tell whether the request can be served."""
+        """Good news; of an `upload` it does not tell whether the request can be run."""
         self._count = 0
         if not upload:
-            self._elsewhere = 0
+            self._not_mine = 0
 
     def judge(self, refused: Refused, handed_on: bool, *, claim: bool) -> Verdict:
         """claim: no opener is under way, so it may be one of many claims that is refused."""
@@ -63,17 +63,18 @@ class Refusals:
             return Verdict(retry_after=refused.retry_after / 1000 + 0.001)
         if code in _TRANSIENT:
             return Verdict()
-        if code in (Code.NOT_MINE, Code.FORGED):
-            # Another server must be hit by chance: asking more slowly would not help.
-            self._elsewhere += 1
-            if self._elsewhere < _PATIENCE_ELSEWHERE:
-                if claim and code is Code.FORGED:
-                    return Verdict()  # those that meet other servers go on
-                return Verdict(retry_after=max(refused.retry_after / 1000, _PAUSE))
+        if code is Code.NOT_MINE:
+            self._not_mine += 1
+            count, patience, pause = self._not_mine, _PATIENCE_ELSEWHERE, _PAUSE
         else:
             self._count += 1
-            if self._count < _PATIENCE:
-                return Verdict(retry_after=max(refused.retry_after / 1000, _PAUSE * self._count))
+            count, patience, pause = self._count, _PATIENCE, _PAUSE * self._count
+        if code is Code.FORGED:
+            patience, pause = _PATIENCE_ELSEWHERE, _PAUSE
+        if count < patience:
+            if claim and code is Code.FORGED:
+                return Verdict()  # those that meet other servers go on
+            return Verdict(retry_after=max(refused.retry_after / 1000, pause))
         return Verdict(error=_error(code, handed_on))
 
 
