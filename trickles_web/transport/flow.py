@@ -203,9 +203,9 @@ class Flow:
             self._ack(wire.decode_ack(datagram), now)
         elif kind == Kind.NEED:
             self._need(wire.decode_need(datagram), now)
-        elif kind == Kind.WAIT:
-            if self._download.waits(wire.decode_wait(datagram), now):
-                self._news(now, gained=True)
+        elif kind == Kind.WAIT and self._download.waits(wire.decode_wait(datagram), now):
+            self._news(now, gained=False)
+            self._patience.works(now)
         elif kind == Kind.REFUSED:
             self._refused(wire.decode_refused(datagram), now)
         elif kind == Kind.PREFERRED:
@@ -286,7 +286,7 @@ class Flow:
         download = self._download
         if not need.ranges or download.incarnation is None:
             return
-        self._patience.heard = now
+        self._patience.loses(now)
         again, download.attach = download.attach, True
         if self.unacknowledged() > download.opener_room():
             self._uploader.needed(need.ranges)
