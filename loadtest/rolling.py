@@ -30,7 +30,7 @@ RATE = 500
 """Requests a second."""
 SECONDS, QUICK_SECONDS = 30.0, 6.0
 LATE_S = 10.0
-"""A request that takes longer counts as failed."""
+"""A request that takes longer counts as failed, where nothing else is said."""
 CONNECTIONS = 50
 """Open at the start, each used ten times a second."""
 STEPS = ("restart", "kill", "restart", "kill", "restart")
@@ -52,6 +52,7 @@ class Load:
 
     connect: Connect
     port: int
+    late_s: float = LATE_S
     failures: Counter[str] = field(default_factory=Counter)
     times: list[float] = field(default_factory=list)
     """Seconds that answers took, from when their requests were due."""
@@ -77,7 +78,7 @@ class Load:
     async def _request(self, due: float) -> None:
         connection = await self._slots.get()
         try:
-            async with asyncio.timeout(LATE_S):
+            async with asyncio.timeout(self.late_s):
                 if connection is None or connection[0].at_eof():
                     self._close(connection)
                     connection = await self._open()
