@@ -104,6 +104,8 @@ class Config:
     dead_for: float = 0.3
     longest_delay: float = 0.0
     """Seconds that a datagram waits at a replica, at most: for the processor, or on its own way."""
+    delayed: float = 1.0
+    """Share of those that wait."""
     sealed_bytes: int = 0
     """Of the application part, at least: that of a file under trickles-serve has about 106."""
     transport: TransportConfig = field(
@@ -373,7 +375,7 @@ class World:
         replica = self.clock.random.choice(self.replicas)
 
         def arrive(datagram: bytes) -> None:
-            if self.config.longest_delay:
+            if self.config.longest_delay and self.clock.random.random() < self.config.delayed:
                 wait = self.clock.random.uniform(0, self.config.longest_delay)
                 self.clock.after(wait, lambda: replica.receive(datagram, client.address))
             else:

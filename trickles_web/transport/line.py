@@ -122,6 +122,8 @@ class Line:
             end = data.burst + data.short
             self.ended = end if self.ended < 0 else min(self.ended, end)
         if not self._is_new(run):
+            if view.lost is not None and run.start <= view.lost < run.stop:
+                self._round_trip.mistaken()
             return None
         self._arrived[run.start] = (run.stop, data.offset, run.size, run.proof)
         self._numbers.add(run.start, run.stop)

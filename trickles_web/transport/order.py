@@ -49,4 +49,4 @@ class Order:
     def patience(self) -> float:
         """Seconds after its request that a packet may come after one that was sent later."""
         trip = self._round_trip
-        return max(trip.reordering, trip.silence(True)) if self.several_lately else trip.reordering
+        return max(trip.reordering, trip.spread) if self.several_lately else trip.reordering
