@@ -24,7 +24,7 @@ PACKAGE = "trickles_web"
 COMPILED = {
     "transport": (
         *("asking", "claims", "continuation", "download", "edition", "epochs", "flow", "holding"),
-        *("keys", "layout", "line", "nonces", "note", "opener", "origin", "patience"),
+        *("keys", "layout", "line", "nonces", "note", "opener", "order", "origin", "patience"),
         *("presented", "ranges", "reassembly", "redeemed", "replay", "rtt", "server", "upload"),
         *("wanted",),
     ),

@@ -59,7 +59,7 @@ def _run(report: Report, options: Options, store: str) -> None:
         stage.environment[effects.FILE_VARIABLE] = file
         name = f"dir:{stage.directory}/run"
         if store == "Redis":
-            name = _redis(stage)
+            name = stage.redis()
         server = Replica(
             stage,
             "server",
@@ -96,14 +96,6 @@ def _run(report: Report, options: Options, store: str) -> None:
             "relayed": counted["relayed"],
         }
         _judge(report, head, result, effects.executions(file), posts)
-
-
-def _redis(stage: Stage) -> str:
-    """Start a Redis of the scenario's own; its URL."""
-    path = f"{stage.directory}/redis.sock"
-    options = ("--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no")
-    stage.start("redis", "redis-server", *options).says("accept connections")
-    return f"unix://{path}"
 
 
 def _kill_while_it_runs(client: Process, workers: list[Worker], chance: random.Random) -> None:

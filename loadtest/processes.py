@@ -160,6 +160,13 @@ class Stage:
         words = (sys.executable, "-m", module, *arguments)
         return self.start(name, *words, fds=fds, netns=netns, piped=piped, before=before)
 
+    def redis(self) -> str:
+        """Start a Redis of the scenario's own; its URL."""
+        path = f"{self.directory}/redis.sock"
+        options = ("--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no")
+        self.start("redis", "redis-server", *options).says("accept connections")
+        return f"unix://{path}"
+
     def gateway(self, port: int) -> int:
         """Start a gateway to the server on this UDP port; the TCP port where it listens."""
         return self.start_gateway(port)[1]

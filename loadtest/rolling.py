@@ -33,7 +33,7 @@ POSTS = 10
 """One POST for so many of them."""
 SECONDS, QUICK_SECONDS = 30.0, 6.0
 LATE_S = 10.0
-"""A request that takes longer counts as failed."""
+"""A request that takes longer counts as failed, where nothing else is said."""
 CONNECTIONS = 50
 """Open at the start, each used ten times a second."""
 STEPS = ("restart", "kill", "restart", "kill", "restart")
@@ -57,6 +57,7 @@ class Load:
 
     connect: Connect
     port: int
+    late_s: float = LATE_S
     failures: Counter[str] = field(default_factory=Counter)
     """Of GETs."""
     posts: dict[str, str] = field(default_factory=dict)
@@ -118,7 +119,7 @@ class Load:
     async def _on_a_connection(self, ask: Callable[..., Awaitable[None]]) -> None:
         connection = await self._slots.get()
         try:
-            async with asyncio.timeout(LATE_S):
+            async with asyncio.timeout(self.late_s):
                 if connection is None or connection[0].at_eof():
                     self._close(connection)
                     connection = await self._open()

@@ -12,6 +12,7 @@ SCENARIOS = {
     "growth": "what a request costs with 1 to 10,000 open flows, and with 100 B to 10 MB",
     "idle": "memory of a server with 100,000 open idle flows, beside uvicorn's connections",
     "failover": "downloads while one of three servers, or the only one, is SIGKILLed",
+    "engines": "the table of behaviours, and GETs, through nginx and nft, to any of three (root)",
     "rolling": "GETs at a steady rate while all workers are replaced three times, beside uvicorn",
     "rotating": "the secret is replaced under a steady load; one of 3 replicas has another",
     "scale": "small GETs from one worker and from two, and how evenly flows spread",

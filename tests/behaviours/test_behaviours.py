@@ -8,23 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.behaviours import (
-    rows_of_executions,
-    rows_of_open_requests,
-    rows_of_requests,
-    rows_of_responses,
-    rows_of_websockets,
-)
+from tests.behaviours.rows import ROWS
 from tests.behaviours.ways import Row, Stage, world_of
 from tests.state.redis_server import RedisServer, redis_server
 
-ROWS = [
-    *rows_of_requests.ROWS,
-    *rows_of_responses.ROWS,
-    *rows_of_executions.ROWS,
-    *rows_of_open_requests.ROWS,
-    *rows_of_websockets.ROWS,
-]
 CASES = [
     pytest.param(row, way, parser, id=f"{row.name}-{way}-{parser}")
     for row in ROWS

@@ -150,6 +150,28 @@ def test_a_flow_goes_on_at_the_address_that_is_preferred(run: Run[Any], replicas
     run(main())
 
 
+def test_who_stays_silent_is_asked_from_port_after_port() -> None:
+    """What spreads clients over servers by their ports may name the same dead one twice."""
+
+    async def main() -> int:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind((HOST, 0))
+            silent.settimeout(10)
+            _, writer = await open_connection(
+                *silent.getsockname(), config=CONFIG, tokens=TokenStore()
+            )
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            ports: set[int] = set()
+            heard = 0
+            while len(ports) < 3 and heard < 7:
+                ports.add((await asyncio.to_thread(silent.recvfrom, 65_536))[1][1])
+                heard += 1
+            writer.transport.abort()
+        return len(ports)
+
+    assert asyncio.run(main()) == 3
+
+
 def test_silence_at_the_preferred_address_leads_back(
     run: Run[Any], replicas: Replicas, mute: socket.socket
 ) -> None:

@@ -102,6 +102,10 @@ class Config:
     """Mean seconds between wipes of a replica's soft state, in exchanges' time; 0: never."""
     kill_every: float = 0.0
     dead_for: float = 0.3
+    longest_delay: float = 0.0
+    """Seconds that a datagram waits at a replica, at most: for the processor, or on its own way."""
+    delayed: float = 1.0
+    """Share of those that wait."""
     sealed_bytes: int = 0
     """Of the application part, at least: that of a file under trickles-serve has about 106."""
     transport: TransportConfig = field(
@@ -371,9 +375,17 @@ class World:
 
     def up(self, datagram: bytes, client: Client) -> None:
         replica = self.clock.random.choice(self.replicas)
+
+        def arrive(datagram: bytes) -> None:
+            if self.config.longest_delay and self.clock.random.random() < self.config.delayed:
+                wait = self.clock.random.uniform(0, self.config.longest_delay)
+                self.clock.after(wait, lambda: replica.receive(datagram, client.address))
+            else:
+                replica.receive(datagram, client.address)
+
         self.up_link.send(
             datagram,
-            lambda d: replica.receive(d, client.address),
+            arrive,
             lambda d: replica.inspect(d, client.address),
         )
 

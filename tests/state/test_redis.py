@@ -104,6 +104,59 @@ def test_all_processes_know_the_store_by_one_id(server: RedisServer) -> None:
     among(server, 3, check)
 
 
+async def begun(server: RedisServer, owner: int) -> Member:
+    """One more process, of which the others have not heard yet."""
+    member = Member(server, owner)
+    await member.store._renew_once()
+    return member
+
+
+def test_who_has_just_begun_is_found_by_what_it_has(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        a, b = members
+        claims, announces = await begun(server, 8), await begun(server, 9)
+        assert await claims.claim() is Claim.GRANTED
+        announces.store.announce((7, 7), NOW)
+        await asyncio.gather(*announces.store._tasks)
+        assert (await a.look()).elsewhere(KEY) == 8
+        assert (await b.look((7, 7))).elsewhere((7, 7)) == 9
+        assert a.store.peers.address(8) == ("192.0.2.8", 8001)
+        await claims.store.close()
+        await announces.store.close()
+
+    among(server, 2, check)
+
+
+def test_who_has_just_begun_is_found_by_its_name(server: RedisServer) -> None:
+    """In a continuation, although what was known of the exchange is fresh."""
+
+    async def check(members: list[Member]) -> None:
+        (a,) = members
+        await a.look()
+        new = await begun(server, 9)
+        assert not a.store.alive(9)
+        assert not a.store.knows(KEY, a.now, 9)
+        await a.wait()
+        assert a.store.knows(KEY, a.now, 9)
+        assert a.store.alive(9)
+        await new.store.close()
+
+    among(server, 1, check)
+
+
+def test_who_is_not_known_to_live_is_asked_for_once(server: RedisServer) -> None:
+    async def check(members: list[Member]) -> None:
+        (a,) = members
+        await a.look()
+        assert not a.store.knows(KEY, a.now, 9)
+        await a.wait()
+        assert a.store.knows(KEY, a.now, 9)
+        assert a.store.knows(KEY, a.now, a.store.owner)
+        assert not a.store.alive(9)
+
+    among(server, 1, check)
+
+
 def test_one_claim_is_granted_among_all(server: RedisServer) -> None:
     async def check(members: list[Member]) -> None:
         a, b, c = members
@@ -124,7 +177,7 @@ def test_the_claimant_is_the_owner_while_it_lives(server: RedisServer) -> None:
         a, b = members
         assert await a.claim() is Claim.GRANTED
         assert (await b.look()).elsewhere(KEY) == 1
-        assert b.store.address(1) == ("192.0.2.1", 8001)
+        assert b.store.peers.address(1) == ("192.0.2.1", 8001)
         assert a.store.elsewhere(KEY) == 0
         await a.store.close()
         assert (await b.look()).elsewhere(KEY) == 0

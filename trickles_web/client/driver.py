@@ -182,7 +182,7 @@ class Driver:
             self._silence > SILENT_PROBES or not self.flow.stats.datagrams_in
         ):
             self._leave()
-        elif self._silence == SILENT_PROBES:
+        elif self._silence % SILENT_PROBES == 0:
             self._port.reopen()
 
     def _leave(self) -> None:

@@ -39,7 +39,7 @@ class Finding:
             return kept
         if sealed and r.hops < MOST_HOPS and self._store.alive(sealed):
             return Forward(sealed)
-        if not self._store.knows(key, now):
+        if not self._store.knows(key, now, sealed):
             return PENDING
         found = self._runner.published(key, r, now)
         if found is not None:

@@ -165,7 +165,7 @@ class _OpenedRedis(Opened):
         sock = bind_udp(host, port, host_option="--peer", port_option="--peer")
         store.peer = "{} {}".format(*sock.getsockname()[:2])
         loop = asyncio.get_running_loop()
-        self.relay = self._peering = Peering(sock, secrets, name, store.address, loop, clock)
+        self.relay = self._peering = Peering(sock, secrets, name, store.peers.address, loop, clock)
 
     async def start(self, found: Callable[[int], None], renewed: Callable[[int], None]) -> None:
         self._store.found, self._store.renewed = found, renewed

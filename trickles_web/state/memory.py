@@ -310,7 +310,7 @@ class MemoryStore(Generic[R]):
 
     # What other processes would be told
 
-    def knows(self, key: Key, now: int) -> bool:
+    def knows(self, key: Key, now: int, owner: int = 0) -> bool:
         """There is nobody to ask."""
         return True
 

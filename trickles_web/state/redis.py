@@ -31,6 +31,7 @@ from trickles_web.state.known import Known
 from trickles_web.state.ledger import LIFE_MS, Claim, Entry
 from trickles_web.state.memory import LIMITS, Limits, MemoryStore
 from trickles_web.state.parts import Parts
+from trickles_web.state.peers import Peers
 from trickles_web.state.prefixes import Prefix
 from trickles_web.state.store import EMPTY, Key, Part, Published, R
 
@@ -84,7 +85,7 @@ class RedisStore(MemoryStore[R]):
         self._publishing: set[Key] = set()
         self._claims: dict[Key, Claim] = {}
         """What came of claims that were asked for, until it is used."""
-        self._peers: dict[int, str] = {}
+        self.peers = Peers(self.owner)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = self._closed = False
         self._renewing: asyncio.Task[None] | None = None
@@ -138,18 +139,12 @@ class RedisStore(MemoryStore[R]):
         if answer is None:
             return
         *pairs, ident = cast(list[bytes], answer)
-        owners = zip(pairs[::2], pairs[1::2], strict=True)
-        self._peers = {int(owner, 16): peer.decode() for owner, peer in owners}
+        self.peers.learn(pairs)
         if int(ident) != self.id:
             self.id = int(ident)
             # Others may be granted the same ones now.
             self._claims = dict.fromkeys(self._claims, Claim.DOWN)
             self.renewed(self.id)
-
-    def address(self, owner: int) -> tuple[str, int] | None:
-        """Where another process takes datagrams."""
-        host, _, port = self._peers.get(owner, "").rpartition(" ")
-        return (host, int(port)) if host else None
 
     def wipe(self, random: bytes) -> None:
         """Lose what memory holds, but for the ledger. Redis outlives any process."""
@@ -159,26 +154,31 @@ class RedisStore(MemoryStore[R]):
 
     # What Redis knows
 
-    def knows(self, key: Key, now: int) -> bool:
-        """True if what follows can be asked about `key`; else `found` will be called."""
+    def knows(self, key: Key, now: int, owner: int = 0) -> bool:
+        """True if what follows can be asked about both; else `found` will be called."""
         known = self._known.get(key)
-        if known is not None and known.at + LOOKED_UP_MS > now:
+        fresh = known is not None and known.at + LOOKED_UP_MS > now
+        if fresh and not self.peers.strangers(owner):
             return True
         if now < self._down_until:
             self._remember(key, Known(now, failed=True))
             return True
         if key not in self._asking and len(self._asking) < MOST_ASKED:
             self._asking.add(key)
-            self._do(self._look_up(key))
+            self._do(self._look_up(key, owner))
         return False
 
-    async def _look_up(self, key: Key) -> None:
+    async def _look_up(self, key: Key, owner: int = 0) -> None:
         try:
             keys = [self._exchange(key), f"{self._prefix}:owners"]
             answer = await self._ask(lambda: self._find(keys=keys))
             now = self._clock()
             known = Known(now, failed=True) if answer is None else Known.told_by(answer, now)
             self._remember(key, known)
+            strangers = self.peers.strangers(owner, known.owner, known.announced)
+            if strangers and not known.failed:
+                await self._renew_once()
+                self.peers.asked_for(strangers)
         finally:
             self._asking.discard(key)
         self.found(key[0])
@@ -191,11 +191,11 @@ class RedisStore(MemoryStore[R]):
 
     def alive(self, owner: int) -> bool:
         """Is `owner` another process whose lease had not run out lately?"""
-        return owner != self.owner and owner in self._peers
+        return self.peers.alive(owner)
 
     def another(self) -> int:
         """Another process whose lease had not run out lately, 0 if none."""
-        return next((owner for owner in self._peers if owner != self.owner), 0)
+        return self.peers.another()
 
     def elsewhere(self, key: Key) -> int:
         """Another process that lives and has the exchange `key`, 0 if none."""

@@ -174,8 +174,10 @@ class Store(Protocol, Generic[R]):
         """The execution of an unsafe request is over."""
         ...
 
-    def knows(self, key: Key, now: int) -> bool:
-        """True if what others have of `key` can be told now; else the service is called later."""
+    def knows(self, key: Key, now: int, owner: int = 0) -> bool:
+        """True if what others have of `key`, and whether `owner` lives, can be told now; else the
+        service is called later.
+        """
         ...
 
     def declare_unknown(self, key: Key) -> None:

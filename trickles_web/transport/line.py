@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heappop, heappush
-from typing import Final
 
 from trickles_web.errors import ContinuationError
 from trickles_web.transport import continuation as sealing
@@ -31,13 +30,11 @@ from trickles_web.transport.epochs import (
 )
 from trickles_web.transport.holding import Holding
 from trickles_web.transport.layout import capacities, place
+from trickles_web.transport.order import Order
 from trickles_web.transport.ranges import RangeSet
 from trickles_web.transport.rtt import RoundTrip
 from trickles_web.transport.wanted import Wanted
 from trickles_web.transport.wire import MOST_EARLIER, Data, Earlier, Run, Wants
-
-REORDERING: Final = 3
-"""Packets (RFC 9002 §6.1.1)."""
 
 
 class Line:
@@ -90,7 +87,7 @@ class Line:
         self._merging = -1
         self._merge_at = 0.0
         self.blocked = False  # no claim is to be made, whatever is settled
-        self._replicas: deque[int] = deque(maxlen=8)
+        self._order = Order(round_trip)
 
     # ---- arrivals
 
@@ -125,6 +122,8 @@ class Line:
             end = data.burst + data.short
             self.ended = end if self.ended < 0 else min(self.ended, end)
         if not self._is_new(run):
+            if view.lost is not None and run.start <= view.lost < run.stop:
+                self._round_trip.mistaken()
             return None
         self._arrived[run.start] = (run.stop, data.offset, run.size, run.proof)
         self._numbers.add(run.start, run.stop)
@@ -134,7 +133,7 @@ class Line:
             self._highest = run.stop - 1
         if stop > self._promised:
             self._promised = stop
-            self._replicas.append(data.replica)
+            self._order.heard(data.replica)
         if data.continuation and stop not in self._holding.bursts and stop > self._accounted:
             return self._hold(data, view, now)
         return None
@@ -206,9 +205,9 @@ class Line:
         claim, trip = self._claim_of(k), self._round_trip
         if claim is not None and claim.waiting:
             return False
-        if self._highest - k >= REORDERING:
+        if self._order.is_passed(k, self._highest):
             return True
-        if k < self._highest and (claim is None or now >= claim.at + trip.reordering):
+        if k < self._highest and (claim is None or now >= claim.at + self._order.patience):
             return True
         return k < self._promised and now >= self._last_arrival + trip.silence(self.ended < 0)
 
@@ -227,7 +226,7 @@ class Line:
                 if self._prefix < self._promised:
                     times.append(self._last_arrival + self._round_trip.silence(self.ended < 0))
                 if claim is not None and self._prefix < self._highest:
-                    times.append(claim.at + self._round_trip.reordering)
+                    times.append(claim.at + self._order.patience)
         if self._merging == self._accounted and not self.blocked and self.ended < 0:
             times.append(self._merge_at)
         return min(times) if times else None
@@ -371,7 +370,7 @@ class Line:
 
         So a lost request is no lost packet; but only while one replica answers: another would not.
         """
-        if len(self._replicas) < 8 or len(set(self._replicas)) > 1:
+        if not self._order.one_lately:
             return ()
         found = [other for other in self._claims if other.may_go_with(claim)][-MOST_EARLIER:]
         for other in found:

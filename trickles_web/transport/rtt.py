@@ -12,6 +12,8 @@ SERVER_DELAY: Final = 0.02
 """Seconds a server may think before it says WAIT, and be told from one that is gone."""
 INITIAL: Final = 0.1
 """Seconds, before the first sample."""
+MOST_MISTAKES: Final = 4
+"""Of those that count: one round trip."""
 LONGEST_PROBE: Final = 2.0
 """Seconds between probes at most: a server that restarts should be noticed soon."""
 
@@ -19,12 +21,13 @@ LONGEST_PROBE: Final = 2.0
 class RoundTrip:
     """Smoothed estimate, in seconds."""
 
-    __slots__ = ("_probe", "_smoothed", "_variation")
+    __slots__ = ("_mistakes", "_probe", "_smoothed", "_variation")
 
     def __init__(self) -> None:
         self._smoothed = 0.0
         self._variation = 0.0
         self._probe = 2 * INITIAL
+        self._mistakes = 0
 
     @property
     def known(self) -> bool:
@@ -53,6 +56,17 @@ class RoundTrip:
     def reordering(self) -> float:
         """How long a packet may come after one that was sent later (RFC 9002 §6.1.2)."""
         return self.estimate + max(self.estimate / 8, GRANULARITY)
+
+    def mistaken(self) -> None:
+        """A packet has come whose loss was reported."""
+        self._mistakes = min(self._mistakes + 1, MOST_MISTAKES)
+
+    @property
+    def spread(self) -> float:
+        """The same where replicas answer side by side: as far apart as round trips have been, and
+        with each mistake a quarter of one more (RFC 8985 §6.2).
+        """
+        return max(self._probe - SERVER_DELAY, self.estimate * (1 + self._mistakes / 4))
 
     def silence(self, more: bool) -> float:
         """How long a promised packet may come after the last that arrived; `more`: later ones are
