@@ -148,3 +148,17 @@ def test_several_secrets_the_first_of_which_seals(tmp_path: Path) -> None:
     file = write(tmp_path / "odd", f"{new.hex()}\nabcd\n".encode())
     with pytest.raises(SecretError, match="has 2 bytes"):
         load_secrets("a:b", file, {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(("mode", "taken"), [(0o440, True), (0o460, False), (0o444, False)])
+def test_a_file_of_somebody_elses_may_be_read_by_its_group(
+    tmp_path: Path, mode: int, taken: bool
+) -> None:
+    file = write(tmp_path / "mounted", SECRET.hex().encode(), mode)
+    os.chown(file, 65534, 0)
+    if taken:
+        assert load_secrets("a:b", file, {}) == (SECRET,)
+    else:
+        with pytest.raises(SecretError, match="chmod 600"):
+            load_secrets("a:b", file, {})
