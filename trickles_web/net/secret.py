@@ -96,8 +96,8 @@ def read_secrets(path: Path) -> tuple[bytes, ...]:
         mode = found.st_mode
         if not stat.S_ISREG(mode):
             raise SecretError(f"{path} is not a regular file; name a file that holds the secret")
-        # Who mounts one for us (Kubernetes with fsGroup, systemd's credentials) owns it, and lets us
-        # read it by its group.
+        # Who mounts one for us (Kubernetes with fsGroup, systemd's credentials) owns it, and lets
+        # us read it by its group.
         others = 0o077 if found.st_uid == os.geteuid() else 0o037
         if mode & others:
             raise SecretError(f"{path}: the secret is open to other users; run: chmod 600 {path}")
