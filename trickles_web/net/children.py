@@ -44,8 +44,10 @@ class Child:
         *,
         inherited: Iterable[int] = (),
     ) -> None:
-        """Starts it. command(fd): its command line, given its end of the channel. told: the first
-        message there, for one that reads it. inherited: more descriptors for it.
+        """Starts it. Raises OSError.
+
+        command(fd): its command line, given its end of the channel. told: the first message there,
+        for one that reads it. inherited: more descriptors for it.
         """
         ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         with theirs:
@@ -60,12 +62,16 @@ class Child:
             self.kill_at = float("inf")
             """When it has been told to end, and waited for long enough."""
             self._unanswered = 0
-            self._process = subprocess.Popen(
-                command(theirs.fileno()),
-                env=environment,
-                pass_fds=[theirs.fileno(), *inherited],
-                process_group=0,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command(theirs.fileno()),
+                    env=environment,
+                    pass_fds=[theirs.fileno(), *inherited],
+                    process_group=0,
+                )
+            except OSError:
+                ours.close()
+                raise
 
     @property
     def pid(self) -> int:

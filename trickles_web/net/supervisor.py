@@ -26,19 +26,11 @@ from dataclasses import replace
 from typing import Final
 
 from trickles_web.errors import UsageError
-from trickles_web.net import systemd, worker
+from trickles_web.net import sockets, systemd, worker
 from trickles_web.net.children import MOST_PINGS, READY, WORN, Child, Place
 from trickles_web.net.options import Config
 from trickles_web.net.reloading import Watcher
 from trickles_web.net.secret import ENVIRONMENT, load_secrets
-from trickles_web.net.sockets import (
-    bind_udp,
-    endpoint_name,
-    free_tcp_port,
-    inherited_udp,
-    parse_listen,
-    tune,
-)
 
 logger = logging.getLogger("trickles.error")
 
@@ -106,20 +98,22 @@ class Supervisor:
         config = self.config
         self._secrets = load_secrets(config.service_name, config.secret_file)
         if config.fd is not None:
-            sock = inherited_udp(config.fd)
+            sock = sockets.inherited_udp(config.fd)
             host, port = sock.getsockname()[:2]
-            advice = tune(sock)
+            advice = sockets.tune(sock)
             sock.detach()  # the worker's
         else:
-            with bind_udp(config.host, config.port) as probe:
+            with sockets.bind_udp(config.host, config.port) as probe:
                 host, port = config.host, probe.getsockname()[1]
-                advice = tune(probe)
+                advice = sockets.tune(probe)
         if advice:
             logger.warning("%s", advice)
         gateway = config.gateway
         if gateway is not None:
-            gateway_host, gateway_port = parse_listen("--gateway", gateway)
-            gateway = endpoint_name(gateway_host, free_tcp_port(gateway_host, gateway_port))
+            gateway_host, gateway_port = sockets.parse_listen("--gateway", gateway)
+            gateway = sockets.endpoint_name(
+                gateway_host, sockets.free_tcp_port(gateway_host, gateway_port)
+            )
         # The log is configured as it is here; who watches files is the supervisor alone.
         self.config = replace(
             config, host=host, port=port, gateway=gateway, reload=False, workers=config.count
@@ -157,7 +151,7 @@ class Supervisor:
             *(f"--listen={config.gateway}", f"--loop={config.loop}"),
             f"--log-level={config.log_level or 'info'}",
         ]
-        url = f"trickles://{endpoint_name(host, config.port)}"
+        url = f"trickles://{sockets.endpoint_name(host, config.port)}"
         return self._started(
             Child("Gateway", lambda fd: [*command, f"--child={fd}", url], self._environment)
         )
@@ -172,7 +166,15 @@ class Supervisor:
         now = time.monotonic()
         for place in self.places:
             if place.now is None and self._due(place) <= now:
-                place.now, place.successor = place.successor or place.start(), None
+                place.now, place.successor = place.successor or self._begin(place), None
+
+    def _begin(self, place: Place) -> Child | None:
+        try:
+            return place.start()
+        except OSError as error:  # too many processes, no memory: perhaps not for long
+            place.start_at = time.monotonic() + FIRST_DELAY_S
+            logger.error("%s cannot be started: %s", place.name, error.strerror or error)
+            return None
 
     def _due(self, place: Place) -> float:
         """When to start it (monotonic seconds): the first worker alone, so that a broken
@@ -187,7 +189,7 @@ class Supervisor:
         if self._aging and not any(place.successor for place in self.places):
             place = self._aging.pop(0)
             if place in self.places and place.now is not None:
-                place.successor = place.start()
+                place.successor = self._begin(place)
 
     def _heard(self, child: Child) -> None:
         message = child.heard()
@@ -216,7 +218,7 @@ class Supervisor:
             gateway = f" and http://{self.config.gateway}" if self.config.gateway else ""
             logger.info(
                 "Trickles running on trickles://%s (UDP)%s (Press CTRL+C to quit)",
-                endpoint_name(self.config.host, self.config.port),
+                sockets.endpoint_name(self.config.host, self.config.port),
                 gateway,
             )
         if self._announced and not self._aging:
@@ -268,22 +270,22 @@ class Supervisor:
                 place.ever_ready = place.ever_ready or child.ready
                 self._forget(child)
                 if child is place.successor:
-                    self._stays(place, child, code)
-                else:
+                    place.successor = None
+                if place.now is None or child is place.now:
                     self._died(place, child, code)
+                else:
+                    self._stays(place, place.now, child, code)
 
     def _forget(self, child: Child) -> None:
         with contextlib.suppress(KeyError, ValueError):  # its end was heard before
             self._selector.unregister(child.channel)
         child.close()
 
-    def _stays(self, place: Place, child: Child, code: int) -> None:
-        """A successor failed: what it fails of, all others would fail of, too."""
-        place.successor = None
+    def _stays(self, place: Place, serving: Child, failed: Child, code: int) -> None:
+        """What a successor fails of, all others would fail of, too."""
         self._aging.clear()
         message = "%s: its successor [%d] %s before it served; [%d] goes on"
-        pid = place.now.pid if place.now else 0
-        logger.error(message, place.name, child.pid, _how(code), pid)
+        logger.error(message, place.name, failed.pid, _how(code), serving.pid)
 
     def _died(self, place: Place, child: Child, code: int) -> None:
         place.now = None
