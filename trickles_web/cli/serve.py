@@ -213,7 +213,7 @@ COMPILED = endpoint.__file__.endswith(tuple(EXTENSION_SUFFIXES))
     metavar="LIST",
     help="Addresses, networks or names of proxies whose headers are believed, and of gateways that "
     "are believed for whom they speak, with commas between; '*' for all.  "
-    "[default: $FORWARDED_ALLOW_IPS, or 127.0.0.1]",
+    "[default: $FORWARDED_ALLOW_IPS, or 127.0.0.1,::1]",
 )
 @click.option(
     "--server-header/--no-server-header",
