@@ -97,6 +97,18 @@ def test_one_worker_more_and_one_less(tmp_path: Path) -> None:
         assert server.end() == 0
 
 
+def test_one_worker_more_that_is_broken_is_taken_away_again(tmp_path: Path) -> None:
+    module = tmp_path / "pids.py"
+    module.write_text(PIDS)
+    with serving(tmp_path, "pids:app", "--port", "0", "--workers", "2") as server:
+        port = server.port()
+        module.write_text("import no_such_thing")
+        server.process.send_signal(signal.SIGTTIN)
+        server.says(r"Worker 3 \[\d+\] ended with exit code 2 before it served; it is taken away")
+        assert answering(port) in children(server).values()
+        assert server.end() == 0
+
+
 def test_a_hung_worker_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "pids.py").write_text(PIDS)
     arguments = ("--port", "0", "--workers", "2", "--timeout-worker-healthcheck", "1")

@@ -83,6 +83,12 @@ class Child:
         return self._process.poll()
 
     @property
+    def ending(self) -> str:
+        """The same in words."""
+        code = self.code or 0
+        return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+    @property
     def hung(self) -> bool:
         """It does not answer."""
         return self._unanswered > MOST_PINGS

@@ -261,9 +261,9 @@ class Supervisor:
         for gone in [child for child in self._leaving if child.code is not None]:
             self._leaving.remove(gone)
             self._forget(gone)
-        for place in self.places:
+        for place in list(self.places):
             for child in (place.now, place.successor):
-                if child is None or (code := child.code) is None:
+                if child is None or child.code is None:
                     continue
                 while not child.ready and child.heard():
                     pass  # it may have been ready before it died
@@ -272,28 +272,32 @@ class Supervisor:
                 if child is place.successor:
                     place.successor = None
                 if place.now is None or child is place.now:
-                    self._died(place, child, code)
+                    self._died(place, child, child.code)
                 else:
-                    self._stays(place, place.now, child, code)
+                    self._stays(place, place.now, child)
 
     def _forget(self, child: Child) -> None:
         with contextlib.suppress(KeyError, ValueError):  # its end was heard before
             self._selector.unregister(child.channel)
         child.close()
 
-    def _stays(self, place: Place, serving: Child, failed: Child, code: int) -> None:
+    def _stays(self, place: Place, serving: Child, failed: Child) -> None:
         """What a successor fails of, all others would fail of, too."""
         self._aging.clear()
         message = "%s: its successor [%d] %s before it served; [%d] goes on"
-        logger.error(message, place.name, failed.pid, _how(code), serving.pid)
+        logger.error(message, place.name, failed.pid, failed.ending, serving.pid)
 
     def _died(self, place: Place, child: Child, code: int) -> None:
         place.now = None
-        ended = (place.name, child.pid, _how(code))
+        ended = (place.name, child.pid, child.ending)
         if not place.ever_ready and code != -signal.SIGKILL:
             if self._watcher is not None:
                 place.start_at = float("inf")
                 logger.error("%s [%d] %s before it served; waiting for a change", *ended)
+                return
+            if self._announced:
+                self.places.remove(place)
+                logger.error("%s [%d] %s before it served; it is taken away again", *ended)
                 return
             logger.error("%s [%d] %s before it served; giving up", *ended)
             self._exit_code = code if code > 0 else 1
@@ -414,7 +418,3 @@ class Supervisor:
             self._leaving += [c for c in (place.now, place.successor) if c is not None]
         for child in self._leaving:
             child.close()
-
-
-def _how(code: int) -> str:
-    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
