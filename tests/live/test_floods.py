@@ -29,6 +29,7 @@ def test_what_is_bad_is_refused_for_what_is_wrong_with_it() -> None:
     assert len(refused) > 30
     assert refused["HELLO, a copy"] == refused["claim, spent"] == "spent"
     assert refused["claim, wrong proof"] == refused["opening, wrong proof"] == "proof"
-    assert refused["REQUEST, of another service"] == refused["CANCEL, seal forged"] == "forged"
+    assert refused["REQUEST, of another service"] == "secret"
+    assert refused["CANCEL, seal forged"] == "forged"
     assert refused["REQUEST, too old"] == "expired"
     assert refused["what a server sends"] == "kind"

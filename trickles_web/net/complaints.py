@@ -14,8 +14,8 @@ LOOK_S: Final = 1.0
 QUIET_S: Final = 60.0
 """Between two lines about the same."""
 WORTH_A_LINE: Final = {
-    "secret": "sealed with another secret: of another server here, or from before it was replaced; "
-    "compare the --secret-file of all",
+    "secret": "sealed with another secret: that of another server here, or one that was replaced "
+    "and taken away (compare the --secret-file of all), or made up",
     "forged": "not sealed by this service, or changed on the way: an attack, or two services that "
     "share a secret",
     "future": "from the future: the clocks of the servers differ by more than 5 s",
