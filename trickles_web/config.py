@@ -135,5 +135,7 @@ class HttpConfig:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """More that every response has."""
     access_log: bool = True
+    access_log_format: str = "uvicorn"
+    """`uvicorn`: a line when a response begins. `json`: at its end, with its size and duration."""
     client_silence_ms: int = 60_000
     """A client not heard of for this long while its response is produced is taken to be gone."""

@@ -99,6 +99,12 @@ COMPILED = endpoint.__file__.endswith(tuple(EXTENSION_SUFFIXES))
     help="Run a TCP gateway to this server too, for curl and browsers.",
 )
 @click.option(
+    "--metrics",
+    metavar="[HOST:]PORT",
+    help="Show metrics for Prometheus (/metrics) and a status page (/) on this TCP port, of the "
+    "loopback unless told.",
+)
+@click.option(
     "--secret-file",
     metavar="FILE",
     help="File of the master secret, which all replicas share.  "
@@ -122,6 +128,14 @@ COMPILED = endpoint.__file__.endswith(tuple(EXTENSION_SUFFIXES))
 )
 @click.option(
     "--access-log/--no-access-log", default=True, show_default=True, help="Log each request."
+)
+@click.option(
+    "--access-log-format",
+    type=click.Choice(list(logs.ACCESS_FORMATS)),
+    default="uvicorn",
+    show_default=True,
+    help="Log requests as uvicorn does, when the response begins, or as JSON, an object a line, "
+    "at its end.",
 )
 @click.option(
     "--use-colors/--no-use-colors", default=None, help="Enable/Disable colorized logging."

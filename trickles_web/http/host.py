@@ -40,7 +40,7 @@ class Host(Protocol):
         ...
 
     def started(self, run: Run, status: int) -> None:
-        """The response's status is known: the access log's moment."""
+        """The response's status is known, 101 for an accepted WebSocket."""
         ...
 
     def now(self) -> int:

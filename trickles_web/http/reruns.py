@@ -81,6 +81,7 @@ class Reruns:
         again = called(p, p.request_end, p.request_digest, p.date)  # the date stays
         again.reruns = min(p.reruns + 1, MOST_RERUNS)
         reader.take(data, p.request_start)
+        self._runner.rerun += 1
         return self._runner.start(key, again, outcome, r, now, how)
 
     def busy(self, key: Key) -> Refuse:

@@ -6,9 +6,11 @@ Everything here may vanish between two calls; `Service` decides what that means 
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from trickles_web.http.access import AccessLog
 from trickles_web.http.asgi import HttpRun
 from trickles_web.http.calls import Calls
 from trickles_web.http.checkpoints import FIRST_RUN, Rerun
@@ -29,7 +31,7 @@ from trickles_web.http.responses import (
     Refuse,
 )
 from trickles_web.http.run import Run
-from trickles_web.http.scope import build_scope, client_of, full_path, network_of
+from trickles_web.http.scope import build_scope, client_of, network_of
 from trickles_web.http.telling import Telling
 from trickles_web.transport.wire import Code
 
@@ -49,7 +51,6 @@ SMALLEST_BUFFER: Final = 65_536
 OUTCOME_UNKNOWN: Final = ((b"trickles-outcome", b"unknown"),)
 
 logger = logging.getLogger("trickles.error")
-access = logging.getLogger("trickles.access")
 
 
 def _websocket_run() -> type[Run]:
@@ -81,9 +82,14 @@ class Runner:
         self.calls = Calls(config.max_running, self._tick, self._slow)
         self.lifespan = Lifespan(app, config.lifespan)
         self.telling = Telling(store, clock)
+        self._access = AccessLog(config)
         self.names = names
         self.server = server
         self.now = clock
+        self.answered: defaultdict[tuple[bool, int], int] = defaultdict(int)
+        """Responses that have begun, by whether they are of unsafe requests, and status."""
+        self.rerun = 0
+        """Calls that were not the first for their request."""
         self.draining = False
         """The process is about to end: what is new had better begin elsewhere."""
         self._on_ready = on_ready
@@ -163,6 +169,8 @@ class Runner:
             run.go_on(again.offset, checkpoint.encode(), edition_of(self._token()))
         self.store.close_spool(key)
         self.store.keep(key, run, now, run.prefix)
+        if self._access.at_end:
+            self._access.begin(run)
         self.calls.start(run, self.app)
         answer = self.serve(run if run.outcome is None else run.outcome, r, now)
         return Pending(run) if answer is PENDING else answer
@@ -182,6 +190,7 @@ class Runner:
         unknown: bool = False,
     ) -> Answer:
         """A response of our own, kept for who asks for it first: others have it sealed."""
+        self.answered[p.unsafe, status] += 1
         p.page, p.closes = Page(status, unknown), closes
         data = self._written(p, p.page)
         name = digest(data)
@@ -322,24 +331,18 @@ class Runner:
             self.store.announce(run.key, self.now())
 
     def started(self, run: Run, status: int) -> None:
-        """Write the access log, in uvicorn's format."""
-        if not self.config.access_log or not access.isEnabledFor(logging.INFO):
-            return
-        scope = run.scope
-        access.info(
-            '%s - "%s %s HTTP/%s" %d',
-            "{}:{}".format(*scope["client"]),
-            scope["method"],
-            full_path(scope),
-            scope["http_version"],
-            status,
-        )
+        """Count the response, and let the access log know."""
+        self.answered[run.p.unsafe, status] += 1
+        if self._access.on:
+            self._access.started(run, status)
 
     def _token(self) -> bytes:
         return self._random(4)
 
     def ended(self, run: Run) -> None:
         """The call has returned."""
+        if self._access.at_end:
+            self._access.end(run)
         self.calls.ended(run)
         if run.p.unsafe:
             self.store.ended(run.key, self.now())

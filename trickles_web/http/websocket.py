@@ -395,11 +395,9 @@ class WebSocketRun(Run):
         self._denial = framing
 
     async def _deny_on(self, framing: Framing, message: asgi.Message) -> None:
-        kind = message["type"]
-        if kind != "websocket.http.response.body":
-            raise RuntimeError(
-                f"Expected ASGI message 'websocket.http.response.body' but got '{kind}'."
-            )
+        kind, expected = message["type"], "websocket.http.response.body"
+        if kind != expected:
+            raise RuntimeError(f"Expected ASGI message '{expected}' but got '{kind}'.")
         more = message.get("more_body", False)
         data = framing.body(plain(message.get("body") or b""))
         self._append(data if more else data + framing.end())
@@ -411,6 +409,7 @@ class WebSocketRun(Run):
             self._complete()
 
     def _log(self, what: str) -> None:
+        self._host.started(self, 101 if what == "[accepted]" else int(what))
         host, port = self.scope["client"]
         logger.info('%s:%d - "WebSocket %s" %s', host, port, full_path(self.scope), what)
 

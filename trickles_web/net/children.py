@@ -1,7 +1,8 @@
 """A supervisor and its child process: the two ends of the channel between them.
 
     supervisor -> child    what it needs to begin, in one message; then PING, again and again
-    child -> supervisor    READY once it serves; PONG; WORN when it wants to be replaced
+    child -> supervisor    READY once it serves; PONG, and behind it what a worker has counted;
+                           WORN when it wants to be replaced
 
 Children are fresh interpreters in process groups of their own, so that a Ctrl-C reaches them once,
 through the supervisor. They die with it: the channel ends, and the kernel sees to it, too.
@@ -25,11 +26,19 @@ PING: Final = b"ping"
 PONG: Final = b"pong"
 WORN: Final = b"worn"
 LARGEST_MESSAGE: Final = 1 << 20
+LARGEST_PONG: Final = 1 << 16
 
 PR_SET_PDEATHSIG: Final = 1
+PING_S: Final = 1.0
+"""Between two pings, or less: the answers are what is known of a worker's counts."""
 MOST_PINGS: Final = 5
-"""So many pings in a row without an answer, and the child counts as hung. A supervisor that was
-itself stopped has sent none meanwhile."""
+"""So many pings in a row without an answer, or more where there is more time, and the child counts
+as hung. A supervisor that was itself stopped has sent none meanwhile."""
+
+
+def pong(told: bytes) -> bytes:
+    """The message. What is told is left out if it is too long."""
+    return PONG + told if len(PONG) + len(told) <= LARGEST_PONG else PONG
 
 
 class Child:
@@ -88,10 +97,9 @@ class Child:
         code = self.code or 0
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
-    @property
-    def hung(self) -> bool:
-        """It does not answer."""
-        return self._unanswered > MOST_PINGS
+    def hung(self, most: float) -> bool:
+        """It does not answer: more than so many pings in a row."""
+        return self._unanswered > most
 
     def ping(self) -> None:
         """Ask for a sign of life."""
@@ -102,10 +110,10 @@ class Child:
     def heard(self) -> bytes:
         """The next message; b"" at the end of all, and when there is none."""
         try:
-            message = self.channel.recv(64)
+            message = self.channel.recv(LARGEST_PONG)
         except (BlockingIOError, ConnectionResetError):  # it died before it read what it was told
             return b""
-        if message == PONG:
+        if message.startswith(PONG):
             self._unanswered = 0
         elif message == READY:
             self.ready = True
@@ -156,18 +164,19 @@ class Link:
         with contextlib.suppress(OSError):  # the supervisor is gone, and soon we are
             self._channel.send(message)
 
-    def live(self, *, pdeathsig: bool = True) -> None:
+    def live(self, counted: Callable[[], bytes] = bytes, *, pdeathsig: bool = True) -> None:
         """Answer pings from now on, and die with the supervisor.
 
-        In a thread of its own: who keeps the event loop busy is slow, not hung. pdeathsig: the
-        kernel may kill this process, which it does whatever that is busy with.
+        In a thread of its own: who keeps the event loop busy is slow, not hung. counted: called
+        there, for what an answer is to tell. pdeathsig: the kernel may kill this process, which it
+        does whatever that is busy with.
         """
         if pdeathsig:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        threading.Thread(target=self._answer, name="link", daemon=True).start()
+        threading.Thread(target=self._answer, args=(counted,), name="link", daemon=True).start()
 
-    def _answer(self) -> None:
+    def _answer(self, counted: Callable[[], bytes]) -> None:
         with contextlib.suppress(OSError):
             while self._channel.recv(64) == PING:
-                self._channel.send(PONG)
+                self._channel.send(pong(counted()))
         os.kill(os.getpid(), signal.SIGKILL)

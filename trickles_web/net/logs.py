@@ -13,8 +13,9 @@ import json
 import logging
 import logging.config
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from trickles_web.errors import UsageError
 
@@ -25,6 +26,9 @@ LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
+
+ACCESS_FORMATS: Final = {"uvicorn": "AccessFormatter", "json": "JsonAccessFormatter"}
+"""What makes lines of the access log."""
 
 _LEVEL_COLOURS = {
     logging.DEBUG: 36,  # cyan
@@ -86,8 +90,34 @@ class AccessFormatter(LevelFormatter):
         return self.style(text, _STATUS_COLOURS.get(status // 100))
 
 
-def logging_config(level: str = "info", use_colors: bool | None = None) -> dict[str, Any]:
-    """For `logging.config.dictConfig`. `level` is a key of LEVELS."""
+class JsonAccessFormatter(AccessFormatter):
+    """An object a line, with what only the end of a response tells, if the record knows it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        client, method, target, version, status = record.args  # type: ignore[misc]
+        path, _, query = str(target).partition("?")
+        when = datetime.fromtimestamp(record.created, UTC)
+        told = {
+            "time": when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "client": client,
+            "method": method,
+            "path": path,
+            "query": query,
+            "http_version": version,
+            "status": int(str(status)),
+            "bytes": getattr(record, "bytes", None),
+            "duration_ms": getattr(record, "duration_ms", None),
+            "pid": record.process,
+        }
+        return json.dumps(told)
+
+
+def logging_config(
+    level: str = "info", use_colors: bool | None = None, access_format: str = "uvicorn"
+) -> dict[str, Any]:
+    """For `logging.config.dictConfig`. `level` is a key of LEVELS, `access_format` of
+    ACCESS_FORMATS.
+    """
     number = LEVELS[level]
     return {
         "version": 1,
@@ -99,7 +129,7 @@ def logging_config(level: str = "info", use_colors: bool | None = None) -> dict[
                 "use_colors": use_colors,
             },
             "access": {
-                "()": "trickles_web.net.logs.AccessFormatter",
+                "()": f"trickles_web.net.logs.{ACCESS_FORMATS[access_format]}",
                 "fmt": '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s',
                 "use_colors": use_colors,
             },
@@ -128,12 +158,15 @@ def configure(
     level: str | None = None,
     use_colors: bool | None = None,
     config: dict[str, Any] | str | None = None,
+    access_format: str = "uvicorn",
 ) -> None:
     """config: a configuration of the user's own, or the file that has it (.json, .yaml, .yml, or
-    .ini); `level` counts beside it if it is given. Raises UsageError.
+    .ini); `level` counts beside it if it is given, `access_format` (of ACCESS_FORMATS) does not.
+
+    Raises UsageError.
     """
     if config is None:
-        logging.config.dictConfig(logging_config(level or "info", use_colors))
+        logging.config.dictConfig(logging_config(level or "info", use_colors, access_format))
         return
     try:
         _configure(config, use_colors)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from trickles_web.config import HttpConfig
 from trickles_web.errors import UsageError
@@ -20,6 +21,10 @@ from trickles_web.net import logs, steering, stores
 from trickles_web.net.application import hosted, import_application, static_application, static_root
 from trickles_web.net.sockets import bind_udp, inherited_udp, parse_listen
 from trickles_web.transport.origin import pack_origin, unpack_origin
+
+if TYPE_CHECKING:
+    from trickles_web.net.monitoring.listener import Listener
+    from trickles_web.net.monitoring.tallies import Tally
 
 PROGRAMS = {"flow": steering.steer_by_flow, "random": steering.steer_at_random}
 FEATURES: Final = ("gso", "gro", "steering", "tmpfs", "pdeathsig")
@@ -75,6 +80,8 @@ class Config:
     """Seconds that changes are gathered for."""
     gateway: str | None = None
     """HOST:PORT of a TCP gateway to run beside the workers."""
+    metrics: str | None = None
+    """HOST:PORT, or a port of the loopback, of a TCP listener for metrics and a status page."""
     preferred_address: str | None = None
     """ADDRESS:PORT at which clients are asked to go on: this replica's own, behind a shared one."""
     secret_file: str | None = None
@@ -124,6 +131,8 @@ class Config:
     log_level: str | None = None
     """By default `info`, or what `log_config` says."""
     access_log: bool = True
+    access_log_format: str = "uvicorn"
+    """Or `json`: an object for each request, at its end."""
     use_colors: bool | None = None
     without: Sequence[str] = ()
     """FEATURES that are not used."""
@@ -157,6 +166,10 @@ class Config:
         framing.check_headers(self.headers)
         stores.check(self.store)
         _ = self.preferred  # raises if it is none
+        if self.metrics is not None:
+            _ = _listener(), self._metrics_at  # raises if there is none
+        if self.access_log_format not in logs.ACCESS_FORMATS:
+            raise UsageError(f"--access-log-format: one of {', '.join(logs.ACCESS_FORMATS)}")
         if self.peer and not self.store.startswith(stores.REDIS):
             raise UsageError("--peer: only with --store redis://…, which replicas share")
         if self.peer and self.count > 1 and not self.peer.endswith(":0"):
@@ -233,6 +246,22 @@ class Config:
         return address
 
     @property
+    def _metrics_at(self) -> tuple[str, int]:
+        text = self.metrics or ""
+        return parse_listen("--metrics", text if ":" in text else f"127.0.0.1:{text}")
+
+    def monitored(
+        self, tallies: Callable[[], list[Tally]]
+    ) -> contextlib.AbstractContextManager[object]:
+        """While it is open, what `tallies` gives can be seen at `metrics`, if that is set.
+
+        tallies: called in another thread. Raises UsageError.
+        """
+        if self.metrics is None:
+            return contextlib.nullcontext()
+        return _listener()(*self._metrics_at, tallies)
+
+    @property
     def _believed(self) -> tuple[str, str]:
         """What says whose headers count, and whose do."""
         if self.forwarded_allow_ips is not None:
@@ -256,6 +285,7 @@ class Config:
             lifespan=self.lifespan,
             root_path=self.root_path,
             access_log=self.access_log,
+            access_log_format=self.access_log_format,
             server_header=self.server_header and b"server" not in dict(more),
             date_header=self.date_header and b"date" not in dict(more),
             headers=more,
@@ -265,7 +295,7 @@ class Config:
 
     def configure_logging(self) -> None:
         """For this process. Raises UsageError."""
-        logs.configure(self.log_level, self.use_colors, self.log_config)
+        logs.configure(self.log_level, self.use_colors, self.log_config, self.access_log_format)
 
     def to_json(self) -> str:
         """For a worker, which is another process. Raises UsageError."""
@@ -277,6 +307,15 @@ class Config:
     @classmethod
     def from_json(cls, text: str) -> Self:
         return cls(**json.loads(text))
+
+
+def _listener() -> type[Listener]:
+    """Raises UsageError."""
+    try:
+        from trickles_web.net.monitoring.listener import Listener
+    except ImportError:
+        raise UsageError("--metrics: pip install 'trickles-web[metrics]'") from None
+    return Listener
 
 
 def _web_concurrency() -> int:

@@ -18,6 +18,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from secrets import randbelow
 from typing import Any
 
@@ -29,7 +30,8 @@ from trickles_web.net import stores, systemd
 from trickles_web.net.complaints import complain
 from trickles_web.net.endpoint import Endpoint, wall_clock_ms
 from trickles_web.net.forks import parted_by_forks
-from trickles_web.net.forwarding import Relay
+from trickles_web.net.monitoring.readings import Reading, read
+from trickles_web.net.monitoring.tallies import Tally, alone
 from trickles_web.net.options import Config, loop_factory
 from trickles_web.net.secret import load_secrets
 from trickles_web.net.sockets import endpoint_name
@@ -81,6 +83,7 @@ class Server:
         self._on_started = on_started
         self._on_worn = on_worn
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._read: Callable[[], Reading] | None = None
         self._should_exit = self._force_exit = self._owns_process = False
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
@@ -102,6 +105,13 @@ class Server:
     def force_exit(self, value: bool) -> None:
         self._force_exit = value
         self._wake()
+
+    def counted(self) -> bytes:
+        """What was counted so far, packed, and b"" before it serves. From any thread."""
+        return b"" if self._read is None else self._read().pack()
+
+    def _tallies(self) -> list[Tally]:
+        return [] if self._read is None else alone(os.getpid(), self._read())
 
     def _wake(self) -> None:
         """Both may be set from another thread, as uvicorn's can; events may not."""
@@ -132,6 +142,7 @@ class Server:
             sock = None if config.steered else self._bind(stack)
             if sock is not None:
                 self.address = sock.getsockname()[:2]
+            stack.enter_context(config.monitored(self._tallies))
             secrets = self._secrets or load_secrets(config.service_name, config.secret_file)
             application = config.load_application()
             stack.enter_context(self._signals())
@@ -165,7 +176,7 @@ class Server:
         await opened.start(self._on_ready, transport.renewed)
         try:
             if await self._startup(service):
-                await self._answer(service, transport, sock or self._bind(stack), opened.relay)
+                await self._answer(service, transport, sock or self._bind(stack), opened)
         finally:
             await opened.close()
 
@@ -174,7 +185,7 @@ class Server:
         service: Service,
         transport: TransportServer,
         sock: socket.socket,
-        relay: Relay | None,
+        opened: stores.Opened,
     ) -> None:
         """Serve until told to end."""
         loop = asyncio.get_running_loop()
@@ -182,8 +193,9 @@ class Server:
         udp = UdpSocket(sock, loop, gso="gso" not in without, gro="gro" not in without)
         self.address = udp.address
         endpoint = self.endpoint = Endpoint(
-            transport, service, udp, loop, self._clock, forwarding=relay
+            transport, service, udp, loop, self._clock, forwarding=opened.relay
         )
+        self._read = partial(read, udp, endpoint, transport, service.runner, opened.store)
         if self._owns_process:
             # What is there by now stays: collections need not look at it again, each time.
             gc.collect()

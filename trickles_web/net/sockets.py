@@ -124,23 +124,32 @@ def tune(sock: socket.socket) -> str:
     )
 
 
-def free_tcp_port(host: str, port: int) -> int:
-    """The port, or one that is free for 0. Raises BindError if it cannot be listened on."""
+def listening_tcp(option: str, host: str, port: int) -> socket.socket:
+    """Raises BindError. option: where the user said that."""
     name = f"TCP {endpoint_name(host, port)}"
+    sock = None
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with socket.socket(family, kind) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(address)
-            sock.listen(1)  # REUSEADDR lets two bind; only one may listen
-            chosen: int = sock.getsockname()[1]
-            return chosen
+        sock = socket.socket(family, kind)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen()  # REUSEADDR lets two bind; only one may listen
+        return sock
     except (OSError, UnicodeError) as error:
+        if sock is not None:
+            sock.close()
         if getattr(error, "errno", None) == errno.EADDRINUSE:
             raise BindError(
-                f"{name} is in use by another process; choose another --gateway or stop it"
+                f"{name} is in use by another process; choose another {option} or stop it"
             ) from None
         reason = getattr(error, "strerror", None) or error
-        raise BindError(f"{name}: {reason}; choose another --gateway") from None
+        raise BindError(f"{name}: {reason}; choose another {option}") from None
+
+
+def free_tcp_port(option: str, host: str, port: int) -> int:
+    """The port, or one that is free for 0. Raises BindError if it cannot be listened on."""
+    with listening_tcp(option, host, port) as sock:
+        chosen: int = sock.getsockname()[1]
+        return chosen

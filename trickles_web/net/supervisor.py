@@ -18,7 +18,6 @@ import logging
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -27,10 +26,13 @@ from typing import Final
 
 from trickles_web.errors import UsageError
 from trickles_web.net import sockets, systemd, worker
-from trickles_web.net.children import MOST_PINGS, READY, WORN, Child, Place
+from trickles_web.net.children import MOST_PINGS, PING_S, PONG, READY, WORN, Child, Place
+from trickles_web.net.monitoring.readings import Reading
+from trickles_web.net.monitoring.tallies import Tallies
 from trickles_web.net.options import Config
 from trickles_web.net.reloading import Watcher
 from trickles_web.net.secret import ENVIRONMENT, load_secrets
+from trickles_web.net.signals import Signals
 
 logger = logging.getLogger("trickles.error")
 
@@ -40,8 +42,8 @@ FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 5.0
 KILL_AFTER_S: Final = 1.5
 """Beyond a worker's own limit on its shutdown."""
-CHANGED: Final = b"\0"
-"""What the watcher of files sends where signals come as their numbers."""
+CHANGED: Final = 0
+"""What the watcher of files tells where signals come as their numbers."""
 
 
 class Supervisor:
@@ -59,21 +61,20 @@ class Supervisor:
         self._environment: dict[str, str] = {}
         self._secrets: tuple[bytes, ...] = ()
         self._selector = selectors.DefaultSelector()
-        self._ours: socket.socket
-        self._theirs: socket.socket
-        """Signals go in there, and come out here."""
+        self._incoming: Signals
+        self._tallies = Tallies()
         self._watcher = Watcher(config, self._tell_of) if config.reload else None
         self._signals = 0
         self._exit_code = 0
         self._announced = False
-        self._ping_s = config.timeout_worker_healthcheck / MOST_PINGS
+        self._ping_s = min(PING_S, config.timeout_worker_healthcheck / MOST_PINGS)
         self._ping_at = 0.0
 
     def run(self) -> int:
         """Raises UsageError when it cannot begin."""
         self._prepare()
         logger.info("Started parent process [%d]", os.getpid())
-        with self._catching_signals():
+        with self.config.monitored(self._tallies.all), self._catching_signals():
             try:
                 while not self._signals:
                     self._start_due()
@@ -112,7 +113,7 @@ class Supervisor:
         if gateway is not None:
             gateway_host, gateway_port = sockets.parse_listen("--gateway", gateway)
             gateway = sockets.endpoint_name(
-                gateway_host, sockets.free_tcp_port(gateway_host, gateway_port)
+                gateway_host, sockets.free_tcp_port("--gateway", gateway_host, gateway_port)
             )
         # The log is configured as it is here; who watches files is the supervisor alone.
         self.config = replace(
@@ -134,9 +135,8 @@ class Supervisor:
         return place
 
     def _start_worker(self, place: Place) -> Child:
-        config = replace(
-            self.config, gateway=None, workers=1, env_file=None, steered=len(self._workers)
-        )
+        alone = replace(self.config, gateway=None, metrics=None, workers=1, env_file=None)
+        config = replace(alone, steered=len(self._workers))
         inherited = () if config.fd is None else (config.fd,)
         told = worker.told(config, self._secrets)
         return self._started(
@@ -191,8 +191,16 @@ class Supervisor:
             if place in self.places and place.now is not None:
                 place.successor = self._begin(place)
 
-    def _heard(self, child: Child) -> None:
+    def _next(self, child: Child) -> bytes:
+        """As `Child.heard`. What it has counted is noted."""
         message = child.heard()
+        if message.startswith(PONG) and message != PONG:
+            reading = Reading.unpack(message.removeprefix(PONG))
+            self._tallies.heard(child.name.removeprefix("Worker "), child.pid, reading)
+        return message
+
+    def _heard(self, child: Child) -> None:
+        message = self._next(child)
         if not message:
             self._selector.unregister(child.channel)  # its end; how it ended, its process tells
         place = next((p for p in self.places if child in (p.now, p.successor)), None)
@@ -249,10 +257,12 @@ class Supervisor:
         if now < self._ping_at:
             return
         self._ping_at = now + self._ping_s
+        for leaving in self._leaving:
+            leaving.ping()
         for serving in [p.now for p in self.places if p.now is not None and p.now.ready]:
             serving.ping()
-            if serving.hung:
-                limit = self.config.timeout_worker_healthcheck
+            limit = self.config.timeout_worker_healthcheck
+            if serving.hung(limit / self._ping_s):
                 message = "%s [%d] gave no sign of life for %g s; killing it"
                 logger.warning(message, serving.name, serving.pid, limit)
                 serving.kill()
@@ -265,10 +275,8 @@ class Supervisor:
             for child in (place.now, place.successor):
                 if child is None or child.code is None:
                     continue
-                while not child.ready and child.heard():
-                    pass  # it may have been ready before it died
-                place.ever_ready = place.ever_ready or child.ready
                 self._forget(child)
+                place.ever_ready = place.ever_ready or child.ready
                 if child is place.successor:
                     place.successor = None
                 if place.now is None or child is place.now:
@@ -277,9 +285,12 @@ class Supervisor:
                     self._stays(place, place.now, child)
 
     def _forget(self, child: Child) -> None:
+        while self._next(child):
+            pass  # it may have been ready before it died, and has counted
         with contextlib.suppress(KeyError, ValueError):  # its end was heard before
             self._selector.unregister(child.channel)
         child.close()
+        self._tallies.gone(child.pid)
 
     def _stays(self, place: Place, serving: Child, failed: Child) -> None:
         """What a successor fails of, all others would fail of, too."""
@@ -303,6 +314,8 @@ class Supervisor:
             self._exit_code = code if code > 0 else 1
             self._signals += 1
             return
+        if place.name != "Gateway":
+            self._tallies.restarted(place.name.removeprefix("Worker "))
         quick = time.monotonic() - child.started < QUICK_DEATH_S or not child.ready
         place.quick_deaths = place.quick_deaths + 1 if quick else 0
         delay = 0.0
@@ -344,8 +357,7 @@ class Supervisor:
     def _tell_of(self, files: str) -> None:
         """From the watcher's thread."""
         logger.warning("%s changed; reloading", files)
-        with contextlib.suppress(OSError):
-            self._theirs.send(CHANGED)
+        self._incoming.tell(CHANGED)
 
     def _replace_workers(self) -> None:
         self._aging = [place for place in self._workers if place.now is not None]
@@ -365,27 +377,18 @@ class Supervisor:
             if isinstance(key.data, Child):
                 self._heard(key.data)
                 continue
-            with contextlib.suppress(BlockingIOError):
-                for number in self._ours.recv(4096):
-                    if bytes((number,)) == CHANGED:
-                        self._replace_workers()
-                    else:
-                        self._signalled(number)
+            for number in self._incoming.come():
+                if number == CHANGED:
+                    self._replace_workers()
+                else:
+                    self._signalled(number)
 
     @contextlib.contextmanager
     def _catching_signals(self) -> Iterator[None]:
-        """Signals become bytes on a socket that the selector watches, SIGCHLD too."""
-        numbers = (
-            *(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD),
-            *(signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU),
-        )
-        self._ours, self._theirs = socket.socketpair()
-        with self._ours, self._theirs:
-            self._ours.setblocking(False)
-            self._theirs.setblocking(False)
-            before = {number: signal.signal(number, lambda *_: None) for number in numbers}
-            wakeup = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
-            self._selector.register(self._ours, selectors.EVENT_READ)
+        """And changes of files, if there is somebody who watches them."""
+        self._incoming = Signals()
+        with self._incoming.caught():
+            self._selector.register(self._incoming, selectors.EVENT_READ)
             if self._watcher is not None:
                 self._watcher.start()
             try:
@@ -394,9 +397,6 @@ class Supervisor:
                 if self._watcher is not None:
                     self._watcher.stop()
                 self._selector.close()
-                signal.set_wakeup_fd(wakeup)
-                for number, handler in before.items():
-                    signal.signal(number, handler)
 
     def _end(self) -> None:
         """SIGTERM for all, and time to end cleanly: the gateway carries the workers' last words."""

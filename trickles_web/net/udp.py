@@ -19,11 +19,11 @@ import socket
 import struct
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from trickles_web.net.pacing import Pace, Pacer
 from trickles_web.net.sockets import tune
@@ -120,6 +120,32 @@ def _kept(train: Train) -> Train:
     return Train(train.segment, train.count, [b"".join(train.buffers)])
 
 
+class Socket(Protocol):
+    """What datagrams come from and go to, as `UdpSocket` is."""
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """By reason."""
+
+    @property
+    def filled(self) -> float:
+        """The share of the receive buffer that is in use."""
+
+    def start(
+        self, deliver: Callable[[bytes, Peer], None], drained: Callable[[bool], None]
+    ) -> None:
+        """deliver(datagram, peer): one that came. drained(full): no more for now."""
+
+    def send(self, datagram: bytes, peer: Peer) -> None:
+        """Send one datagram, or lose it."""
+
+    def send_trains(self, trains: list[Train], peer: Peer, pace: Pace) -> None:
+        """Send one answer at this pace, or lose parts of it."""
+
+    def close(self) -> None:
+        """Neither take nor send any more."""
+
+
 class UdpSocket:
     """`deliver(datagram, peer)` per datagram, `drained(full)` at the end of each wake-up.
 
@@ -136,7 +162,11 @@ class UdpSocket:
         gso: bool = True,
         gro: bool = True,
     ) -> None:
-        self.counters: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
+        self._received = self._sent = self._bytes_received = self._bytes_sent = 0
+        self.batches: defaultdict[int, int] = defaultdict(int)
+        """Wake-ups by how many datagrams they brought: at N those of up to 2 ** N, beyond the half.
+        """
         self.segmentation = gso and can_segment(sock)
         self._socket = sock
         self._loop = loop
@@ -157,6 +187,17 @@ class UdpSocket:
     def address(self) -> tuple[str, int]:
         host, port = self._socket.getsockname()[:2]
         return host, port
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What passed, and by reason what did not. From any thread."""
+        passed = {
+            "received": self._received,
+            "sent": self._sent,
+            "bytes received": self._bytes_received,
+            "bytes sent": self._bytes_sent,
+        }
+        return Counter(passed | dict(self._losses))
 
     @property
     def filled(self) -> float:
@@ -223,19 +264,20 @@ class UdpSocket:
 
     def _drain(self) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS
-        received = 0
+        received = size = 0
         full = True
         while received < DRAIN_DATAGRAMS:
             try:
                 come = receive(self._socket, _ANCILLARY_BYTES)
             except OSError as error:  # an ICMP error of something sent earlier
-                self.counters[_reason("receive", error.errno)] += 1
+                self._losses[_reason("receive", error.errno)] += 1
                 received += 1
                 continue
             if come is None:
                 full = False
                 break
             train = come[0]
+            size += len(train)
             segment, peer = self._origin(come)
             if len(train) <= segment <= MAX_DATAGRAM:
                 received += 1
@@ -244,14 +286,17 @@ class UdpSocket:
                 received += self._take_apart(train, segment, peer)
             if time.monotonic() >= deadline:
                 break
-        self.counters["received"] += received
+        if received:
+            self._received += received
+            self._bytes_received += size
+            self.batches[(received - 1).bit_length()] += 1
         self._drained(full)
 
     def _take_apart(self, train: bytes, segment: int, peer: Peer) -> int:
         """How many datagrams these were."""
         starts = range(0, len(train), segment)
         if segment > MAX_DATAGRAM:
-            self.counters["receive: over-long"] += len(starts)
+            self._losses["receive: over-long"] += len(starts)
         else:
             for at in starts:
                 self._deliver(train[at : at + segment], peer)
@@ -284,15 +329,17 @@ class UdpSocket:
         buffers = train.buffers
         try:
             if train.count > 1:
-                self._socket.sendmsg(buffers, [*control, segmented(train.segment)], 0, sockaddr)
+                control = [*control, segmented(train.segment)]
+                size = self._socket.sendmsg(buffers, control, 0, sockaddr)
             elif control:
-                self._socket.sendmsg(buffers, control, 0, sockaddr)
+                size = self._socket.sendmsg(buffers, control, 0, sockaddr)
             else:  # joining a datagram costs less than what sendmsg does for more than one buffer
                 datagram = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-                self._socket.sendto(datagram, sockaddr)
+                size = self._socket.sendto(datagram, sockaddr)
         except OSError as error:
             return error.errno or errno.EIO
-        self.counters["sent"] += train.count
+        self._sent += train.count
+        self._bytes_sent += size
         return 0
 
     def _settle(self, refusal: int, train: Train, peer: Peer) -> None:
@@ -307,7 +354,7 @@ class UdpSocket:
                 self.segmentation = False
                 logger.info("The kernel refuses UDP_SEGMENT; datagrams are sent one by one")
         else:
-            self.counters[_reason("send", refusal)] += train.count
+            self._losses[_reason("send", refusal)] += train.count
 
     def _send_singly(self, train: Train, peer: Peer) -> bool:
         """Whether every datagram left."""
@@ -325,9 +372,9 @@ class UdpSocket:
     def _postpone(self, train: Train, peer: Peer, refusal: int = errno.EAGAIN) -> None:
         size = train.segment * train.count
         if self._backlog_bytes + size > BACKLOG_BYTES:
-            self.counters["send: backlog full"] += train.count
+            self._losses["send: backlog full"] += train.count
             return
-        self.counters["send: postponed"] += train.count
+        self._losses["send: postponed"] += train.count
         if not self._backlog:
             self._await_room(refusal)
         self._backlog.append((_kept(train), peer))
@@ -352,7 +399,7 @@ class UdpSocket:
             self._backlog.popleft()
             self._backlog_bytes -= train.segment * train.count
             if refusal:
-                self.counters[_reason("send", refusal)] += train.count
+                self._losses[_reason("send", refusal)] += train.count
         if self._backlog:
             self._await_room(refusal or errno.EAGAIN)
 

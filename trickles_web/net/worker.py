@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from trickles_web.errors import UsageError
-from trickles_web.net.children import LARGEST_MESSAGE, READY, WORN, Link
+from trickles_web.net.children import LARGEST_MESSAGE, READY, WORN, Link, pong
 from trickles_web.net.options import Config
 from trickles_web.net.server import Server
 
@@ -36,7 +36,6 @@ def main(descriptor: str) -> int:
     link = Link(int(descriptor))
     options, secrets = json.loads(link.told())
     config = Config.from_json(options)
-    link.live(pdeathsig="pdeathsig" not in config.without)
     config.configure_logging()
     server = Server(
         config,
@@ -44,6 +43,7 @@ def main(descriptor: str) -> int:
         on_started=lambda: link.say(READY),
         on_worn=lambda: link.say(WORN),
     )
+    link.live(server.counted, pdeathsig="pdeathsig" not in config.without)
     try:
         return server.run()
     except UsageError as error:
@@ -51,6 +51,8 @@ def main(descriptor: str) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    finally:
+        link.say(pong(server.counted()))  # the last word counts
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What a server's processes count, and a TCP port where it can be seen: metrics, a status page."""
