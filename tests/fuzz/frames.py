@@ -5,7 +5,8 @@ The application sends back each message that it gets. What is held against the s
 - nothing is raised in it, and nothing is left running;
 - what it says, another reader of frames understands, whatever came in;
 - the client hears the messages that the application got, in order, until one of them closes;
-- where the bytes are cut on their way up makes no difference to the application.
+- where the bytes are cut on their way up makes no difference to the application, but for the code
+  of the end: frames that break several rules are closed for the one that wsproto sees first.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ CONFIG = replace(QUIET, ws_max_bytes=300)
 MOST_TURNS = 100
 """Of the loop, until all that was sent is answered."""
 FORMS = 4
+BROKEN = frozenset((1002, 1007))
+"""Codes (RFC 6455 §7.4.1) of an end for what the client did wrong."""
 CONTROL_BITS = 0x80
 """An unmasked frame: the server must not take it."""
 
@@ -112,7 +115,8 @@ async def _conversation(pieces: Sequence[bytes], deflated: bool) -> tuple[Heard,
     heard, closed = _heard(client.events())
     assert heard == application.got[: len(heard)]
     assert closed or application.code or heard == application.got, "it is not sent back"
-    found = application.got.copy(), application.code
+    code = min(BROKEN) if application.code in BROKEN else application.code
+    found = application.got.copy(), code
     run.leave()
     for _ in range(MOST_TURNS):
         if not site.service.runner.calls.runs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.fuzz.frames import websocket_frames
 from tests.fuzz.receiving import Receiving
 
 
@@ -38,3 +39,10 @@ def test_a_line_whose_continuations_are_all_taken_for_lost_is_opened_anew() -> N
     subject.repeat(255, 253, 0)
     subject.pass_time(0, 0, 0)
     subject.end()
+
+
+def test_frames_that_break_two_rules_end_with_the_code_of_either() -> None:
+    """A frame that does not inflate, and behind it one that may not follow: how they are cut says
+    which of them wsproto sees first.
+    """
+    websocket_frames(bytes.fromhex("82" * 9 + "41" + "82" * 25))
