@@ -81,7 +81,7 @@ class Load:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             requests.append(asyncio.ensure_future(self._get(due)))
             if number % POSTS == 0:
-                requests.append(asyncio.ensure_future(self._post(f"post{number}")))
+                requests.append(asyncio.ensure_future(self._post(f"post{os.getpid()}-{number}")))
         await asyncio.gather(*requests)
         while not self._slots.empty():
             self._close(self._slots.get_nowait())
