@@ -118,7 +118,8 @@ def balanced(engine: Engine, shape: Shape) -> Iterator[Balanced]:
             do("ip", "netns", "add", name)
             stack.callback(do, "ip", "netns", "delete", name)
         _connect(between, names)
-        made = Balanced(between.near, between.far, names, stage, stage.redis())
+        stage.redis()
+        made = Balanced(between.near, between.far, names, stage, stage.redis_url)
         engine.start(made)
         yield made
 

@@ -97,7 +97,7 @@ class Storm:
             stack.callback(subprocess.run, ["umount", "-l", str(self.small)], check=True)
 
     def _start(self, number: int) -> Process:
-        store = f"unix://{self.stage.directory}/redis.sock"
+        store = self.stage.redis_url
         if self._by_directory:
             store = f"dir:{self.small}/run"
         words = ("loadtest.mixture:app", str(self._ports[number]), store)
@@ -109,10 +109,7 @@ class Storm:
         )
 
     def start_redis(self) -> None:
-        path = f"{self.stage.directory}/redis.sock"
-        options = ("--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no")
-        self.redis = self.stage.start("redis", "redis-server", *options)
-        self.redis.says("accept connections")
+        self.redis = self.stage.redis()
 
     def set_clock(self, number: int, ahead_ms: int) -> None:
         """Of one replica; 0: as it was when all began."""

@@ -59,7 +59,8 @@ def _run(report: Report, options: Options, store: str) -> None:
         stage.environment[effects.FILE_VARIABLE] = file
         name = f"dir:{stage.directory}/run"
         if store == "Redis":
-            name = stage.redis()
+            stage.redis()
+            name = stage.redis_url
         server = Replica(
             stage,
             "server",

@@ -160,12 +160,18 @@ class Stage:
         words = (sys.executable, "-m", module, *arguments)
         return self.start(name, *words, fds=fds, netns=netns, piped=piped, before=before)
 
-    def redis(self) -> str:
-        """Start a Redis of the scenario's own; its URL."""
-        path = f"{self.directory}/redis.sock"
+    @property
+    def redis_url(self) -> str:
+        """Of the scenario's own Redis."""
+        return f"unix://{self.directory}/redis.sock"
+
+    def redis(self) -> Process:
+        """Start it; it serves."""
+        path = self.redis_url.removeprefix("unix://")
         options = ("--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no")
-        self.start("redis", "redis-server", *options).says("accept connections")
-        return f"unix://{path}"
+        process = self.start("redis", "redis-server", *options)
+        process.says("accept connections")
+        return process
 
     def gateway(self, port: int) -> int:
         """Start a gateway to the server on this UDP port; the TCP port where it listens."""
@@ -232,9 +238,11 @@ def free_udp_port() -> int:
         return port
 
 
+def counted(log: str) -> list[Counter[str]]:
+    """What each worker counted that was ended, not killed (log level debug)."""
+    return [Counter(ast.literal_eval(one)) for one in re.findall(r"Counters: (\{.*\})", log)]
+
+
 def counters(log: str) -> Counter[str]:
-    """Sums of what the workers counted that were ended, not killed."""
-    total: Counter[str] = Counter()
-    for counted in re.findall(r"Counters: (\{.*\})", log):
-        total.update(ast.literal_eval(counted))
-    return total
+    """The sums of that."""
+    return sum(counted(log), Counter())

@@ -88,7 +88,7 @@ class Load:
 
     async def _get(self, due: float) -> None:
         async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            status, body = await _exchange(reader, writer, GET)
+            status, body = await exchange(reader, writer, GET)
             if status != 200 or body != BODY:
                 raise ValueError(f"a wrong answer: {status}")
 
@@ -103,7 +103,7 @@ class Load:
         async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self.posts[name] = ""
             request = f"POST /{name} HTTP/1.1\r\nHost: loadtest\r\nContent-Length: 2\r\n\r\nhi"
-            status, _ = await _exchange(reader, writer, request.encode())
+            status, _ = await exchange(reader, writer, request.encode())
             self.posts[name] = {200: "done", 503: "refused"}.get(status, "unknown")
 
         try:
@@ -141,7 +141,7 @@ class Load:
             connection[1].close()
 
 
-async def _exchange(
+async def exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
 ) -> tuple[int, bytes]:
     """Status and body of the answer, which tells its length."""

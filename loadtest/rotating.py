@@ -15,7 +15,7 @@ from pathlib import Path
 from loadtest import mixture, peers, rolling
 from loadtest.processes import BANNER, Process, Stage, counters, free_udp_port
 from loadtest.report import Options, Report
-from loadtest.rolling import RATE, Connection, Load, beside
+from loadtest.rolling import RATE, Connection, Load, beside, exchange
 from loadtest.weather import Path as Network
 from trickles_web.client import open_connection
 from trickles_web.client.tokens import TokenStore
@@ -127,11 +127,9 @@ async def _get(port: int, count: int) -> Counter[str]:
         for _ in numbers:
             try:
                 connection = connection or await open_connection(peers.HOST, port, tokens=tokens)
-                connection[1].write(b"GET / HTTP/1.1\r\nHost: loadtest\r\n\r\n")
-                head = await connection[0].readuntil(b"\r\n\r\n")
-                await connection[0].readexactly(14)
-                if not head.startswith(b"HTTP/1.1 200 "):
-                    raise ValueError(head[:20])
+                status, _ = await exchange(*connection, b"GET / HTTP/1.1\r\nHost: loadtest\r\n\r\n")
+                if status != 200:
+                    raise ValueError(f"a wrong answer: {status}")
             except (OSError, EOFError, ValueError) as error:
                 failures[f"{type(error).__name__}: {error}"[:100]] += 1
                 connection = None

@@ -7,16 +7,14 @@ workers can do. What a request costs does not depend on that.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
 import os
-import re
 
 from loadtest import generator
 from loadtest.load import Load, Loader
 from loadtest.peers import Running, Server, start
-from loadtest.processes import Stage
+from loadtest.processes import Stage, counted
 from loadtest.report import Options, Report
 from loadtest.rounds import rounds_of, take_turns
 
@@ -69,7 +67,4 @@ def _start(stage: Stage, program: str, workers: int) -> Running:
 
 def flows_by_worker(log: str) -> list[int]:
     """HELLOs of each worker, from what it logged at its end."""
-    return [
-        ast.literal_eval(counters).get("HELLO", 0)
-        for counters in re.findall(r"Counters: (\{.*\})", log)
-    ]
+    return [counters["HELLO"] for counters in counted(log)]

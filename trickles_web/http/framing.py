@@ -213,10 +213,15 @@ def default_headers(config: HttpConfig, date: int) -> list[tuple[bytes, bytes]]:
 
 def framing_of(config: HttpConfig, request: Request, date: int) -> Framing:
     """The framing of a response to `request`; date: unix seconds."""
+    head_only, old = request.method == "HEAD", request.version == "1.0"
+    return _framing(config, date, head_only=head_only, old=old, closes=request.closes)
+
+
+def _framing(config: HttpConfig, date: int, *, head_only: bool, old: bool, closes: bool) -> Framing:
     return Framing(
-        head_only=request.method == "HEAD",
-        old=request.version == "1.0",
-        closes=request.closes,
+        head_only=head_only,
+        old=old,
+        closes=closes,
         date=date if config.date_header else None,
         server=config.server_header,
         more=config.headers,
@@ -234,14 +239,7 @@ def error_page(
     text: str = "",
 ) -> bytes:
     """A whole plain-text response of our own; date: unix seconds."""
-    framing = Framing(
-        head_only=head_only,
-        old=False,
-        closes=closes,
-        date=date if config.date_header else None,
-        server=config.server_header,
-        more=config.headers,
-    )
+    framing = _framing(config, date, head_only=head_only, old=False, closes=closes)
     body = (text or HTTPStatus(status).phrase).encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),

@@ -184,7 +184,7 @@ class Keyring:
         for near in (period, period - 1, period + 1):
             if near & 3 == short & 3:
                 generation = tag << _PERIOD_BITS | near & _PERIODS
-                return generation, self.at(generation, now)
+                return generation, self._made.get(generation) or self._make(generation)
         raise ContinuationError("expired")
 
     def _away(self, generation: int, now: int) -> int:
