@@ -22,6 +22,7 @@ RANKS = {
     "errors": 1,
     "config": 1,
     "transport": 2,
+    "credentials": 3,
     "state": 3,
     "trace": 3,
     "http": 4,

@@ -34,6 +34,8 @@ class TransportConfig:
     """The same for a client on this host: the loopback's MTU is 65,536, and four of these are one
     segmented send."""
 
+    cleartext: bool = True
+    """Are flows served that are not private?"""
     preferred: bytes = b""
     """Where clients are asked to go on, packed as `transport.origin` does; b"": where they are."""
 
@@ -56,8 +58,31 @@ class Recorder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """What makes a client believe that a server is who it is taken for: the first that is given.
+
+    Of none of them: certificates, for the host's name, up to one that the system has.
+    """
+
+    pin: str | None = None
+    """The server's public key, as it prints it and as curl's --pinnedpubkey: `sha256//...`."""
+    insecure: bool = False
+    """Anybody is believed."""
+    known_hosts: str | None = None
+    """A file of keys met before: who is not in it is believed, and written there."""
+    cafile: str | None = None
+    """Certificates (PEM) to believe, instead of the system's."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClientConfig:
     """What a client's flow needs."""
+
+    private: Trust | None = None
+    """Encrypted flows, with servers that are trusted for this reason; None: flows in clear."""
+    post_quantum: bool = False
+    """Agree on the secret of a private flow by ML-KEM-768 and X25519, not by X25519 alone. It takes
+    servers with --post-quantum, and a round trip more."""
 
     replicas: tuple[tuple[str, int], ...] = ()
     """Where else the service is: (host, UDP port). Flows are spread over all of its addresses, and

@@ -13,6 +13,7 @@ TricklesError
     ├── ConnectError        no server answered the first contact
     ├── FlowTimeout         a flow that worked fell silent for longer than its time limit
     ├── FlowRefused         the server will not serve this flow (expired, other secret or service)
+    ├── IdentityError       the server is not, or does not prove to be, who it is taken for
     ├── VersionsDiffer      replicas hold different versions of one file
     ├── ResponseTruncated   the response broke off: what was read is not the whole of it
     └── OutcomeUnknown      whether the request was executed cannot be known
@@ -75,6 +76,18 @@ class FlowTimeout(FlowError, TimeoutError):
 
 class FlowRefused(FlowError, ConnectionResetError):
     """The server refuses this flow, and says so to every repeat."""
+
+
+class IdentityError(FlowError, ConnectionAbortedError):
+    """A server of a private flow is not to be trusted; nothing was sent to it.
+
+    `reason`: pin, changed, expired, not yet valid, other host, untrusted, no certificate, no key,
+    signature, or settings (of the client).
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class VersionsDiffer(FlowError):

@@ -136,7 +136,7 @@ def test_a_returning_client_needs_one_round_trip_less() -> None:
     for _ in range(2):
         world = World(3, Config(path=network.Path(delay=0.010)))
         client = world.add([(900, 0, 0)])
-        client.flow = type(client.flow)(b"flow-id!", world.config.client, 0.0, token=token)
+        client.flow = client.new_flow(token)
         assert world.run(5)
         times.append(world.clock.now)
         token = client.flow.token

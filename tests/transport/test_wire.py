@@ -220,13 +220,18 @@ def test_mutated_datagrams_raise_wire_errors_only(data: st.DataObject) -> None:
 def test_every_truncation_is_an_error(kind: Kind) -> None:
     datagram = DATAGRAMS[kind.name.lower()]
     assert decode(datagram) is not None
-    # What follows DATA's continuation is payload, of whatever length there is; HELLO is padded.
+    # What follows the continuation of DATA, and the head of IDENTITY, is of whatever length there
+    # is; HELLO and IDENTIFY are padded.
     message = wire.DECODERS[kind](datagram)
     payload = 0
     if kind is Kind.DATA:
         payload = len(message.payload)
     elif kind is Kind.HELLO:
         payload = wire.hello_room(message, len(datagram)) - len(message.request)
+    elif kind is Kind.IDENTIFY:
+        payload = len(datagram) - wire.START_BYTES - 2
+    elif kind is Kind.IDENTITY:
+        payload = len(message.part)
     for length in range(len(datagram) - payload):
         assert decode(datagram[:length]) is None
 
@@ -236,7 +241,7 @@ def test_trailing_bytes_are_an_error(kind: Kind) -> None:
     datagram = DATAGRAMS[kind.name.lower()] + b"\0"
     decoded = decode(datagram)
     # Behind a HELLO, and a REQUEST that says so, there is padding; behind DATA, payload.
-    assert (decoded is not None) == (kind in (Kind.HELLO, Kind.DATA))
+    assert (decoded is not None) == (kind in (Kind.HELLO, Kind.DATA, Kind.IDENTIFY))
 
 
 @pytest.mark.parametrize("length", [1, 4, 5, 7, 16, 17, 19, 255])
@@ -339,6 +344,8 @@ def _datagrams() -> dict[str, bytes]:
         "wait": wire.encode_wait(wire.Wait(flow, 3, 0x25262728, 486, 250)),
         "refused": wire.encode_refused(wire.Refused(flow, wire.Code.TOO_SOON, 40, b"hash-of8")),
         "preferred": wire.encode_preferred(wire.Preferred(flow, b"hash-of8", ORIGIN)),
+        "identify": wire.encode_identify(wire.Identify(flow, 1179), 1200),
+        "identity": wire.encode_identity(wire.Identity(flow, b"hash-of8", 1183, 1179, b"last")),
     }
 
 

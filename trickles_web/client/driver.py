@@ -12,6 +12,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from trickles_web.client.identities import default_identities
 from trickles_web.client.port import Port
 from trickles_web.client.remote import Remote
 from trickles_web.client.spill import SpillingBytes
@@ -19,6 +20,8 @@ from trickles_web.client.tokens import TokenStore
 from trickles_web.config import ClientConfig
 from trickles_web.errors import ConnectError, FlowError
 from trickles_web.transport.flow import SILENT_PROBES, Flow
+from trickles_web.transport.private.exchange import Exchange
+from trickles_web.transport.private.flow import PrivateFlow
 
 DRAIN_TRAINS = 64
 """Taken in one wake-up, so that one flow cannot starve the loop: at most so many,"""
@@ -26,6 +29,29 @@ DRAIN_BYTES = 1 << 20
 """or, but for the last, so many bytes (about 1 ms)."""
 SHORTEST_TIMER_S = 0.001
 """The grain of both loops' timers (epoll's, uvloop's): less would only spin."""
+
+
+def _flow(
+    remote: Remote, config: ClientConfig, token: bytes, origin: bytes, kept: SpillingBytes
+) -> Flow:
+    """A flow of the kind that is configured."""
+    path, now, name = remote.path_size(config), monotonic(), os.urandom(8)
+    if config.private is None:
+        return Flow(name, config, now, token=token, origin=origin, path=path, kept=kept)
+    exchange = Exchange.MLKEM768_X25519 if config.post_quantum else Exchange.X25519
+    server = default_identities().of(remote.host, remote.port, config.private, exchange)
+    return PrivateFlow(
+        name,
+        config,
+        now,
+        server,
+        os.urandom,
+        exchange=exchange,
+        token=token,
+        origin=origin,
+        path=path,
+        kept=kept,
+    )
 
 
 class Driver:
@@ -69,15 +95,7 @@ class Driver:
         self._token_kept = False
         self._closed = False
         self._kept = SpillingBytes()
-        self.flow = Flow(
-            os.urandom(8),
-            config,
-            monotonic(),
-            token=tokens.get(remote.host, remote.port),
-            origin=origin,
-            path=remote.path_size(config),
-            kept=self._kept,
-        )
+        self.flow = _flow(remote, config, tokens.get(remote.host, remote.port), origin, self._kept)
         self._port = Port(
             loop, remote, local_addr, self._on_readable, self._on_refused, config.recorder
         )

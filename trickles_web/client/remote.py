@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from trickles_web.client.url import join_authority
 from trickles_web.config import BASE_DATAGRAM, ClientConfig
+from trickles_web.transport.continuation import COVER_BYTES
 from trickles_web.transport.path_size import PathSize
 
 logger = logging.getLogger("trickles.client")
@@ -79,12 +80,13 @@ class Remote:
 
     def path_size(self, config: ClientConfig) -> PathSize:
         """What is known of the way there: loopback carries large datagrams, IPv6 has less room."""
+        cover = 0 if config.private is None else COVER_BYTES
         if all(_ip(address).is_loopback for address in self.addresses):
-            largest = config.max_loopback_datagram_bytes
-            return PathSize(largest, largest)
+            largest = config.max_loopback_datagram_bytes - cover
+            return PathSize(largest, largest, least=BASE_DATAGRAM - cover)
         ipv6 = any(family == socket.AF_INET6 for family, _ in self.addresses)
         most = config.max_ipv6_datagram_bytes if ipv6 else config.max_datagram_bytes
-        return PathSize(BASE_DATAGRAM, most)
+        return PathSize(BASE_DATAGRAM - cover, most - cover, least=BASE_DATAGRAM - cover)
 
     def preferring(self, host: str, port: int) -> Remote | None:
         """With an address before all others that a server has named; None if it is not to be used.

@@ -26,8 +26,6 @@ MAX_SERVERS = 256
 """Files, and entries in memory; the oldest make room."""
 MAX_TOKEN_BYTES = 4_096
 """A continuation fits a datagram of 1,200 bytes several times over; more is not ours."""
-MAX_FILE_BYTES = 2 * MAX_TOKEN_BYTES
-"""Base64 and the names beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +50,23 @@ def default_directory() -> Path | None:
 
 
 class TokenStore:
-    """Tokens of servers named (host, port), in memory and, given a directory, on disk.
+    """Tokens of servers named (host, port), in memory and, given a directory, on disk: or what else
+    is small, and asked for again where it is lost.
 
     One store serves any number of flows; the newest token wins. No method raises.
     """
 
     def __init__(
-        self, directory: Path | None = None, *, clock: Callable[[], float] = time.time
+        self,
+        directory: Path | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        most_bytes: int = MAX_TOKEN_BYTES,
+        lifetime_s: float = TOKEN_LIFETIME_S,
     ) -> None:
+        """`most_bytes`: what is longer is not kept. `lifetime_s`: nor for longer."""
+        self._most_bytes = most_bytes
+        self._lifetime_s = lifetime_s
         self._directory = directory
         self._clock = clock
         self._newest: dict[tuple[str, int], _Entry] = {}
@@ -77,7 +84,7 @@ class TokenStore:
 
     def remember(self, host: str, port: int, token: bytes) -> None:
         """Keep it in memory: flows that start from now on show it."""
-        if token and len(token) <= MAX_TOKEN_BYTES:
+        if token and len(token) <= self._most_bytes:
             self._keep(_key(host, port), _Entry(token, self._clock()))
 
     def save(self, host: str, port: int, token: bytes) -> None:
@@ -94,7 +101,7 @@ class TokenStore:
 
     def _young(self, entry: _Entry) -> bool:
         # A saved time in the future is a clock that was set back: nothing to rely on.
-        return 0 <= self._clock() - entry.saved < TOKEN_LIFETIME_S
+        return 0 <= self._clock() - entry.saved < self._lifetime_s
 
     def _keep(self, key: tuple[str, int], entry: _Entry) -> None:
         self._newest.pop(key, None)
@@ -109,14 +116,14 @@ class TokenStore:
             return None
         try:
             with (self._directory / _name(key)).open("rb") as file:
-                held = json.loads(file.read(MAX_FILE_BYTES + 1))
+                held = json.loads(file.read(2 * self._most_bytes))
             if (held["host"], held["port"]) != key:
                 return None
             token = base64.b64decode(held["token"], validate=True)
             entry = _Entry(token, float(held["saved"]))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        if not token or len(token) > MAX_TOKEN_BYTES or not self._young(entry):
+        if not token or len(token) > self._most_bytes or not self._young(entry):
             return None
         return entry
 

@@ -13,14 +13,23 @@ from trickles_web.transport.wire import MOST_WANTS, Earlier, Wants
 
 
 class Asking:
-    """Writes them. `hello`: what the flow says of itself, but for attempt, size and request."""
+    """Writes them. `hello`: what the flow says of itself, but for attempt, size and request.
 
-    __slots__ = ("_edition", "_hello", "_requests", "_stream")
+    No opener is longer than what any path carries, whatever it has with it.
+    """
+
+    __slots__ = ("_edition", "_hello", "_hello_bytes", "_requests", "_stream")
 
     def __init__(
-        self, hello: wire.Hello, requests: RequestStream, stream: Reassembly, edition: Edition
+        self,
+        hello: wire.Hello,
+        requests: RequestStream,
+        stream: Reassembly,
+        edition: Edition,
+        hello_bytes: int,
     ) -> None:
         self._hello = hello
+        self._hello_bytes = hello_bytes
         self._requests = requests
         self._stream = stream
         self._edition = edition
@@ -28,16 +37,17 @@ class Asking:
     def room(self, held: Held | None, opener: Opener | None, note: bytes | None) -> int:
         """Request bytes that fit an opener from `held`, HELLO if that is None."""
         if held is None:
-            return wire.hello_room(self._hello, BASE_DATAGRAM)
+            return wire.hello_room(self._hello, self._hello_bytes)
         wants = min(
             len(opener.wants) if opener else MOST_WANTS, WANTS_WITH_NOTE if note else MOST_WANTS
         )
-        return max(0, wire.request_room(held.blob, BASE_DATAGRAM, wants, note))
+        size = BASE_DATAGRAM - held.cover
+        return max(0, wire.request_room(held.blob, size, wants, note))
 
     def hello(self, attempt: int, size: int, carried: bytes) -> bytes:
         """`carried`: the first bytes of the request."""
         hello = self._hello._replace(attempt=attempt, size=size, request=carried)
-        return wire.encode_hello(hello, BASE_DATAGRAM)
+        return wire.encode_hello(hello, self._hello_bytes)
 
     def request(
         self,
@@ -52,7 +62,7 @@ class Asking:
         earlier: tuple[Earlier, ...] = (),
         carried: bytes = b"",
         note: bytes | None = None,
-        pad_to: int = 0,
+        padded: bool = False,
     ) -> bytes:
         """As `wire.Request` has it, of the continuation `held`."""
         edition = self._edition
@@ -76,4 +86,5 @@ class Asking:
             None,
             note,
         )
-        return wire.encode_request(message, pad_to)
+        pad_to = BASE_DATAGRAM - held.cover if padded else 0
+        return wire.encode_request(message, pad_to) + held.ticket

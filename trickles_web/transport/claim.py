@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from trickles_web.transport.continuation import Continuation
+from trickles_web.transport.continuation import COVER_BYTES, TICKET_BYTES, Continuation
 from trickles_web.transport.epochs import Epoch
 from trickles_web.transport.wanted import Wanted
 from trickles_web.transport.wire import MOST_EARLIER_WANTS, Wants
@@ -25,12 +25,20 @@ class View:
 
 
 class Held(NamedTuple):
-    """A continuation at hand, since when, and the line whose numbers it is about."""
+    """A continuation at hand, since when, the line whose numbers it is about, and the ticket of a
+    private flow.
+    """
 
     continuation: Continuation
     blob: bytes
     at: float
     line: Line | None
+    ticket: bytes = b""
+
+    @property
+    def cover(self) -> int:
+        """Bytes that a message which presents it gets on its way."""
+        return TICKET_BYTES + COVER_BYTES if self.ticket else 0
 
     def same_burst(self, other: Held) -> bool:
         """Is what was received of the one what was received of the other?"""

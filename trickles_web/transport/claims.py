@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from trickles_web.config import BASE_DATAGRAM
 from trickles_web.transport.claimed import filter_key, unclaimed
 from trickles_web.transport.continuation import UNMEASURED, Continuation
 from trickles_web.transport.epochs import (
@@ -81,7 +80,7 @@ def _closed(c: Continuation) -> tuple[bytes, bytes]:
 
 
 def first_contact(
-    attempt: int, incarnation: int, mark: bytes, keys: Keys, key_generation: int
+    attempt: int, incarnation: int, mark: bytes, keys: Keys, key_generation: int, size: int
 ) -> Answer:
     """The answer to a HELLO: the first window of a flow whose incarnation was just drawn."""
     generation = keys.identity(b"h", incarnation, 0, 0) & ~ATTEMPT_BITS
@@ -93,7 +92,7 @@ def first_contact(
         low=0,
         high=INITIAL_WINDOW,
         wants=((0, OPEN_END),),
-        size=BASE_DATAGRAM,
+        size=size,
         nonce_generation=short_of(key_generation),
         attempt=attempt,
         paid=0,

@@ -35,8 +35,17 @@ never asked for again."""
 FOLLOWED: Final = 32
 """Bursts of the same answer follow this one: its end is not all that was sent."""
 
+PRIVATE: Final = 64
+"""Of a private flow: presented with a ticket of the same incarnation, or not at all."""
+
 MOST_PROGRESS: Final = 768
 """Bytes of application part: a carrier of 1,200 bytes must still carry something else."""
+
+TICKET_BYTES: Final = 72
+"""Of what follows a continuation in a private flow, see `private.ticket`."""
+COVER_BYTES: Final = 28
+"""What a private datagram of a server is longer than what it says: a nonce and an AEAD tag."""
+FLAGS_AT: Final = 1
 
 UNMEASURED: Final = (1 << 16) - 1
 """The round trip of a flow that has presented nothing yet."""
@@ -182,6 +191,15 @@ class Continuation:
         return bool(self.flags & OPEN)
 
     @property
+    def private(self) -> bool:
+        return bool(self.flags & PRIVATE)
+
+    @property
+    def carried(self) -> int:
+        """Bytes that each carrier has of a continuation in what a claim of this one brings."""
+        return OVERHEAD + self.padding + (TICKET_BYTES if self.flags & PRIVATE else 0)
+
+    @property
     def followed(self) -> bool:
         return bool(self.flags & FOLLOWED)
 
@@ -281,6 +299,17 @@ def parse(blob: bytes) -> Continuation:
         edition,
         round_trip,
     )
+
+
+def parse_told(told: bytes) -> tuple[Continuation, bytes, bytes]:
+    """What a client gets: the continuation, read and as it is, and the ticket of a private flow.
+
+    Raises ContinuationError.
+    """
+    if len(told) > FLAGS_AT and told[FLAGS_AT] & PRIVATE:
+        blob, ticket = told[:-TICKET_BYTES], told[-TICKET_BYTES:]
+        return parse(blob), blob, ticket
+    return parse(told), told, b""
 
 
 def seal(keyring: Keyring, c: Continuation, progress: bytes, pad_to: int) -> bytes:

@@ -7,7 +7,7 @@ exchange is complete; then the next opener goes out, from the best continuation 
 
 from __future__ import annotations
 
-from trickles_web.config import BASE_DATAGRAM, ClientConfig
+from trickles_web.config import ClientConfig
 from trickles_web.transport import wire
 from trickles_web.transport.asking import Asking
 from trickles_web.transport.claim import Claim, Held, Terms
@@ -23,7 +23,7 @@ from trickles_web.transport.wire import Data, Earlier, Run
 
 MOST_ATTEMPTS = 10
 SILENT_PROBES = 2
-"""After so many the path is in doubt: another port, then smaller datagrams and other servers."""
+"""After these the path is in doubt: another port, then smaller datagrams and other servers."""
 _ROOM_TO_OPEN = 65_536
 """Bytes of free receive buffer for which a generation is worth opening."""
 _PATIENT_REPEATS = 3
@@ -36,6 +36,7 @@ class Download:
     def __init__(
         self,
         hello: wire.Hello,
+        hello_bytes: int,
         config: ClientConfig,
         requests: RequestStream,
         round_trip: RoundTrip,
@@ -61,7 +62,7 @@ class Download:
         self.path = path
         self._sent = False  # the request, under a continuation that a server could act on
         self.edition = Edition(self.stream)
-        self._asking = Asking(hello, requests, self.stream, self.edition)
+        self._asking = Asking(hello, requests, self.stream, self.edition, hello_bytes)
         self._accepts = (-1, -1)
         """The ordinal of the generation that was asked for, and the highest attempt accepted."""
 
@@ -302,8 +303,7 @@ class Download:
         note = self.edition.note if self.attach else None
         if note:
             opener.wants = opener.wants[:WANTS_WITH_NOTE]
-        # A continuation that is old, or an address that may have changed, gets three times what
-        # it sent: make that enough for an answer.
+        # Three times what it brings is all that an old one gets, or one from another address.
         old = now - held.at > GROWS_OLD
         doubtful = old or self.timers.attempt > 0
         request = self._asking.request(
@@ -316,7 +316,7 @@ class Download:
             size=self.path.bytes,
             carried=carried,
             note=note,
-            pad_to=BASE_DATAGRAM if doubtful else 0,
+            padded=doubtful,
         )
         self.out.append(request)
         self._sent |= bool(carried) and not old

@@ -43,11 +43,13 @@ class Flow:
         origin: bytes = b"",
         path: PathSize | None = None,
         kept: Kept | None = None,
+        hello_bytes: int = BASE_DATAGRAM,
     ) -> None:
         """`token`: any continuation of an earlier flow to this service; saves a round trip.
         `origin`: for whom a gateway opens it, see `transport.origin`.
         `path`: of which something is known, else it is searched from the smallest size.
         `kept`: where request bytes are kept, in memory unless told. Whoever made it closes it.
+        `hello_bytes`: what a HELLO is padded to.
         """
         self.id = flow_id
         self.error: FlowError | None = None
@@ -57,12 +59,12 @@ class Flow:
         """The address at which the server would rather be asked; the driver takes it."""
         self._data_start = wire.FIRST_BYTE[Kind.DATA].to_bytes(1) + flow_id
         self._config = config
-        self._round_trip = RoundTrip()
-        self._requests = RequestStream(kept)
-        self._uploader = Uploader(self._requests, self._round_trip)
+        self._round_trip = trip = RoundTrip()
+        self._requests = requests = RequestStream(kept)
+        self._uploader = Uploader(requests, trip)
         hello = wire.Hello(flow_id, 0, 0, token, b"", origin)
         path = path or PathSize(BASE_DATAGRAM, config.max_datagram_bytes)
-        self._download = Download(hello, config, self._requests, self._round_trip, path)
+        self._download = Download(hello, hello_bytes, config, requests, trip, path)
         self._refusals = Refusals()
         self._exchange = self._open = False
         self._floor = 0
@@ -92,12 +94,11 @@ class Flow:
         download, kept = self._download, self.unacknowledged()
         if self._open:
             return kept  # the others are released
-        put_off = download.timers.again_at is not None and download.timers.again is None
-        if download.edition.number or put_off:
+        if download.edition.number or download.timers.put_off:
             # The response has begun or is being made: a server has all that it asked for, and
             # what waits behind that is of later requests.
             return self._requests.unsent
-        # At least one byte: a request that is held to its end still waits for somebody to run it.
+        # At least one byte: a whole request still waits for somebody to run it.
         return max(min(kept, 1), kept - self._uploader.held_bytes)
 
     def readable(self) -> int:
@@ -113,7 +114,7 @@ class Flow:
     @property
     def idle(self) -> bool:
         """No exchange in progress, and none about to begin."""
-        return not self._exchange and self._requests.end == self._requests.start
+        return not self._exchange and not self.unacknowledged()
 
     @property
     def silence(self) -> int:
@@ -140,12 +141,15 @@ class Flow:
 
     def cancel(self) -> list[bytes]:
         """Nobody waits any more: the datagrams that tell the server so. The flow is over."""
+        return self._covered(self._farewell())
+
+    def _farewell(self) -> list[bytes]:
         held = self._download.best or self._download.fresh
         active, self._exchange = self._exchange, False
         self._download.drop()
         if not active or held is None or self.error:
             return []
-        return [wire.encode_cancel(wire.Cancel(self.id, held.blob))]
+        return [wire.encode_cancel(wire.Cancel(self.id, held.blob)) + held.ticket]
 
     def refused_by_network(self, now: float) -> None:
         """Nothing listens at the server's port (ICMP): perhaps it is restarting."""
@@ -155,13 +159,10 @@ class Flow:
 
     def receive(self, datagram: bytes, now: float) -> None:
         """Take one datagram; whatever its bytes are, nothing is raised."""
-        self._take(datagram, 0, len(datagram), now)
+        self.receive_train(datagram, len(datagram), now)
 
     def receive_train(self, train: bytes, segment: int, now: float) -> None:
-        """Take datagrams that lie end to end, `segment` bytes each, but the last may be shorter.
-
-        As `receive` of one after the other. Nothing is raised.
-        """
+        """Datagrams that lie end to end, `segment` bytes each, but the last may be shorter."""
         at, datagrams = 0, memoryview(train)
         while at < len(train):
             at += segment * self._take(datagrams, at, segment, now)
@@ -232,8 +233,7 @@ class Flow:
         if best is not None and best.line is line:
             self._open = best.continuation.open
         if not self._open:
-            if self._uploader.active:
-                self._uploader.stop()
+            self._uploader.stop()
         elif best is not None and best.line is line:
             self._take_on(best.continuation.request_wanted, 0)
 
@@ -249,12 +249,12 @@ class Flow:
         if ack.room >= 0 and opener is not None and opener.held is None:
             return  # no request begins for good from a HELLO, which would have to be said again
         if ack.continuation:
-            c = sealing.parse(ack.continuation)
+            c, blob, ticket = sealing.parse_told(ack.continuation)
             if download.incarnation is None:
                 download.incarnation = c.incarnation
             elif c.incarnation != download.incarnation or c.ordinal < self._floor:
                 return
-            held = download.fresh = Held(c, ack.continuation, now, None)
+            held = download.fresh = Held(c, blob, now, None, ticket)
             if ack.room >= 0 and opener is not None:
                 opener.renew(held)  # the one before stands for bytes that are about to be released
             elif ack.complete:
@@ -324,9 +324,8 @@ class Flow:
 
     def _give_up(self, error: FlowError) -> None:
         """It is the client that cannot go on: the server is told."""
-        farewell = self.cancel()
+        self._download.out += self._farewell()
         self._fail(error)
-        self._download.out += farewell
 
     def _fail(self, error: FlowError) -> None:
         self.error = error
@@ -343,9 +342,14 @@ class Flow:
         except FlowError as error:  # of the bytes kept
             self._give_up(error)
             out = self._taken()
-        self._refusals.sent(out)
-        self._download.stats.datagrams_out += len(out)
-        return out
+        datagrams = self._covered(out)
+        self._refusals.sent(datagrams)
+        self._download.stats.datagrams_out += len(datagrams)
+        return datagrams
+
+    def _covered(self, messages: list[bytes]) -> list[bytes]:
+        """The datagrams that say this; in a private flow a message ends with its ticket."""
+        return messages
 
     def _taken(self) -> list[bytes]:
         out, self._download.out = self._download.out, []
@@ -363,14 +367,13 @@ class Flow:
             self._start_exchange(now)
         held = newest(download.best, download.fresh)
         if self._exchange and self._uploader.active and held is not None:
-            size = download.path.bytes
-            download.out += self._uploader.transmit(self.id, held.blob, now, size)
+            uploads = self._uploader.transmit
+            download.out += uploads(self.id, held.blob, now, download.path.bytes, held.ticket)
         return self._taken()
 
     def _start_exchange(self, now: float) -> None:
-        self._exchange, self._open = True, False
-        best = self._download.best
-        self._floor = 0 if best is None else best.continuation.ordinal
+        self._exchange, best = True, self._download.best
+        self._open, self._floor = False, 0 if best is None else best.continuation.ordinal
         self._patience.begin(now, self._requests.start)
         self._download.start(now)
 
@@ -389,10 +392,7 @@ class Flow:
     @property
     def _waiting(self) -> bool:
         """Is some server's answer due?"""
-        timers = self._download.timers
-        if timers.probe_at is not None or timers.again_at is not None:
-            return True
-        return self._uploader.deadline() is not None
+        return self._download.timers.due or self._uploader.deadline() is not None
 
     def _expire(self, now: float) -> None:
         timers = self._download.timers

@@ -1,6 +1,6 @@
 """Keys: everything is derived from a master secret that all replicas of a service share.
 
-    secret --HKDF(version | service | purpose | period)--> seal, nonce, identity, address keys
+    secret --HKDF(version | service | purpose | period)--> seal, nonce, identity, address, exchange
 
 *Service* separates what runs on one secret: a continuation of one service means nothing to another.
 *Period* is wall clock // rotation period, so replicas rotate together without talking; the
@@ -41,6 +41,9 @@ SEAL_OVERHEAD: Final = SEAL_NONCE_BYTES + SEAL_TAG_BYTES
 _PERIOD_BITS: Final = 26
 _PERIODS: Final = (1 << _PERIOD_BITS) - 1
 
+EXCHANGE_SEED_BYTES: Final = 128
+"""Of which the keys are made to which clients seal the secrets of private flows."""
+
 MOST_TAGS: Final = 4096
 """Hosts whose tag is remembered: making one costs more than a datagram's header."""
 
@@ -74,6 +77,7 @@ class Keys:
         "_seal",
         "_sealed",
         "_tags",
+        "exchange_seed",
     )
 
     def __init__(
@@ -86,6 +90,7 @@ class Keys:
         self._blocks = _block_cipher(derive("nonce", 16))
         self._names = _block_cipher(derive("identity", 16))
         self._address = derive("address", 32)
+        self.exchange_seed = derive("exchange", EXCHANGE_SEED_BYTES)
         self._tags: dict[str, int] = {}
         self._random = random
         self._prefix = b""
@@ -165,6 +170,11 @@ class Keyring:
     def generation(self, now: int) -> int:
         """That of what is sealed at a wall-clock time in milliseconds."""
         return self._sealing | now // self._rotation_ms & _PERIODS
+
+    def accepted(self, now: int) -> tuple[int, int]:
+        """From when and until when what is sealed now can be opened, as far as clocks agree."""
+        period = now // self._rotation_ms
+        return (period - 1) * self._rotation_ms, (period + 2) * self._rotation_ms
 
     def current(self, now: int) -> Keys:
         generation = self._sealing | now // self._rotation_ms & _PERIODS

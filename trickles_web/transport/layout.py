@@ -100,12 +100,14 @@ def write_answer(
     padding: int,
     keyring: Keyring,
     mint: Callable[[Span, int, bool], Continuation],
+    ticket: bytes,
     probe: int,
 ) -> list[Train]:
     """At most `count` packets of the answer; [] when there is nothing to send.
 
     mint: the continuation of a burst, what its carriers' application part and note are padded to
-    from now on, and whether other bursts of this answer follow it.
+    from now on, and whether other bursts of this answer follow it. ticket: of a private flow, it
+    stands behind each continuation.
     """
     if count <= 0:
         return []
@@ -117,7 +119,7 @@ def write_answer(
     while True:
         room = 0 if note is None else _room_for(note)
         settled = sealing.settled_padding(len(progress) + room)
-        carried = sealing.OVERHEAD + max(padding, settled)
+        carried = sealing.OVERHEAD + max(padding, settled) + len(ticket)
         rooms = capacities(bursts(*grant), answer.size, carried)
         placed = place(rooms, wants, 0 if reports else response.available)
         stop = max((offset + length for offset, length in placed), default=0)
@@ -146,7 +148,7 @@ def write_answer(
         c = mint(span, settled, at < len(placed))
         if note is not None and noted is None:
             noted = _sealed(note, keyring, c)
-        blob = sealing.seal(keyring, c, progress, carried - sealing.OVERHEAD - room)
+        blob = sealing.seal(keyring, c, progress, max(padding, settled) - room) + ticket
         writer = _BurstWriter(answer, span, c, flow, short, blob, noted, response)
         goes_on = writer.write(packets, keyring, c.minted, trains, goes_on)
         if at == len(placed):

@@ -164,14 +164,14 @@ class Line:
 
     def _hold(self, data: Data, view: View, now: float) -> Held | None:
         try:
-            c = sealing.parse(data.continuation)
+            c, blob, ticket = sealing.parse_told(data.continuation)
         except ContinuationError:
             return None
         stop = data.burst + data.burst_length
         if c.burst != data.burst or c.stop != stop or c.epoch.numbers != view.epoch.numbers:
             return None
         self.size = c.size
-        held = Held(c, data.continuation, now, self)
+        held = Held(c, blob, now, self, ticket)
         self._holding.bursts[stop] = (held, view)
         heappush(self._waiting, (stop, data.burst))
         if not self._foreseen and self.ended < 0:
@@ -340,7 +340,7 @@ class Line:
     ) -> Claim | None:
         low, high = grant(view.epoch, successor, start), grant(view.epoch, successor, stop)
         spans = bursts(view.epoch, successor, low, high)
-        carried = sealing.OVERHEAD + held.continuation.padding
+        carried = held.continuation.carried
         wants, full = self._wanted.take(list(capacities(spans, self.size, carried)))
         if not wants:
             self.blocked = True

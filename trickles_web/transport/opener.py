@@ -95,6 +95,16 @@ class Timers:
     alive_at: float | None = None
     """Then the server hears of a reader that has no room: it would take silence for absence."""
 
+    @property
+    def due(self) -> bool:
+        """Is an answer due?"""
+        return self.probe_at is not None or self.again_at is not None
+
+    @property
+    def put_off(self) -> bool:
+        """Is it the opener that a WAIT put off?"""
+        return self.again_at is not None and self.again is None
+
     def clear(self) -> None:
         self.probe_at = self.again_at = self.again = self.alive_at = None
 

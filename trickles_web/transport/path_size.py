@@ -30,6 +30,7 @@ class PathSize:
         "_asked",
         "_due",
         "_first",
+        "_least",
         "_most",
         "_slot",
         "_swallowed",
@@ -38,11 +39,13 @@ class PathSize:
         "bytes",
     )
 
-    def __init__(self, first: int, most: int) -> None:
+    def __init__(self, first: int, most: int, least: int = BASE_DATAGRAM) -> None:
+        """`least`: what any path carries."""
+        self._least = least
         self.bytes = first
         self._first = first
         self._most = max(first, most)
-        self._used = BASE_DATAGRAM
+        self._used = least
         """What some opening has asked for."""
         self._slot = (-1, -1)
         self._restart()
@@ -103,6 +106,6 @@ class PathSize:
         """Perhaps the path swallows what is larger than any path must carry; or it was the server
         that was gone, so the search begins anew.
         """
-        if self.bytes > BASE_DATAGRAM:
-            self.bytes = self._used = BASE_DATAGRAM
+        if self.bytes > self._least:
+            self.bytes = self._used = self._least
             self._restart()

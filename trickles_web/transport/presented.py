@@ -5,7 +5,7 @@ Nothing here depends on what was spent; only keys and clocks are asked. (NSDI'05
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from trickles_web.config import TransportConfig
 from trickles_web.errors import ContinuationError
@@ -13,12 +13,23 @@ from trickles_web.transport import continuation as sealing
 from trickles_web.transport.continuation import UNMEASURED, Continuation
 from trickles_web.transport.epochs import INITIAL_WINDOW
 from trickles_web.transport.keys import Keyring
-from trickles_web.transport.redeemed import UNLIMITED, Address, Redeemed
+from trickles_web.transport.redeemed import UNLIMITED, Address, Channel, Redeemed
 from trickles_web.transport.refused import RefusedError
 from trickles_web.transport.wire import Code, Kind
 
 AMPLIFICATION: Final = 3
 """Bytes sent to an address that has not proved itself, per byte received (RFC 9000 §8.1)."""
+
+
+class Arrived(NamedTuple):
+    """A datagram, what it says (the same, unless it is private), from where, and when."""
+
+    datagram: bytes
+    message: bytes
+    channel: Channel | None
+    address: Address
+    now: int
+    """Wall-clock ms."""
 
 
 def knows(
@@ -41,14 +52,16 @@ def present(
     kind: Kind,
     flow: bytes,
     blob: bytes,
-    datagram: bytes,
-    address: Address,
-    now: int,
+    arrived: Arrived,
     config: TransportConfig,
     keyring: Keyring,
 ) -> tuple[Redeemed, Continuation]:
     """Open the continuation that a datagram presents, and judge its age and its address."""
     c = sealing.parse(blob)
+    datagram, message, channel, address, now = arrived
+    private = channel is not None
+    if c.private != private or (channel is not None and c.incarnation != channel.incarnation):
+        raise RefusedError(Code.FORGED)  # neither in clear, nor with the ticket of another flow
     age = now - c.minted
     if age < -config.clock_skew_ms:
         raise RefusedError(Code.FUTURE)
@@ -78,6 +91,8 @@ def present(
         store=c.store,
         authorised_at=c.authorised_at,
         datagram=datagram,
+        message=message,
+        channel=channel,
         at=now,
         continuation=c,
         allowance=allowance,

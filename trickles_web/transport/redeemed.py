@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from trickles_web.transport.continuation import UNMEASURED, Continuation
+from trickles_web.transport.continuation import COVER_BYTES, UNMEASURED, Continuation
 from trickles_web.transport.epochs import INITIAL_WINDOW, Epoch, window
 from trickles_web.transport.note import Note
 from trickles_web.transport.wire import Kind, Wants
@@ -71,6 +72,24 @@ class Response(Protocol):
 
     def read(self, start: int, stop: int) -> bytes | memoryview:
         """Exactly these bytes; raises ResponseGone."""
+
+
+class Channel(Protocol):
+    """In which a private datagram came, and in which its answers go."""
+
+    incarnation: int
+    """Whose it is; 0 at first contact."""
+    ticket: bytes
+    """What stands behind each continuation."""
+
+    def begin(self, incarnation: int, now: int) -> None:
+        """The HELLO that came in it is to be answered: its flow is known from now on."""
+
+    def seal(self, message: bytes) -> bytes:
+        """The datagram that says it."""
+
+    def sealed(self, trains: Sequence[Train]) -> list[Train]:
+        """The same trains, each datagram sealed."""
 
 
 # `__init__` is written out where it is called for each datagram: the one that `dataclass` makes is
@@ -206,6 +225,13 @@ class Redeemed:
 
     # What follows is the transport's own.
     datagram: bytes
+    """As it came,"""
+    message: bytes
+    """and what it says: the same, unless it is private."""
+    channel: Channel | None
+    """None: it came in clear."""
+    cover: int
+    """Bytes that each datagram of the answer gets on its way."""
     at: int
     """When it was redeemed, wall-clock ms,"""
     marks: int
@@ -248,6 +274,8 @@ class Redeemed:
         hops: int = 0,
         told: bool = False,
         datagram: bytes = b"",
+        message: bytes = b"",
+        channel: Channel | None = None,
         at: int = 0,
         marks: int = 0,
         continuation: Continuation | None = None,
@@ -283,6 +311,9 @@ class Redeemed:
         self.hops = hops
         self.told = told
         self.datagram = datagram
+        self.message = message
+        self.channel = channel
+        self.cover = 0 if channel is None else COVER_BYTES
         self.at = at
         self.marks = marks
         self.continuation = continuation
@@ -324,18 +355,25 @@ class Redeemed:
         if not self.answers:
             return 0
         answer = self.answers[0]
-        room = self.allowance // answer.size
+        room = self.allowance // (answer.size + self.cover)
         count = min(INITIAL_WINDOW, answer.high - answer.low, room)
         return count * answer.size * 3 // 4
 
     @property
+    def room(self) -> int:
+        """Bytes of a message that is no longer, on its way, than what it answers."""
+        return len(self.datagram) - self.cover
+
+    @property
     def starved(self) -> bool:
         """May not even one packet of the answer go to this address for this datagram?"""
-        return bool(self.answers) and self.allowance < self.answers[-1].size
+        return bool(self.answers) and self.allowance < self.answers[-1].size + self.cover
 
 
 class Refusal(NamedTuple):
-    """A datagram that is not served. `reply`, when there is one, is never longer than it was."""
+    """A datagram that is not served, or was but a question who is here. `reply`, when there is one,
+    is never longer than it was.
+    """
 
     reason: str
     reply: bytes | None = None

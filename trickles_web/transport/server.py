@@ -14,8 +14,7 @@ proof of receipt last.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -26,15 +25,25 @@ from trickles_web.transport import note as notes
 from trickles_web.transport import wire
 from trickles_web.transport.claimed import marks_of
 from trickles_web.transport.claims import claims, first_contact, opening, probe_key
-from trickles_web.transport.continuation import CLOSES, COMPLETE, OPEN, REFRESHED, Continuation
+from trickles_web.transport.continuation import (
+    CLOSES,
+    COMPLETE,
+    COVER_BYTES,
+    OPEN,
+    PRIVATE,
+    Continuation,
+)
 from trickles_web.transport.epochs import Span
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.layout import write_answer
-from trickles_web.transport.presented import AMPLIFICATION, first, knows, present
+from trickles_web.transport.presented import AMPLIFICATION, Arrived, knows, present
+from trickles_web.transport.private.channel import Privacy
+from trickles_web.transport.private.cover import is_private
 from trickles_web.transport.redeemed import (
     UNLIMITED,
     Address,
     Answer,
+    Channel,
     Redeemed,
     Refusal,
     Response,
@@ -42,6 +51,7 @@ from trickles_web.transport.redeemed import (
 )
 from trickles_web.transport.refused import RefusedError
 from trickles_web.transport.replay import ReplayFilter
+from trickles_web.transport.replies import Replies
 from trickles_web.transport.wire import Code, Kind
 
 __all__ = ["Redeemed", "Refusal", "Response", "Server", "Train"]
@@ -55,7 +65,7 @@ _REASONS: Final = {
 _SILENT: Final = frozenset({Code.SPENT})
 
 
-class Server:
+class Server(Replies):
     """Answers datagrams. Holds keys, a replay filter and counters; nothing about any flow."""
 
     def __init__(
@@ -66,17 +76,18 @@ class Server:
         replica: int,
         random: Callable[[int], bytes],
         store: int,
+        privacy: Privacy | None = None,
     ) -> None:
-        """`replica` and `store` are 32-bit random numbers; `random(n)` gives n random bytes."""
-        self.config = config
-        self.replica = replica
+        """`replica` and `store` are 32-bit random numbers; `random(n)` gives n random bytes.
+        `privacy`: serves private flows too.
+        """
+        super().__init__(config, keyring, replica)
         self.store = store
         """Named in continuations: an unsafe request runs only where it was first sent."""
-        self.counters: Counter[str] = Counter()
-        self._keyring = keyring
         self._replay = replay
         self._random = random
-        self._redeemers: dict[int, Callable[[bytes, Address, int], Redeemed]] = {
+        self._privacy = privacy
+        self._redeemers: dict[int, Callable[[Arrived], Redeemed]] = {
             Kind.HELLO: self._hello,
             Kind.REQUEST: self._request,
             Kind.UPLOAD: self._upload,
@@ -93,41 +104,65 @@ class Server:
 
     def redeem(self, datagram: bytes, address: Address, now: int) -> Redeemed | Refusal:
         """Check one datagram; `now` is wall-clock ms. Never raises, whatever the bytes."""
+        message, channel = datagram, None
         try:
-            redeemer = self._redeemers.get(wire.kind_of(datagram))
+            if self._privacy is not None and is_private(datagram):
+                message, channel = self._privacy.opened(datagram, now)
+            redeemer = self._redeemers.get(wire.kind_of(message))
             if redeemer is None:
-                # Never answer what a server sends, or two servers could be made to talk for ever.
-                return self._drop("kind")
+                return self._other(message, channel, now)
+            if channel is None and not self.config.cleartext:
+                raise RefusedError(Code.CLEARTEXT)
             if self._replay.turn(now):
                 self.counters["filter_full"] += 1
-            return redeemer(datagram, address, now)
+            return redeemer(Arrived(datagram, message, channel, address, now))
         except RefusedError as error:
             self.counters[error.code.name.lower()] += 1
             if error.code in _SILENT:
                 return Refusal(error.code.name.lower())
-            return self._refusal(datagram, error.code.name.lower(), error.code, error.retry_after)
+            return self._refusal(datagram, channel, error.code, error.retry_after)
         except WireError as error:
             if str(error) == "version" and len(datagram) >= BASE_DATAGRAM:
                 self.counters["version"] += 1
-                return self._refusal(datagram, "version", Code.VERSION)
+                return self._refusal(datagram, None, Code.VERSION)
             return self._drop(str(error))
         except ContinuationError as error:
             self.counters[error.reason] += 1
-            return self._refusal(datagram, error.reason, _REASONS[error.reason])
+            return self._refusal(datagram, channel, _REASONS[error.reason], reason=error.reason)
 
-    def _refusal(self, datagram: bytes, reason: str, code: Code, retry_after: int = 0) -> Refusal:
+    def _other(self, message: bytes, channel: Channel | None, now: int) -> Refusal:
+        """Nothing that could be redeemed."""
+        asks = wire.kind_of(message) == Kind.IDENTIFY
+        if not asks or channel is not None or self._privacy is None:
+            # Never answer what a server sends, or two servers could be made to talk for ever.
+            return self._drop("kind")
+        self.counters["identify"] += 1
+        return Refusal("identify", self._privacy.told(message, now))
+
+    def _refusal(
+        self,
+        datagram: bytes,
+        channel: Channel | None,
+        code: Code,
+        retry_after: int = 0,
+        reason: str = "",
+    ) -> Refusal:
         reply = self._refused(datagram, code, retry_after)
+        if channel is not None:
+            reply = channel.seal(reply)
+        reason = reason or code.name.lower()
         return Refusal(reason, reply if len(reply) <= len(datagram) else None)
 
     def _drop(self, reason: str) -> Refusal:
         self.counters[reason] += 1
         return Refusal(reason)
 
-    def _hello(self, datagram: bytes, address: Address, now: int) -> Redeemed:
+    def _hello(self, arrived: Arrived) -> Redeemed:
         """First contact. A good address token lets safe requests run at once."""
+        datagram, message, channel, address, now = arrived
         if len(datagram) < BASE_DATAGRAM:
             raise WireError("hello")
-        m = wire.decode_hello(datagram)
+        m = wire.decode_hello(message)
         # The filter knows a HELLO by its bytes: a copy made on the way is not served again.
         mark = b"h" + hashlib.blake2b(datagram, digest_size=12).digest()
         if mark in self._replay:
@@ -135,7 +170,10 @@ class Server:
         keys = self._keyring.current(now)
         incarnation = int.from_bytes(self._random(8), "big")
         key_generation = self._keyring.generation(now)
-        answer = first_contact(m.attempt, incarnation, mark, keys, key_generation)
+        if channel is not None:
+            channel.begin(incarnation, now)
+        size = BASE_DATAGRAM - (0 if channel is None else COVER_BYTES)
+        answer = first_contact(m.attempt, incarnation, mark, keys, key_generation, size)
         return Redeemed(
             kind=Kind.HELLO,
             flow=m.flow,
@@ -149,6 +187,8 @@ class Server:
             fresh=True,
             store=self.store,
             datagram=datagram,
+            message=message,
+            channel=channel,
             at=now,
             marks=self._replay.marks,
             answers=(answer,),
@@ -158,11 +198,11 @@ class Server:
             asked_size=m.size,
         )
 
-    def _request(self, datagram: bytes, address: Address, now: int) -> Redeemed:
-        m = wire.decode_request(datagram)
+    def _request(self, arrived: Arrived) -> Redeemed:
+        m = wire.decode_request(arrived.message)
         if not m.wants or max(m.request_offset, m.received) >= wire.OPEN_END:
             raise RefusedError(Code.CLAIM)
-        presented = (m.flow, m.continuation, datagram, address, now)
+        presented = (m.flow, m.continuation, arrived)
         redeemed, c = present(Kind.REQUEST, *presented, self.config, self._keyring)
         if m.opens:
             redeemed.padding = 0
@@ -179,7 +219,7 @@ class Server:
         redeemed.request_digest = m.digest
         redeemed.noted = m.note is not None
         if m.note:
-            redeemed.note = notes.unseal(self._keyring, m.note, c.incarnation, now)
+            redeemed.note = notes.unseal(self._keyring, m.note, c.incarnation, arrived.now)
         return redeemed
 
     def _answers(self, m: wire.Request, redeemed: Redeemed, c: Continuation) -> tuple[Answer, ...]:
@@ -190,9 +230,13 @@ class Server:
         if not m.opens:
             return claims(m, c, self._keyring, self._replay, self.replica, now, fresh)
         size = c.size
-        if m.size >= BASE_DATAGRAM:
-            size = min(m.size, self.config.largest_datagram(redeemed.address[0]))
+        if m.size >= BASE_DATAGRAM - redeemed.cover:
+            size = min(m.size, self._largest(redeemed))
         return opening(m, c, size, self._keyring, self._replay, self.replica, now, fresh)
+
+    def _largest(self, redeemed: Redeemed) -> int:
+        """Bytes of DATA that may go to this address."""
+        return self.config.largest_datagram(redeemed.address[0]) - redeemed.cover
 
     def _still(self, redeemed: Redeemed, now: int) -> tuple[Answer, ...]:
         """The answers, judged again if what they depend on was spent since they were judged."""
@@ -207,16 +251,16 @@ class Server:
                 return answers
             if c is None:
                 raise RefusedError(Code.SPENT)
-            return self._answers(wire.decode_request(redeemed.datagram), redeemed, c)
+            return self._answers(wire.decode_request(redeemed.message), redeemed, c)
         except RefusedError as error:
             self.counters[error.code.name.lower()] += 1
             return ()
 
-    def _upload(self, datagram: bytes, address: Address, now: int) -> Redeemed:
-        m = wire.decode_upload(datagram)
+    def _upload(self, arrived: Arrived) -> Redeemed:
+        m = wire.decode_upload(arrived.message)
         if m.offset >= wire.OPEN_END:
             raise RefusedError(Code.CLAIM)
-        presented = (m.flow, m.continuation, datagram, address, now)
+        presented = (m.flow, m.continuation, arrived)
         redeemed, _ = present(Kind.UPLOAD, *presented, self.config, self._keyring)
         redeemed.request_offset = m.offset
         redeemed.request_bytes = m.request
@@ -224,9 +268,9 @@ class Server:
         redeemed.numbers = (m.number,)
         return redeemed
 
-    def _cancel(self, datagram: bytes, address: Address, now: int) -> Redeemed:
-        m = wire.decode_cancel(datagram)
-        presented = (m.flow, m.continuation, datagram, address, now)
+    def _cancel(self, arrived: Arrived) -> Redeemed:
+        m = wire.decode_cancel(arrived.message)
+        presented = (m.flow, m.continuation, arrived)
         return present(Kind.CANCEL, *presented, self.config, self._keyring)[0]
 
     # ---- step two
@@ -238,13 +282,16 @@ class Server:
         """
         trains: list[Train] = []
         for answer in self._still(redeemed, now):
-            count = min(answer.high - answer.low, redeemed.allowance // answer.size)
+            room = redeemed.allowance // (answer.size + redeemed.cover)
+            count = min(answer.high - answer.low, room)
             if redeemed.edition not in (0, response.edition):
                 # The client's bytes are of another run: this one is served from where it joins.
                 answer.wants = ((response.joins, wire.OPEN_END),)
             written = self._write(redeemed, answer, response, count, now)
             if not written:
                 continue
+            if redeemed.channel is not None:
+                written = redeemed.channel.sealed(written)
             for mark in marks_of(answer):
                 self._replay.add(mark)
             if redeemed.allowance != UNLIMITED:
@@ -265,6 +312,7 @@ class Server:
                 padding=redeemed.padding,
                 keyring=self._keyring,
                 mint=partial(self._mint, redeemed, response, answer, now),
+                ticket=b"" if redeemed.channel is None else redeemed.channel.ticket,
                 probe=probe,
             )
         except ResponseGone:
@@ -287,6 +335,8 @@ class Server:
     ) -> Continuation:
         """The continuation of one burst of this answer."""
         flags = (OPEN if response.open else COMPLETE) | sealing.FOLLOWED * followed
+        if redeemed.channel is not None:
+            flags |= PRIVATE
         return Continuation(
             flags | (CLOSES if response.closes else 0),
             self._keyring.generation(now),
@@ -319,102 +369,7 @@ class Server:
         """
         if redeemed.allowance != UNLIMITED or answer is not redeemed.answers[-1]:
             return 0
-        size = min(redeemed.asked_size, self.config.largest_datagram(redeemed.address[0]))
+        size = min(redeemed.asked_size, self._largest(redeemed))
         if size <= answer.size or probe_key(redeemed.incarnation, answer) in self._replay:
             return 0
         return size
-
-    # ---- answers without data: never longer than what they answer
-
-    def acknowledge(
-        self,
-        redeemed: Redeemed,
-        held: int,
-        progress: bytes,
-        now: int,
-        *,
-        complete: bool = False,
-        room: int = -1,
-        taken: bool = True,
-    ) -> bytes | None:
-        """ACK: request bytes held, and a continuation that is fresh and proves this address.
-
-        room: bytes of an open request that are taken beyond, -1 if it is not open. taken: these
-        UPLOADs are here whole, so they need not come again.
-        """
-        c = redeemed.continuation or first(redeemed)
-        end = c.response_end
-        if progress != redeemed.progress:
-            end = -1  # another exchange: the end sealed before was that of the last one
-        state = COMPLETE if complete else OPEN if room >= 0 else c.flags & OPEN
-        refreshed = c.renewed(
-            flags=REFRESHED | state | c.flags & (CLOSES | sealing.FOLLOWED),
-            key_generation=self._keyring.generation(now),
-            replica=self.replica,
-            minted=now,
-            host_tag=redeemed.host_tag,
-            port=redeemed.address[1],
-            request_wanted=held,
-            response_end=end,
-            round_trip=redeemed.round_trip,
-        )
-        numbers = redeemed.numbers if taken else ()
-        blob = sealing.seal(self._keyring, refreshed, progress, len(progress))
-        ack = wire.Ack(redeemed.flow, complete, held, room, numbers, blob)
-        reply = wire.encode_ack(ack)
-        if len(reply) > len(redeemed.datagram):
-            reply = wire.encode_ack(ack._replace(continuation=b""))
-        return self._fits(redeemed, reply)
-
-    def come_back(self, redeemed: Redeemed, now: int) -> bytes | None:
-        """ACK that takes nothing: the same request again, please, with a fresh continuation."""
-        c = redeemed.continuation
-        held = 0 if c is None else c.request_wanted
-        complete = c is not None and bool(c.flags & COMPLETE)
-        return self.acknowledge(redeemed, held, redeemed.progress, now, complete=complete)
-
-    def wait(self, redeemed: Redeemed, milliseconds: int, now: int) -> bytes | None:
-        """WAIT: the request is kept, or not, but nothing of it is spent; repeat it after this time.
-
-        A request that waits for long would grow old: then the client gets a fresh continuation.
-        """
-        c = redeemed.continuation
-        if c is None or now - c.minted > self.config.replay_horizon_ms // 2:
-            return self.come_back(redeemed, now)
-        generation = c.generation & 0xFFFF_FFFF
-        return self._fits(
-            redeemed,
-            wire.encode_wait(
-                wire.Wait(redeemed.flow, c.ordinal, generation, c.stop, min(milliseconds, 65_535))
-            ),
-        )
-
-    def need(self, redeemed: Redeemed, ranges: Sequence[tuple[int, int]]) -> bytes | None:
-        """NEED: request bytes that are not here: send them again, with the continuation."""
-        return self._fits(redeemed, wire.encode_need(redeemed.flow, ranges))
-
-    def refuse(self, redeemed: Redeemed, code: Code, retry_after: int = 0) -> bytes | None:
-        """REFUSED, with the request's hash, so that only who saw the request can say it."""
-        self.counters[code.name.lower()] += 1
-        return self._fits(redeemed, self._refused(redeemed.datagram, code, retry_after))
-
-    def prefer(self, redeemed: Redeemed) -> bytes | None:
-        """PREFERRED: where this server would rather be asked; None if that is where it is."""
-        if not self.config.preferred:
-            return None
-        message = wire.Preferred(
-            redeemed.flow, wire.echo_of(redeemed.datagram), self.config.preferred
-        )
-        return self._fits(redeemed, wire.encode_preferred(message))
-
-    def _fits(self, redeemed: Redeemed, reply: bytes) -> bytes | None:
-        if len(reply) > min(len(redeemed.datagram), redeemed.allowance):
-            self.counters["too_long"] += 1
-            return None
-        if redeemed.allowance != UNLIMITED:
-            redeemed.allowance -= len(reply)
-        return reply
-
-    def _refused(self, datagram: bytes, code: Code, retry_after: int) -> bytes:
-        flow, after = wire.flow_of(datagram), min(retry_after, 65_535)
-        return wire.encode_refused(wire.Refused(flow, code, after, wire.echo_of(datagram)))

@@ -14,6 +14,7 @@ from typing import Final
 
 from trickles_web.config import BASE_DATAGRAM
 from trickles_web.transport import wire
+from trickles_web.transport.continuation import COVER_BYTES
 from trickles_web.transport.epochs import INITIAL_WINDOW, LARGEST_WINDOW, MINIMUM_WINDOW
 from trickles_web.transport.kept import Kept, KeptInMemory
 from trickles_web.transport.ranges import RangeSet
@@ -252,14 +253,20 @@ class Uploader:
         return self._last_sent + self._round_trip.probe_timeout(self._attempt)
 
     def transmit(
-        self, flow: bytes, continuation: bytes, now: float, size: int = BASE_DATAGRAM
+        self,
+        flow: bytes,
+        continuation: bytes,
+        now: float,
+        size: int = BASE_DATAGRAM,
+        ticket: bytes = b"",
     ) -> list[bytes]:
         """The UPLOADs that may leave now, of up to `size` bytes, which the path seems to carry."""
         deadline = self.deadline()
         if deadline is not None and now >= deadline:
             self._time_out()
         out: list[bytes] = []
-        room = wire.upload_room(continuation, BASE_DATAGRAM if self._small else size)
+        size = (BASE_DATAGRAM - COVER_BYTES * bool(ticket) if self._small else size) - len(ticket)
+        room = wire.upload_room(continuation, size)
         while len(self._flights) < self._window:
             piece = self._next_piece(room)
             if piece is None:
@@ -271,9 +278,8 @@ class Uploader:
             self._next_number += 1
             self._flights[number] = _Flight(start, stop, now)
             self._last_sent = now
-            out.append(
-                wire.encode_upload(wire.Upload(flow, number, start, digest, continuation, payload))
-            )
+            upload = wire.Upload(flow, number, start, digest, continuation, payload)
+            out.append(wire.encode_upload(upload) + ticket)
         return out
 
     def _time_out(self) -> None:

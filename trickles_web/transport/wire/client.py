@@ -1,4 +1,4 @@
-"""What a client sends: HELLO, REQUEST, UPLOAD, CANCEL."""
+"""What a client sends: HELLO, REQUEST, UPLOAD, CANCEL, IDENTIFY."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ _REQUEST_BYTES: Final = struct.Struct(">Q8s")
 _EARLIER: Final = struct.Struct(">IIB")
 _UPLOAD: Final = struct.Struct(">B8sIQ8sHH")
 _CANCEL: Final = struct.Struct(">B8sH")
+_IDENTIFY: Final = struct.Struct(">B8sH")
 _OPENS: Final = 1
 _HANDED_ON: Final = 2
 _LOST: Final = 4
@@ -136,6 +137,13 @@ class Upload(NamedTuple):
 class Cancel(NamedTuple):
     flow: bytes
     continuation: bytes
+
+
+class Identify(NamedTuple):
+    """Asks for a server's credentials, from this offset on. Padded, for the answer is no longer."""
+
+    flow: bytes
+    offset: int
 
 
 def encode_hello(message: Hello, pad_to: int) -> bytes:
@@ -328,3 +336,16 @@ def decode_cancel(datagram: bytes) -> Cancel:
         raise WireError("truncated") from None
     exactly(datagram, _CANCEL.size + n)
     return Cancel(flow, datagram[_CANCEL.size :])
+
+
+def encode_identify(message: Identify, pad_to: int) -> bytes:
+    head = _IDENTIFY.pack(FIRST_BYTE[Kind.IDENTIFY], message.flow, message.offset)
+    return head.ljust(pad_to, b"\0")
+
+
+def decode_identify(datagram: bytes) -> Identify:
+    try:
+        _, flow, offset = _IDENTIFY.unpack_from(datagram)
+    except struct.error:
+        raise WireError("truncated") from None
+    return Identify(flow, offset)

@@ -30,12 +30,14 @@ class Kind(IntEnum):
     REQUEST = 2
     UPLOAD = 3
     CANCEL = 4
+    IDENTIFY = 5
     DATA = 8
     ACK = 9
     NEED = 10
     WAIT = 11
     REFUSED = 12
     PREFERRED = 13
+    IDENTITY = 14
 
 
 class Code(IntEnum):
@@ -56,6 +58,7 @@ class Code(IntEnum):
     NOT_MINE = 13  # only the server with the sealed store may run this
     CONFLICT = 14  # request bytes contradict those sent before
     BUSY = 15  # limits reached
+    CLEARTEXT = 16  # only private flows are served here
 
 
 Wants = tuple[tuple[int, int], ...]

@@ -1,4 +1,4 @@
-"""What a server sends: DATA, ACK, NEED, WAIT, REFUSED, PREFERRED."""
+"""What a server sends: DATA, ACK, NEED, WAIT, REFUSED, PREFERRED, IDENTITY."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ _NEED: Final = struct.Struct(">B8sB")
 _WAIT: Final = struct.Struct(">B8sIIIH")
 _REFUSED: Final = struct.Struct(">B8sBH8s")
 _PREFERRED: Final = struct.Struct(">B8s8s")
+_IDENTITY: Final = struct.Struct(">B8s8sHH")
 _COMPLETE: Final = 1
 _OPEN: Final = 2
 
@@ -120,6 +121,16 @@ class Preferred(NamedTuple):
     address: bytes
 
 
+class Identity(NamedTuple):
+    """A part of a server's credentials. `name`: 8 bytes, of the whole, which has `size` bytes."""
+
+    flow: bytes
+    name: bytes
+    size: int
+    offset: int
+    part: bytes
+
+
 def data_prefix(flow: bytes, *fields: int) -> bytes:
     """The part of a DATA header that is the same for all packets of a burst: `Data` to `short`."""
     return DATA_PREFIX.pack(FIRST_BYTE[Kind.DATA], flow, *fields)
@@ -203,3 +214,23 @@ def decode_preferred(datagram: bytes) -> Preferred:
         raise WireError("address")
     _, flow, echo = _PREFERRED.unpack_from(datagram)
     return Preferred(flow, echo, address)
+
+
+def identity_room(size: int) -> int:
+    """Bytes of credentials in an IDENTITY of `size` bytes."""
+    return max(0, size - _IDENTITY.size)
+
+
+def encode_identity(message: Identity) -> bytes:
+    return _IDENTITY.pack(FIRST_BYTE[Kind.IDENTITY], *message[:4]) + message.part
+
+
+def decode_identity(datagram: bytes) -> Identity:
+    try:
+        _, flow, name, size, offset = _IDENTITY.unpack_from(datagram)
+    except struct.error:
+        raise WireError("truncated") from None
+    part = datagram[_IDENTITY.size :]
+    if offset + len(part) > size:
+        raise WireError("trailing")
+    return Identity(flow, name, size, offset, part)
