@@ -8,15 +8,18 @@ import warnings
 from typing import Any
 
 from trickles_web.net import forks
-from trickles_web.transport.keys import SEAL_NONCE_BYTES
+from trickles_web.transport.keys import SEAL_NONCE_BYTES, Keyring
+from trickles_web.transport.private.channel import Privacy
 
 NOW = 1_800_000_000_000
 
 
 def nonce() -> bytes:
-    """Of a seal by the server's own keyring."""
-    (keyring,) = forks._in_use
-    return keyring.current(NOW).seal(b"", b"")[:SEAL_NONCE_BYTES]
+    """Of a seal by the server's own keyring, and of one in a private flow."""
+    keyring, privacy = forks._in_use
+    assert isinstance(keyring, Keyring) and isinstance(privacy, Privacy)
+    sealed = keyring.current(NOW).seal(b"", b"")
+    return sealed[:SEAL_NONCE_BYTES] + privacy._nonces.next()
 
 
 def nonce_of_a_child() -> bytes:

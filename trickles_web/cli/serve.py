@@ -111,6 +111,27 @@ COMPILED = endpoint.__file__.endswith(tuple(EXTENSION_SUFFIXES))
     "[default: made at the first start, in the state directory]",
 )
 @click.option(
+    "--ssl-certfile",
+    metavar="FILE",
+    help="Certificates (PEM, the server's own first) by which clients of private flows know it.",
+)
+@click.option(
+    "--ssl-keyfile",
+    metavar="FILE",
+    help="The certificate's key, or who the server is without one.  "
+    "[default: in --ssl-certfile, or derived from the secret]",
+)
+@click.option("--ssl-keyfile-password", metavar="TEXT", help="What opens the key file.")
+@click.option(
+    "--post-quantum", is_flag=True, help="Offer ML-KEM-768 with X25519 to private flows, too."
+)
+@click.option(
+    "--allow-cleartext",
+    is_flag=True,
+    help="Serve flows in clear too where only private ones are served unless told: beyond the "
+    "loopback, and with a certificate.",
+)
+@click.option(
     "--env-file",
     metavar="FILE",
     help="Set the environment variables of this file, as far as they are not set.",

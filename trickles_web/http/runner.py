@@ -159,6 +159,7 @@ class Runner:
             self.config,
             self.lifespan.state,
             None if checkpoint is None else checkpoint.state,
+            private=r.channel is not None,
         )
         p.owner = self.store.owner
         run = self._kind_of(request)(

@@ -36,11 +36,13 @@ def build_scope(
     config: HttpConfig,
     state: dict[str, Any],
     checkpoint: bytes | None,
+    *,
+    private: bool = False,
 ) -> Scope:
     """The scope that uvicorn would build, and the extensions pathsend and checkpoint.
 
     client: who asks, see `client_of`. checkpoint: the state from which the application is to go
-    on, None for a first call.
+    on, None for a first call. private: it came in a private flow.
     """
     root_path = config.root_path
     raw_path, _, query = request.target.partition(b"?")
@@ -50,7 +52,7 @@ def build_scope(
         "http_version": request.version,
         "server": server,
         "client": client,
-        "scheme": "http",
+        "scheme": "https" if private else "http",
         "method": request.method,
         "root_path": root_path,
         "path": root_path + request.path,
@@ -66,7 +68,8 @@ def build_scope(
     if request.websocket:
         del scope["method"]
         scope["asgi"]["spec_version"] = "2.4"
-        scope.update({"type": "websocket", "scheme": "ws", "subprotocols": []})
+        scope.update({"type": "websocket", "subprotocols": []})
+        scope["scheme"] = "wss" if private else "ws"
         scope["extensions"] = {"websocket.http.response": {}}
     if config.proxy_headers:
         apply(scope, trusted(config.forwarded_allow_ips))

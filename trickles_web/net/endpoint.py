@@ -33,13 +33,14 @@ from trickles_web.http.service import Service
 from trickles_web.net.forwarding import Relay
 from trickles_web.net.parking import SHORTEST_WAIT_MS, WAIT_AFTER_S, Parked, Parking
 from trickles_web.net.udp import Peer, Socket, host_and_port
+from trickles_web.transport.private.cover import PRIVATE
 from trickles_web.transport.redeemed import Train
 from trickles_web.transport.server import Redeemed, Refusal, Server
 from trickles_web.transport.wire import VERSION, Code, Kind, UploadRun, upload_runs
 
 logger = logging.getLogger("trickles.error")
 
-HELLO: Final = VERSION << 4 | Kind.HELLO
+HELLOS: Final = frozenset({VERSION << 4 | Kind.HELLO, PRIVATE << 4 | Kind.HELLO})
 UPLOAD: Final = VERSION << 4 | Kind.UPLOAD
 """First bytes of these."""
 _NAMES: Final = {int(kind): kind.name for kind in Kind}
@@ -154,7 +155,7 @@ class Endpoint:
             return
         if self._uploads:
             self._take_uploads()
-        if first == HELLO:
+        if first in HELLOS:
             self._hellos.append((datagram, peer))  # strangers after those who have echoed
         else:
             self._serve(datagram, peer)

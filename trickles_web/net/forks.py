@@ -1,7 +1,8 @@
 """What must not be the same in a child, if the application forks and the child goes on serving.
 
-A keyring counts the nonces of its seals (see `transport.keys`), and a copy would count on with the
-same ones: two seals under one nonce give away what both say, and let anybody forge more.
+A keyring counts the nonces of its seals (see `transport.keys`), and so do private flows; a copy
+would count on with the same ones: two seals under one nonce give away what both say, and let
+anybody forge more.
 """
 
 from __future__ import annotations
@@ -9,25 +10,33 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
-from trickles_web.transport.keys import Keyring
 
-_in_use: list[Keyring] = []
+class Counting(Protocol):
+    """What counts nonces."""
+
+    def forked(self) -> None:
+        """This is a child's copy: what was counted goes on to be counted in the parent."""
+
+
+_in_use: list[Counting] = []
+CountingT = TypeVar("CountingT", bound=Counting)
 
 
 @contextmanager
-def parted_by_forks(keyring: Keyring) -> Iterator[Keyring]:
+def parted_by_forks(counting: CountingT) -> Iterator[CountingT]:
     """As long as this lasts, a child draws nonces of its own."""
-    _in_use.append(keyring)
+    _in_use.append(counting)
     try:
-        yield keyring
+        yield counting
     finally:
-        _in_use.remove(keyring)
+        _in_use.remove(counting)
 
 
 def _part() -> None:
-    for keyring in _in_use:
-        keyring.forked()
+    for counting in _in_use:
+        counting.forked()
 
 
 os.register_at_fork(after_in_child=_part)

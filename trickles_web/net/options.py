@@ -19,14 +19,24 @@ from trickles_web.http.parsers import parser, speaks_websocket
 from trickles_web.http.request import check_globs
 from trickles_web.net import logs, steering, stores
 from trickles_web.net.application import hosted, import_application, static_application, static_root
-from trickles_web.net.sockets import bind_udp, inherited_udp, parse_listen
+from trickles_web.net.identity import load_identity
+from trickles_web.net.sockets import (
+    bind_udp,
+    inherited_udp,
+    is_loopback,
+    parse_listen,
+)
 from trickles_web.transport.origin import pack_origin, unpack_origin
+from trickles_web.transport.private.exchange import Exchange
 
 if TYPE_CHECKING:
+    from trickles_web.credentials import Identity
     from trickles_web.net.monitoring.listener import Listener
     from trickles_web.net.monitoring.tallies import Tally
 
 PROGRAMS = {"flow": steering.steer_by_flow, "random": steering.steer_at_random}
+SCHEME: Final = "trickles"
+PRIVATE_SCHEME: Final = "trickless"
 FEATURES: Final = ("gso", "gro", "steering", "tmpfs", "pdeathsig")
 """What Linux does for us, and need not: see `trickles-serve --help`, --without."""
 RELOAD_DELAY_S: Final = 0.25
@@ -84,6 +94,16 @@ class Config:
     """HOST:PORT, or a port of the loopback, of a TCP listener for metrics and a status page."""
     preferred_address: str | None = None
     """ADDRESS:PORT at which clients are asked to go on: this replica's own, behind a shared one."""
+    ssl_certfile: str | None = None
+    """Certificates (PEM), the server's own first: who it is for clients of private flows."""
+    ssl_keyfile: str | None = None
+    """The key of that, or the server's public identity without one; by default in `ssl_certfile`,
+    or derived from the secret."""
+    ssl_keyfile_password: str | None = field(default=None, repr=False)
+    post_quantum: bool = False
+    """Offer ML-KEM-768 with X25519 beside X25519 alone for the secrets of private flows."""
+    allow_cleartext: bool = False
+    """Serve flows that are not private beyond the loopback too, or beside a certificate."""
     secret_file: str | None = None
     service: str | None = None
     """What continuations are sealed for; by default the application's name or the static root."""
@@ -227,6 +247,24 @@ class Config:
             program = PROGRAMS[self.steering](self.steered)
             steering.attach(sock, program)
         return sock
+
+    def cleartext(self, host: str) -> bool:
+        """Are flows in clear served at this address?"""
+        return self.allow_cleartext or (self.ssl_certfile is None and is_loopback(host))
+
+    def scheme(self, host: str) -> str:
+        """Of this server's URLs, bound to this address."""
+        return SCHEME if self.cleartext(host) else PRIVATE_SCHEME
+
+    def identity(self, secret: bytes) -> Identity:
+        """Who this server is. Raises UsageError."""
+        files = (self.ssl_certfile, self.ssl_keyfile, self.ssl_keyfile_password)
+        return load_identity(*files, secret, self.service_name)
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """By which clients may agree with it on secrets."""
+        return tuple(Exchange) if self.post_quantum else (Exchange.X25519,)
 
     @property
     def preferred(self) -> bytes:

@@ -23,6 +23,7 @@ from secrets import randbelow
 from typing import Any
 
 from trickles_web.config import HttpConfig, TransportConfig
+from trickles_web.credentials import Identity
 from trickles_web.errors import LifespanFailed
 from trickles_web.http.names import NAME_KEY_BYTES, Names
 from trickles_web.http.service import Service
@@ -37,6 +38,7 @@ from trickles_web.net.secret import load_secrets
 from trickles_web.net.sockets import endpoint_name
 from trickles_web.net.udp import UdpSocket
 from trickles_web.transport.keys import Keyring, derived
+from trickles_web.transport.private.channel import Privacy
 from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server as TransportServer
 
@@ -79,6 +81,7 @@ class Server:
         self.address = (config.host, config.port)
         """What it is bound to, once that is known."""
         self.endpoint: Endpoint | None = None
+        self._identity: Identity
         self._secrets = secrets
         self._on_started = on_started
         self._on_worn = on_worn
@@ -231,11 +234,12 @@ class Server:
         store: stores.AnyStore,
     ) -> tuple[Service, TransportServer]:
         """All between the application and the socket."""
-        config, name = (
-            replace(self._transport, preferred=self.config.preferred),
-            self.config.service_name,
-        )
+        config, name = self._transport, self.config.service_name
+        cleartext = self.config.cleartext(self.address[0])
+        config = replace(config, preferred=self.config.preferred, cleartext=cleartext)
         keyring = Keyring(secrets, name, config.rotation_ms, os.urandom)
+        self._identity = identity = self.config.identity(secrets[0])
+        privacy = Privacy(keyring, identity.credentials, os.urandom, self.config.exchanges)
         transport = TransportServer(
             config,
             stack.enter_context(parted_by_forks(keyring)),
@@ -245,6 +249,7 @@ class Server:
             int.from_bytes(os.urandom(4), "big"),
             os.urandom,
             store.id,
+            stack.enter_context(parted_by_forks(privacy)),
         )
         service = Service(
             application,
@@ -296,9 +301,11 @@ class Server:
             self._on_started()
             return
         logger.info(
-            "Trickles running on trickles://%s (UDP) (Press CTRL+C to quit)",
+            "Trickles running on %s://%s (UDP) (Press CTRL+C to quit)",
+            self.config.scheme(self.address[0]),
             endpoint_name(*self.address),
         )
+        logger.info("Its key for private flows is %s", self._identity.pin)
         if advice:
             logger.warning("%s", advice)
         logger.info("To try it: kill -9 %d, start it again, and transfers go on", os.getpid())

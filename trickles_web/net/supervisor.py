@@ -18,7 +18,6 @@ import logging
 import os
 import selectors
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +25,7 @@ from typing import Final
 
 from trickles_web.errors import UsageError
 from trickles_web.net import sockets, systemd, worker
+from trickles_web.net.beside import gateway_command
 from trickles_web.net.children import MOST_PINGS, PING_S, PONG, READY, WORN, Child, Place
 from trickles_web.net.monitoring.readings import Reading
 from trickles_web.net.monitoring.tallies import Tallies
@@ -60,6 +60,7 @@ class Supervisor:
         """Workers to be replaced, one after the other."""
         self._environment: dict[str, str] = {}
         self._secrets: tuple[bytes, ...] = ()
+        self._pin = ""
         self._selector = selectors.DefaultSelector()
         self._incoming: Signals
         self._tallies = Tallies()
@@ -98,6 +99,7 @@ class Supervisor:
         """
         config = self.config
         self._secrets = load_secrets(config.service_name, config.secret_file)
+        self._pin = config.identity(self._secrets[0]).pin
         if config.fd is not None:
             sock = sockets.inherited_udp(config.fd)
             host, port = sock.getsockname()[:2]
@@ -144,17 +146,10 @@ class Supervisor:
         )
 
     def _start_gateway(self) -> Child:
-        config = self.config
-        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(config.host, config.host)
-        command = [
-            *(sys.executable, "-m", "trickles_web.cli.gateway"),
-            *(f"--listen={config.gateway}", f"--loop={config.loop}"),
-            f"--log-level={config.log_level or 'info'}",
-        ]
-        url = f"trickles://{sockets.endpoint_name(host, config.port)}"
-        return self._started(
-            Child("Gateway", lambda fd: [*command, f"--child={fd}", url], self._environment)
-        )
+        def command(descriptor: int) -> list[str]:
+            return gateway_command(self.config, self._pin, descriptor)
+
+        return self._started(Child("Gateway", command, self._environment))
 
     def _started(self, child: Child) -> Child:
         self._selector.register(child.channel, selectors.EVENT_READ, child)
@@ -225,10 +220,12 @@ class Supervisor:
             self._announced = True
             gateway = f" and http://{self.config.gateway}" if self.config.gateway else ""
             logger.info(
-                "Trickles running on trickles://%s (UDP)%s (Press CTRL+C to quit)",
+                "Trickles running on %s://%s (UDP)%s (Press CTRL+C to quit)",
+                self.config.scheme(self.config.host),
                 sockets.endpoint_name(self.config.host, self.config.port),
                 gateway,
             )
+            logger.info("Its key for private flows is %s", self._pin)
         if self._announced and not self._aging:
             systemd.notify("READY=1")
 
