@@ -57,7 +57,7 @@ browser: $(VENV)/.installed-browser
 
 # A warning is an error. The variable silences an advertisement of the theme's.
 docs: $(VENV)/.installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # An extension is loaded in place of its module. Back to pure Python: make clean.
 compiled: $(VENV)/.installed-apps

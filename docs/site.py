@@ -93,4 +93,4 @@ def on_post_build(config: MkDocsConfig) -> None:
     site = Path(config.site_dir)
     for path in sorted([*site.rglob("*.html"), *site.rglob("*.css"), *site.rglob("*.svg")]):
         if addresses := foreign(path.read_text(encoding="utf-8")):
-            raise PluginError(f"{path} loads {addresses[0]}: a page has to do with the site's own")
+            raise PluginError(f"{path} loads {addresses[0]}: take a copy of it into docs/")
