@@ -14,6 +14,7 @@ SCENARIOS = {
     "failover": "downloads while one of three servers, or the only one, is SIGKILLed",
     "engines": "the table of behaviours, and GETs, through nginx and nft, to any of three (root)",
     "rolling": "GETs at a steady rate while all workers are replaced three times, beside uvicorn",
+    "features": "the live tests without GSO, GRO, steering, tmpfs, pdeathsig, one at a time",
     "rotating": "the secret is replaced under a steady load; one of 3 replicas has another",
     "scale": "small GETs from one worker and from two, and how evenly flows spread",
     "once": "POSTs to 3 workers, 3% loss, SIGKILLs: each executed at most once (root)",

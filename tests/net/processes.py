@@ -54,6 +54,10 @@ class Running:
         return self.process.wait(PATIENCE_S)
 
 
+WITHOUT = "TRICKLES_WITHOUT"
+"""The one setting that tests pass on: `python -m loadtest features` leaves out what it names."""
+
+
 @contextlib.contextmanager
 def serving(
     directory: Path,
@@ -67,7 +71,11 @@ def serving(
     `directory`; killed at the end.
     """
     stdout, stderr = directory / "stdout", directory / "stderr"
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRICKLES_")}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("TRICKLES_") or name == WITHOUT
+    }
     paths = {
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "error",
