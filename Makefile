@@ -11,7 +11,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check audit format compiled bench bench-record browser clean
+.PHONY: help serve test check audit format compiled bench bench-record browser docs clean
 
 help:
 	@echo 'make serve     serve $(APP) over Trickles on UDP port 8000, for curl and browsers on http://$(GATEWAY)/'
@@ -23,6 +23,7 @@ help:
 	@echo 'make bench     instructions of the hot paths, beside the baseline; or beside BASE=REVISION'
 	@echo 'make bench-record  make these the baseline'
 	@echo 'make browser   a page, an upload and events in Chromium, while servers are killed'
+	@echo 'make docs      the documentation as a site, in site/'
 	@echo 'make clean     remove .venv and all caches'
 
 serve: $(VENV)/.installed-apps
@@ -54,13 +55,17 @@ browser: $(VENV)/.installed-browser
 	@command -v chromium >/dev/null || { echo 'as root run: apt-get install chromium' >&2; exit 1; }
 	@$(BIN)/python -m loadtest.browser
 
+# A warning is an error. The variable silences an advertisement of the theme's.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # An extension is loaded in place of its module. Back to pure Python: make clean.
 compiled: $(VENV)/.installed-apps
 	TRICKLES_COMPILE=1 $(PIP_INSTALL) --no-deps --force-reinstall --editable .
 
 clean:
 	find . -name '*.so' -path './trickles_web*' -delete
-	rm -rf $(VENV) .audit .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .audit .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Finds a Python that is new enough, and makes the virtual environment unless a working one is there.
