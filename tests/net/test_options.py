@@ -121,6 +121,8 @@ WRONG = {
     "--preferred-address": "somewhere:1",
     "--root-path": "/ä",
     "--env-file": "/no/such/file",
+    "--ssl-certfile": "/no/such/file",
+    "--ssl-keyfile": "/no/such/file",
 }
 """Values of options that take any text. Some more fail only when it begins: those are in
 `test_serve_errors`."""

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import random
+import re
 import signal
 import socket
 import tempfile
@@ -63,12 +64,14 @@ def test_it_serves_and_says_what_a_uvicorn_user_expects(
         server.until(lambda: '- "GET /path?query HTTP/1.1" 200 OK\n' in server.stdout)
         assert server.end(number) == 0
         lines = [line for line in server.stderr.splitlines() if "To try it" not in line]
+        (pin,) = re.findall(r"sha256//\S{43}=", server.stderr)
         assert lines == [
             f"INFO:     Started server process [{server.process.pid}]",
             "INFO:     Waiting for application startup.",
             "INFO:     Application startup complete.",
             f"INFO:     Trickles running on trickles://127.0.0.1:{port} (UDP) "
             "(Press CTRL+C to quit)",
+            f"INFO:     Its key for private flows is {pin}",
             "INFO:     Shutting down",
             "INFO:     Waiting for application shutdown.",
             "INFO:     Application shutdown complete.",
@@ -104,7 +107,8 @@ def test_ipv6_and_wildcard(tmp_path: Path) -> None:
     for host, asked in (("::1", "::1"), ("::", "::1"), ("0.0.0.0", "127.0.0.2")):
         directory = tmp_path / str(len(host))
         directory.mkdir()
-        with serving(directory, HELLO, "--host", host, "--port", "0") as server:
+        options = ("--host", host, "--port", "0", "--allow-cleartext")
+        with serving(directory, HELLO, *options) as server:
             assert b"200 OK" in get(server.port(), host=asked)
 
 
