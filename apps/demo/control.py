@@ -41,8 +41,6 @@ class File:
     path: str
     bytes: int
     sha256: str
-    rate: int
-    """Bytes a second at which the page reads it."""
 
 
 class Guard:

@@ -12,9 +12,9 @@ from pathlib import Path
 from string import Template
 
 from apps.demo.processes import DemoError, Process
+from apps.demo.sprayer import HOST, REST_S
 
 APP = "apps.demo.app:app"
-HOST = "127.0.0.1"
 REPLICAS = 3
 PORTS = 4 + 2 * REPLICAS
 NGINX = Template((Path(__file__).parent / "nginx.conf").read_text(encoding="utf-8"))
@@ -106,8 +106,8 @@ def trickles(ports: Ports, folder: Path) -> Half:
     return Half(front, ports.gateway, replicas, ports.replicas)
 
 
-def uvicorn(ports: Ports, folder: Path) -> Half | None:
-    """None: there is no nginx."""
+def uvicorn(ports: Ports, folder: Path, rate: int) -> Half | None:
+    """rate: bytes a second for each client. None: there is no nginx."""
     if shutil.which("nginx") is None:
         return None
     serve = [sys.executable, "-m", "uvicorn", APP, "--no-access-log"]
@@ -116,8 +116,11 @@ def uvicorn(ports: Ports, folder: Path) -> Half | None:
         for number, port in enumerate(ports.uvicorn, 1)
     ]
     configuration = folder / "nginx.conf"
-    servers = "\n        ".join(f"server {HOST}:{port};" for port in ports.uvicorn)
-    configuration.write_text(NGINX.substitute(port=ports.nginx, servers=servers), encoding="utf-8")
+    servers = "\n        ".join(
+        f"server {HOST}:{port} fail_timeout={REST_S:g}s;" for port in ports.uvicorn
+    )
+    text = NGINX.substitute(port=ports.nginx, servers=servers, rate=rate)
+    configuration.write_text(text, encoding="utf-8")
     words = ["nginx", "-p", str(folder), "-c", str(configuration)]
     # Its own children end with it if it is told to, but not if it is killed.
     front = Process("nginx", words, folder, "start worker process", signal.SIGTERM)

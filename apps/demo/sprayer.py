@@ -1,9 +1,9 @@
-"""A balancer of datagrams that remembers nothing: each one of a client goes to any server.
+"""A balancer of datagrams that knows no connections: each one of a client goes to any server.
 
-What nginx or nft do for a service (see `deploy/`), without root. Whether a server lives is not
-looked at: what is sent to a dead one is lost. Each client has a socket towards the servers, which
-is how replies find their way back; a client that lost it to others gets a new one with its next
-datagram.
+What nginx or nft do for a service (see `deploy/`), without root. As with nginx, a server whose port
+is closed rests for a while; what it was sent is lost. Each client has a socket towards the servers,
+which is how replies find their way back, and a line of its own, which they come over; one that lost
+these to others gets new ones with its next datagram.
 """
 
 from __future__ import annotations
@@ -16,10 +16,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from apps.demo.line import Line
+
 Address = tuple[str, int]
 HOST = "127.0.0.1"
 MOST_CLIENTS = 256
-LONGEST_DATAGRAM = 65_535
+READ_BYTES = 65_535
+REST_S = 1.0
+IP_RECVERR = 11
+"""linux/in.h: errors of a socket that is not connected are told, too, and whom they are of."""
+ERROR_BYTES = 512
 BATCH = 64
 """Datagrams taken in one wake-up."""
 BUFFER_BYTES = 4 << 20
@@ -36,6 +42,14 @@ class Count:
     """and those that came from it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What is kept for one."""
+
+    to_servers: socket.socket
+    line: Line
+
+
 class Sprayer:
     """Works from its making, in the running event loop, to `close`."""
 
@@ -43,66 +57,94 @@ class Sprayer:
         self,
         port: int,
         servers: Sequence[Address],
+        rate: int,
         choose: Callable[[Sequence[Address]], Address] = random.choice,
     ) -> None:
-        """Listens on this port of the loopback; 0: any. Raises OSError."""
+        """Listens on this port of the loopback; 0: any. Raises OSError.
+
+        rate: of a client's line, in bytes a second.
+        """
         self._loop = asyncio.get_running_loop()
         self._servers = tuple(servers)
+        self._rate = rate
         self._choose = choose
         self.counts = {server: Count() for server in self._servers}
-        self._to_servers: OrderedDict[Address, socket.socket] = OrderedDict()
-        """By client, the one that was longest silent first."""
+        self._rests_until = dict.fromkeys(self._servers, 0.0)
+        """In the loop's seconds."""
+        self._clients: OrderedDict[Address, Client] = OrderedDict()
+        """By address, the one that was silent for longest first."""
         self._front = _bound(port)
         self.address: Address = self._front.getsockname()
         self._loop.add_reader(self._front, self._from_clients)
 
     @property
     def clients(self) -> int:
-        """That have a socket."""
-        return len(self._to_servers)
+        """How many are known."""
+        return len(self._clients)
 
     def close(self) -> None:
-        while self._to_servers:
-            self._forget(next(iter(self._to_servers)))
+        while self._clients:
+            self._forget_one()
         self._loop.remove_reader(self._front)
         self._front.close()
 
     def _from_clients(self) -> None:
         for _ in range(BATCH):
             try:
-                datagram, client = self._front.recvfrom(LONGEST_DATAGRAM)
+                datagram, address = self._front.recvfrom(READ_BYTES)
             except OSError:  # nothing more, or a client that is gone
                 return
-            server = self._choose(self._servers)
+            server = self._choose(self._working())
             self.counts[server].asked += 1
             with contextlib.suppress(OSError):  # the queue is full: lost, as in any network
-                self._towards(client).sendto(datagram, server)
+                self._client(address).to_servers.sendto(datagram, server)
 
-    def _from_servers(self, back: socket.socket, client: Address) -> None:
+    def _working(self) -> Sequence[Address]:
+        """Those that do not rest; all, if all do."""
+        now = self._loop.time()
+        return [one for one in self._servers if self._rests_until[one] <= now] or self._servers
+
+    def _from_servers(self, client: Client) -> None:
         for _ in range(BATCH):
             try:
-                datagram, server = back.recvfrom(LONGEST_DATAGRAM)
-            except OSError:
+                datagram, server = client.to_servers.recvfrom(READ_BYTES)
+            except ConnectionRefusedError:
+                self._refused(client.to_servers)
+                continue
+            except OSError:  # nothing more
                 return
             if server in self.counts:  # anybody on this machine can write to that port
                 self.counts[server].answered += 1
-                with contextlib.suppress(OSError):
-                    self._front.sendto(datagram, client)
+                client.line.put(datagram)
 
-    def _towards(self, client: Address) -> socket.socket:
-        """The client's socket. Raises OSError."""
-        if client not in self._to_servers:
-            if len(self._to_servers) == MOST_CLIENTS:
-                self._forget(next(iter(self._to_servers)))
-            back = self._to_servers[client] = _bound(0)
-            self._loop.add_reader(back, self._from_servers, back, client)
-        self._to_servers.move_to_end(client)
-        return self._to_servers[client]
+    def _refused(self, to_servers: socket.socket) -> None:
+        """The kernel has kept, with the error, where that datagram had been sent."""
+        with contextlib.suppress(OSError):
+            while True:
+                *_, server = to_servers.recvmsg(0, ERROR_BYTES, socket.MSG_ERRQUEUE)
+                if server in self._rests_until:
+                    self._rests_until[server] = self._loop.time() + REST_S
 
-    def _forget(self, client: Address) -> None:
-        back = self._to_servers.pop(client)
-        self._loop.remove_reader(back)
-        back.close()
+    def _client(self, address: Address) -> Client:
+        """Raises OSError if there is no socket for it."""
+        if address not in self._clients:
+            if len(self._clients) == MOST_CLIENTS:
+                self._forget_one()
+            client = Client(_bound(0), Line(self._rate, lambda reply: self._reply(reply, address)))
+            self._clients[address] = client
+            self._loop.add_reader(client.to_servers, self._from_servers, client)
+        self._clients.move_to_end(address)
+        return self._clients[address]
+
+    def _reply(self, datagram: bytes, address: Address) -> None:
+        with contextlib.suppress(OSError):
+            self._front.sendto(datagram, address)
+
+    def _forget_one(self) -> None:
+        _, client = self._clients.popitem(last=False)
+        self._loop.remove_reader(client.to_servers)
+        client.to_servers.close()
+        client.line.close()
 
 
 def _bound(port: int) -> socket.socket:
@@ -111,6 +153,7 @@ def _bound(port: int) -> socket.socket:
         sock.setblocking(False)
         for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, buffer, BUFFER_BYTES)
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
         sock.bind((HOST, port))
     except OSError:
         sock.close()

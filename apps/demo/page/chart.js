@@ -4,6 +4,7 @@ const COLUMNS = 120;
 const COLUMN_S = 0.25;
 const FOOT = 16;
 const LEFT = 46;
+const MARK = 28;  // a mark's width
 const FONT = "11px system-ui, sans-serif";
 const COLOURS = ["one", "two", "three", "line", "faint", "bad", "good"];
 
@@ -46,7 +47,19 @@ export class Chart {
     const colours = this.#colours();
     axes(pen, width, height, y, most, this.#unit, colours);
     this.#columns.forEach((column, index) => bar(pen, first + index * step, step, y, column.values, colours));
-    this.#columns.forEach((column, index) => mark(pen, first + index * step, height, column.marks, colours));
+    this.#marks(pen, (index) => first + index * step, height, colours);
+  }
+
+  // Words that would cover each other stand in rows.
+  #marks(pen, x, height, colours) {
+    let [last, row] = [-MARK, 0];
+    this.#columns.forEach(({ marks }, index) => {
+      for (const one of marks) {
+        row = x(index) - last < MARK ? row + 1 : 0;
+        last = x(index);
+        mark(pen, last, row, height, one, colours);
+      }
+    });
   }
 
   // Of the scheme in force: light-dark() is resolved in properties that are colours only.
@@ -91,20 +104,18 @@ function bar(pen, x, step, y, values, colours) {
   });
 }
 
-function mark(pen, x, height, marks, colours) {
+function mark(pen, x, row, height, { text, bad }, colours) {
   pen.font = `bold ${FONT}`;
   pen.textAlign = "right";
   pen.textBaseline = "top";
-  marks.forEach(({ text, bad }, k) => {
-    pen.strokeStyle = pen.fillStyle = bad ? colours.bad : colours.good;
-    pen.setLineDash([3, 3]);
-    pen.beginPath();
-    pen.moveTo(x, 0);
-    pen.lineTo(x, height - FOOT);
-    pen.stroke();
-    pen.setLineDash([]);
-    pen.fillText(text, x - 3, 2 + 13 * k);
-  });
+  pen.strokeStyle = pen.fillStyle = bad ? colours.bad : colours.good;
+  pen.setLineDash([3, 3]);
+  pen.beginPath();
+  pen.moveTo(x, 0);
+  pen.lineTo(x, height - FOOT);
+  pen.stroke();
+  pen.setLineDash([]);
+  pen.fillText(text, x - 3, 2 + 13 * row);
 }
 
 function roundUp(value) {

@@ -36,7 +36,7 @@ export class Half {
     this.#element = this.#build();
     this.#tiles = [0, 1, 2].map((k) => this.#tile(k));
     this.#chart = new Chart(this.#find("canvas"), words.unit);
-    this.#download = new Download(base + file.path, file, file.rate, {
+    this.#download = new Download(base + file.path, file, {
       bytes: (count) => this.#count(count),
       broke: () => this.#tell(`Download broke off at ${megabytes(this.#download.received)} MB, and begins again.`, "bad"),
       completed: (right) => this.#tell(`Download complete, SHA-256 ${right ? "right" : "WRONG"}.`, right ? "good" : "bad"),
@@ -119,7 +119,7 @@ export class Half {
 
   // What both have.
   #showTransfer(part, transfer, wrong) {
-    const words = { begins: "begins", runs: "runs", complete: "complete", broken: "broken: trying again" };
+    const words = { begins: "begins", runs: "runs", complete: "complete", broken: "broken" };
     show(part, ".state", transfer.paused ? "pauses" : words[transfer.state]);
     part.querySelector(".state").classList.toggle("broken", transfer.state === "broken");
     show(part, ".breaks", transfer.breaks);

@@ -7,17 +7,17 @@ const WORDS = {
     title: "Trickles",
     path: "browser → gateway → each packet to any of 3 × trickles-serve",
     caption: "Packets of each replica in 250 ms, counted where they are sprayed",
-    share: "of packets",
+    share: "packets",
     unit: "",
-    note: "Even all of them: for up to a minute, a client waits.",
+    note: "All may be dead for up to a minute: clients wait.",
   },
   uvicorn: {
     title: "uvicorn behind nginx",
     path: "browser → nginx → each request to one of 3 × uvicorn",
     caption: "kB of the download in 250 ms, read by this page, of the replica that nginx names",
-    share: "of bytes",
+    share: "bytes",
     unit: "kB",
-    note: "New requests go to those that live; the browser connects the stream again.",
+    note: "New requests go to those that live.",
   },
 };
 

@@ -1,20 +1,18 @@
 // The two things that go on while servers die: a download, again and again, and a stream of events.
 
-const SLICE_BYTES = 32 * 1024;  // taken at a time, so that the rate is even
-const CREDIT_MS = 250;  // what was missed in a silence is not made up for, but for this much
 const AGAIN_MS = 1000;
 const PAUSE_MS = 300;  // a wait that is longer may be seen
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 const hex = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-// How long something is waited for.
+// How long something is waited for, through breaks and all.
 class Wait {
   longest = 0;
   #since = null;
 
   begin() {
-    this.#since = performance.now();
+    this.#since ??= performance.now();
   }
 
   // Milliseconds so far; 0: nothing is waited for.
@@ -44,7 +42,6 @@ class Transfer {
   // Was it a break?
   broke() {
     const ran = this.state === "runs";
-    this.wait.end();
     this.breaks += ran;
     this.state = "broken";
     return ran;
@@ -59,15 +56,12 @@ export class Download extends Transfer {
   upstream = null;  // who serves it, if the server says so
   #url;
   #file;
-  #rate;
   #told;
 
-  // rate: bytes a second that are read. The rest waits at the servers, as for a slow client.
-  constructor(url, file, rate, told) {
+  constructor(url, file, told) {
     super();
     this.#url = url;
     this.#file = file;
-    this.#rate = rate;
     this.#told = told;
   }
 
@@ -84,11 +78,11 @@ export class Download extends Transfer {
   }
 
   async #fetch() {
+    this.wait.begin();
     const response = await fetch(this.#url, { cache: "no-store" });
     if (!response.ok) throw new Error(response.status);
     const whole = new Uint8Array(this.#file.bytes);
     const reader = response.body.getReader();
-    let next = performance.now();
     this.upstream = response.headers.get("x-upstream");
     this.received = 0;
     this.state = "runs";
@@ -97,14 +91,9 @@ export class Download extends Transfer {
       const { value, done } = await reader.read();
       this.wait.end();
       if (done) return whole.subarray(0, this.received);
-      for (let at = 0; at < value.length; at += SLICE_BYTES) {
-        const slice = value.subarray(at, at + SLICE_BYTES);
-        whole.set(slice, this.received);
-        this.received += slice.length;
-        this.#told.bytes(slice.length);
-        next = Math.max(next, performance.now() - CREDIT_MS) + (slice.length / this.#rate) * 1000;
-        await sleep(next - performance.now());
-      }
+      whole.set(value, this.received);
+      this.received += value.length;
+      this.#told.bytes(value.length);
     }
   }
 
