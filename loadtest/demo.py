@@ -69,9 +69,13 @@ class Half:
 
     def goes_on(self) -> None:
         """Further events come, and further bytes. Raises Failed."""
-        events = self.count("stream", "number")
+        events, part = self.count("stream", "number"), self._progress()
         until("further events", lambda: self.count("stream", "number") >= events + EVENTS)
-        until("a download", lambda: self.text("download", "state") in ("runs", "complete"))
+        until("further bytes", lambda: self._progress() != part)
+
+    def _progress(self) -> str | None:
+        """Of the download, a number from 0 to 1."""
+        return self._half.locator("progress").get_attribute("value")
 
     def row(self, step: str) -> dict[str, object]:
         return {

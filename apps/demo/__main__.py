@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator
@@ -121,8 +122,9 @@ async def _serve(port: int, running: dict[str, Half], sprayer: Sprayer, file: Fi
     _on_signals(end)
     if "uvicorn" not in running:
         click.echo(NO_NGINX)
-    click.echo(f"Open http://{HOST}:{port}/ in a browser. Ctrl-C ends the demonstration.")
-    await server.serve()
+    with socket.create_server((HOST, port)) as listener:
+        click.echo(f"Open http://{HOST}:{port}/ in a browser. Ctrl-C ends the demonstration.")
+        await server.serve([listener])
 
 
 if __name__ == "__main__":

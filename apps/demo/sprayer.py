@@ -97,7 +97,15 @@ class Sprayer:
             server = self._choose(self._working())
             self.counts[server].asked += 1
             with contextlib.suppress(OSError):  # the queue is full: lost, as in any network
-                self._client(address).to_servers.sendto(datagram, server)
+                self._send(self._client(address).to_servers, datagram, server)
+
+    def _send(self, to_servers: socket.socket, datagram: bytes, server: Address) -> None:
+        """Raises OSError."""
+        try:
+            to_servers.sendto(datagram, server)
+        except ConnectionRefusedError:  # what was sent before, not this
+            self._refused(to_servers)
+            to_servers.sendto(datagram, server)
 
     def _working(self) -> Sequence[Address]:
         """Those that do not rest; all, if all do."""
@@ -108,17 +116,15 @@ class Sprayer:
         for _ in range(BATCH):
             try:
                 datagram, server = client.to_servers.recvfrom(READ_BYTES)
-            except ConnectionRefusedError:
+            except OSError:  # nothing more, or a server that is dead
                 self._refused(client.to_servers)
-                continue
-            except OSError:  # nothing more
                 return
             if server in self.counts:  # anybody on this machine can write to that port
                 self.counts[server].answered += 1
                 client.line.put(datagram)
 
     def _refused(self, to_servers: socket.socket) -> None:
-        """The kernel has kept, with the error, where that datagram had been sent."""
+        """The kernel has kept, with each error, where that datagram had been sent."""
         with contextlib.suppress(OSError):
             while True:
                 *_, server = to_servers.recvmsg(0, ERROR_BYTES, socket.MSG_ERRQUEUE)
