@@ -92,7 +92,7 @@ class Sprayer:
         for _ in range(BATCH):
             try:
                 datagram, address = self._front.recvfrom(READ_BYTES)
-            except OSError:  # nothing more, or a client that is gone
+            except OSError:  # nothing more
                 return
             server = self._choose(self._working())
             self.counts[server].asked += 1
@@ -136,8 +136,10 @@ class Sprayer:
         if address not in self._clients:
             if len(self._clients) == MOST_CLIENTS:
                 self._forget_one()
-            client = Client(_bound(0), Line(self._rate, lambda reply: self._reply(reply, address)))
-            self._clients[address] = client
+            to_servers = _bound(0)
+            to_servers.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            line = Line(self._rate, lambda reply: self._reply(reply, address))
+            client = self._clients[address] = Client(to_servers, line)
             self._loop.add_reader(client.to_servers, self._from_servers, client)
         self._clients.move_to_end(address)
         return self._clients[address]
@@ -159,7 +161,6 @@ def _bound(port: int) -> socket.socket:
         sock.setblocking(False)
         for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, buffer, BUFFER_BYTES)
-        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
         sock.bind((HOST, port))
     except OSError:
         sock.close()

@@ -37,7 +37,7 @@ class Echo(asyncio.DatagramProtocol):
 class Cluster:
     """Three servers, and a sprayer before them that takes one after the other."""
 
-    def __init__(self, servers: list[Echo]) -> None:
+    def __init__(self, servers: list[Echo], kind: type[Sprayer]) -> None:
         self.servers = servers
         turns = itertools.count()
 
@@ -45,14 +45,14 @@ class Cluster:
             return working[next(turns) % len(working)]
 
         addresses = [server.address for server in servers]
-        self.sprayer = Sprayer(0, addresses, RATE, next_one)
+        self.sprayer = kind(0, addresses, RATE, next_one)
 
     def counts(self) -> list[tuple[int, int]]:
         return [(count.asked, count.answered) for count in self.sprayer.counts.values()]
 
 
 @contextlib.asynccontextmanager
-async def cluster() -> AsyncIterator[Cluster]:
+async def cluster(kind: type[Sprayer] = Sprayer) -> AsyncIterator[Cluster]:
     loop, servers = asyncio.get_running_loop(), []
     for name in (b"a", b"b", b"c"):
         _, server = await loop.create_datagram_endpoint(
@@ -60,7 +60,7 @@ async def cluster() -> AsyncIterator[Cluster]:
             local_addr=("127.0.0.1", 0),
         )
         servers.append(server)
-    made = Cluster(servers)
+    made = Cluster(servers, kind)
     try:
         yield made
     finally:
@@ -162,6 +162,35 @@ def test_only_servers_are_heard() -> None:
                 stranger.send(b"forged")
                 assert await ask(sock, b"2") == b"b2"
                 assert sum(answered for _, answered in at.counts()) == 2
+
+    asyncio.run(scenario())
+
+
+class Watched(Sprayer):
+    """Counts how often it was woken by clients."""
+
+    wakes = 0
+
+    def _from_clients(self) -> None:
+        self.wakes += 1
+        super()._from_clients()
+
+
+def test_a_client_that_is_gone_costs_no_more() -> None:
+    """The kernel's word that it is gone is read, and does not wake the loop for ever."""
+
+    async def scenario() -> None:
+        async with cluster(Watched) as at:
+            assert isinstance(at.sprayer, Watched)
+            async with client(at.sprayer.address) as sock:
+                sock.send(b"1")
+            async with asyncio.timeout(LATEST_S):
+                while at.counts()[0] != (1, 1):
+                    await asyncio.sleep(0)
+            before = at.sprayer.wakes
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert at.sprayer.wakes <= before + 2
 
     asyncio.run(scenario())
 
