@@ -28,8 +28,8 @@ MOST_PICTURE_BYTES = 250_000
 EVENTS = 40
 """So many more, two seconds of them, and a stream has gone on."""
 LATEST_BREAK = 0.5
-"""Part of a download behind which no uvicorn is killed: what nginx and the kernel hold already, some
-5 MB, still arrives, and may be the rest."""
+"""Part of a download behind which no uvicorn is killed: what nginx and the kernel hold by
+then, some 5 MB, still arrives, and may be all that is left."""
 
 
 class Half:
