@@ -38,6 +38,7 @@ CI = ".ci/run"
 HERE = "tests/live/test_commands.py"
 NOT_RUN = {
     "make serve": ("serves for ever", f"{HERE}::test_the_first_page_and_the_demonstration"),
+    "make demo": ("serves for ever", "tests/apps/demo/test_command.py"),
     "make docs": ("makes the whole site", CI),
     "make test": ("it would run itself", CI),
     "make check": ("a minute", CI),
