@@ -19,6 +19,7 @@ SCENARIOS = {
     "scale": "small GETs from one worker and from two, and how evenly flows spread",
     "once": "POSTs to 3 workers, 3% loss, SIGKILLs: each executed at most once (root)",
     "large": "1 GB up and 1 GB down, while the worker at it is SIGKILLed; memory of all",
+    "demo": "the demonstration's buttons in Chromium: what goes on, and what breaks",
     "upload": "the first half of it: 1 GB up, without and with a kill",
     "events": "server-sent events, their sender SIGKILLed every 2 s: none lost, none twice",
     "hostile": "all attacks and faults that follow, in one table",
