@@ -99,7 +99,7 @@ class Server:
 
     def forget(self, generation: int) -> None:
         if self._known is not None and self._known[0] == generation:
-            self._known = None
+            self._known, self._looked = None, True  # and what is kept is no better
 
     def _take(self, blob: bytes, *, cached: bool = False) -> None:
         try:

@@ -66,10 +66,9 @@ class KnownHosts:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            raise UsageError(f"--known-hosts {self.path}: {error.strerror}") from None
-        except ValueError as error:  # a name with a NUL in it
-            raise UsageError(f"--known-hosts {str(self.path)!r}: {error}") from None
+        except (OSError, ValueError) as error:  # the latter for a name with a NUL in it
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"--known-hosts {str(self.path)!r}: {reason}") from None
 
     def _read(self, file: BinaryIO, name: str) -> list[str]:
         """The keys of one name. Half a line is the line of its host all the same: who was known
@@ -77,7 +76,9 @@ class KnownHosts:
         """
         text = file.read(MOST_BYTES + 1)
         if len(text) > MOST_BYTES:
-            raise UsageError(f"--known-hosts {self.path}: it has more than {MOST_BYTES} bytes")
+            raise UsageError(
+                f"--known-hosts {str(self.path)!r}: it has more than {MOST_BYTES} bytes"
+            )
         found = []
         for line in text.decode(errors="replace").splitlines():
             known, *words = line.lower().split(maxsplit=1) or ("",)

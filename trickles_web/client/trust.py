@@ -20,6 +20,7 @@ import functools
 import ipaddress
 import math
 import ssl
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def _judge_chain(
         )
     own, store = told.chain[0], _store(cafile)
     try:
-        when = datetime.datetime.fromtimestamp(now, datetime.UTC)
+        when = datetime.datetime.fromtimestamp(max(0.0, min(now, _LATEST)), datetime.UTC)
         _judge_dates(own, name, when)
         subject = _subject(host)
         if not _is_for(own, subject):
@@ -102,7 +103,8 @@ def _judge_chain(
     except (verification.VerificationError, *_UNREADABLE) as error:
         raise IdentityError(
             "untrusted",
-            f"nobody who is trusted vouches for the certificate of {name}: {_said(str(error))}",
+            f"nobody who is trusted vouches for the certificate of {name} "
+            f"({_said(str(error))}); if you know its key, pin it: {told.pin}",
         ) from None
     until = min(one.not_valid_after_utc for one in chain)
     issuer = _said(own.issuer.rfc4514_string())
@@ -118,6 +120,8 @@ _UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 """What parts of a certificate raise that are only read when they are looked at."""
+_LATEST = 253_402_300_799.0
+"""The last second of 9999: a clock that is further off tells no date."""
 
 
 def _judge_dates(own: x509.Certificate, name: str, when: datetime.datetime) -> None:
@@ -184,10 +188,15 @@ def _store(cafile: str | None) -> verification.Store:
                 "the system has no certificates to trust (Debian: apt-get install "
                 "ca-certificates); or name some with --cacert, or pin the server's key"
             )
-        return verification.Store([x509.load_der_x509_certificate(one) for one in found])
+        with warnings.catch_warnings():  # of what systems trust, some is odd
+            warnings.simplefilter("ignore")
+            return verification.Store([x509.load_der_x509_certificate(one) for one in found])
     try:
-        return verification.Store(x509.load_pem_x509_certificates(Path(cafile).read_bytes()))
-    except OSError as error:
-        raise UsageError(f"--cacert {cafile}: {error.strerror}") from None
+        pem = Path(cafile).read_bytes()
+    except (OSError, ValueError) as error:  # the latter for a name with a NUL in it
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"--cacert {cafile!r}: {reason}") from None
+    try:
+        return verification.Store(x509.load_pem_x509_certificates(pem))
     except ValueError:
-        raise UsageError(f"--cacert {cafile}: no certificates in PEM form") from None
+        raise UsageError(f"--cacert {cafile!r}: no certificates in PEM form") from None
