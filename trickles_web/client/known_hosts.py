@@ -66,6 +66,8 @@ class KnownHosts:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except IdentityError:  # which is an OSError
+            raise
         except (OSError, ValueError) as error:  # the latter for a name with a NUL in it
             reason = getattr(error, "strerror", None) or error
             raise UsageError(f"--known-hosts {str(self.path)!r}: {reason}") from None
