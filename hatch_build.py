@@ -36,7 +36,7 @@ COMPILED = {
         *("run", "runner", "scope", "service", "telling", "websocket"),
     ),
     "state": ("backing", "directory", "memory", "prefixes", "redis", "shares", "spool"),
-    "net": ("endpoint", "pacing", "parking", "udp"),
+    "net": ("endpoint", "pacing", "parking", "udp", "uploads"),
 }
 """Modules by folder. Those of one package call each other directly."""
 
