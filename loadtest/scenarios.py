@@ -5,6 +5,7 @@ from __future__ import annotations
 SCENARIOS = {
     "requests": "small GETs on open flows, beside uvicorn, granian and hypercorn",
     "connections": "a new flow or connection for every request, beside the same",
+    "private": "requests, new flows and megabytes, private and in clear, beside uvicorn with TLS",
     "latency": "how long one client waits for an answer, in C and in Python",
     "bodies": "a page of 1 MB, a file of 100 MB: megabytes for a CPU second of the server",
     "static": "files by --static, beside Starlette on uvicorn, and nginx",

@@ -1,9 +1,13 @@
-"""Private flows: a request in the first datagram says that it is early, and may be put off."""
+"""Private flows and a real server: early requests, uploads of many datagrams."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import hashlib
 import json
+import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +19,10 @@ from trickles_web.client.tokens import TokenStore
 from trickles_web.config import ClientConfig, Trust
 
 pytestmark = pytest.mark.live
+BODY = random.Random(8).randbytes(3_000_000)
 PRIVATE = ClientConfig(private=Trust(insecure=True))
 APP = """
-import asyncio, json
+import asyncio, hashlib, json
 
 calls = []
 
@@ -28,6 +33,13 @@ async def app(scope, receive, send):
     calls.append([scope["path"], early])
     if scope["path"] == "/slowly":
         await asyncio.sleep(0.1)
+    digest, more = hashlib.sha256(), True
+    while more:
+        message = await receive()
+        digest.update(message.get("body", b""))
+        more = message.get("more_body", False)
+    if scope["method"] == "POST":
+        calls.append(digest.hexdigest())
     body = json.dumps({"calls": calls, "scheme": scope["scheme"]}).encode()
     refused = early and scope["path"] in ("/late", "/slowly")
     start = {"type": "http.response.start", "status": 425 if refused else 200}
@@ -65,3 +77,24 @@ def test_a_request_from_hello_is_early_and_comes_again_if_the_application_says_s
     with serving(tmp_path, "early:app", "--port", "0") as server:
         asyncio.run(story(server.port()))
         assert "Traceback" not in server.stderr
+
+
+def test_a_request_of_many_datagrams(tmp_path: Path) -> None:
+    """UPLOADs that follow each other are opened, joined, and taken as one."""
+    (tmp_path / "early.py").write_text(APP)
+
+    async def story(port: int) -> None:
+        config = ClientConfig(private=Trust(insecure=True), max_loopback_datagram_bytes=1472)
+        reader, writer = await open_connection("127.0.0.1", port, config=config)
+        head = b"POST / HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % len(BODY) + BODY)
+        told = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
+        assert told["calls"][-1] == hashlib.sha256(BODY).hexdigest()
+        writer.close()
+
+    with serving(tmp_path, "early:app", "--port", "0", "--log-level", "debug") as server:
+        asyncio.run(story(server.port()))
+        assert server.end() == 0
+        counted = ast.literal_eval(re.findall(r"Counters: (.*)", server.stderr)[-1])
+    assert counted["UPLOAD"] > 2000 and counted["ACK"] < counted["UPLOAD"] / 4, counted
+    assert not counted.get("internal error")
