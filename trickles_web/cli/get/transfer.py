@@ -33,7 +33,7 @@ UNEXECUTED = frozenset({408, 429, 503})
 LASTING = frozenset(
     {
         *(Exit.USAGE, Exit.BAD_URL, Exit.PROTOCOL, Exit.WRITE, Exit.READ, Exit.RANGE),
-        *(Exit.REDIRECTS, Exit.IDENTITY, Exit.PIN),
+        *(Exit.REDIRECTS, Exit.NO_KEY, Exit.IDENTITY, Exit.PIN),
     }
 )
 """What trying again would not change."""
