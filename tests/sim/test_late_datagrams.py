@@ -14,7 +14,11 @@ from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
 from trickles_web.resumable import resumable_stream
 from trickles_web.testing.cluster import OPEN, Client, Cluster, Process
 from trickles_web.testing.network import Path
-from trickles_web.transport.wire import Kind, decode_ack
+from trickles_web.transport.private.cover import DOWN, is_private
+from trickles_web.transport.private.flow import PrivateFlow
+from trickles_web.transport.wire import START_BYTES, Kind, decode_ack
+
+pytestmark = pytest.mark.usefixtures("each_kind")
 
 BUFFERED = replace(OPEN, request_buffering=True)
 
@@ -63,6 +67,12 @@ class Delayed(Sender):
     hold: Callable[[bytes], float | None] = staticmethod(lambda datagram: None)
     again = False
 
+    def opened(self, datagram: bytes) -> bytes:
+        """What it says."""
+        if isinstance(self.flow, PrivateFlow) and is_private(datagram):
+            return self.flow._secret_keys.unseal(DOWN, datagram, START_BYTES)
+        return datagram
+
     def receive(self, datagram: bytes) -> None:
         delay = self.hold(datagram)
         if delay is not None:
@@ -88,7 +98,7 @@ def test_an_acknowledgement_of_the_exchange_before(after: float, tmp_path: Direc
     client.again = True
 
     def held(datagram: bytes) -> float | None:
-        if datagram[0] & 15 == Kind.ACK and decode_ack(datagram).held:
+        if datagram[0] & 15 == Kind.ACK and decode_ack(client.opened(datagram)).held:
             return after
         return None
 

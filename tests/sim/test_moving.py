@@ -10,6 +10,8 @@ import pytest
 from tests.sim.world import Client, Config, World
 from trickles_web.testing.network import Path
 
+pytestmark = pytest.mark.usefixtures("each_kind")
+
 THERE = ("192.0.2.0", 5000)
 
 

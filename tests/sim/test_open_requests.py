@@ -21,6 +21,8 @@ from trickles_web.http.scope import ASGIApp, Receive, Scope, Send
 from trickles_web.testing.cluster import Cluster, Process
 from trickles_web.testing.network import Path
 
+pytestmark = pytest.mark.usefixtures("each_kind")
+
 NETWORK = Path(loss=0.05, request_loss=0.05, reorder=0.05, duplicate=0.02)
 
 

@@ -10,6 +10,8 @@ from tests.sim.world import Config, World
 from trickles_web.config import ClientConfig
 from trickles_web.testing.network import Path
 
+pytestmark = pytest.mark.usefixtures("each_kind")
+
 ROOM = 200_000
 """Of the reader: so the queue never overflows."""
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path as Directory
 
+import pytest
+
 from tests.http.apps import read_body
 from trickles_web.http.scope import Receive, Scope, Send
 from trickles_web.testing.cluster import OPEN, Client, Cluster
 from trickles_web.testing.network import Path
+
+pytestmark = pytest.mark.usefixtures("each_kind")
 
 BODY = 1_000_000
 

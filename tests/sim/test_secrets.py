@@ -9,6 +9,8 @@ import pytest
 from tests.sim.world import Config, Replica, World
 from trickles_web.testing import network
 
+pytestmark = pytest.mark.usefixtures("each_kind")
+
 OLD, NEW = b"k" * 32, b"n" * 32
 STAGES = ((OLD, NEW), (NEW, OLD), (NEW,))
 """Each replica is told each, in this order, but not all at the same time."""

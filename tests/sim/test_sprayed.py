@@ -7,6 +7,8 @@ import pytest
 from tests.sim.world import Config, World
 from trickles_web.testing.network import Path
 
+pytestmark = pytest.mark.usefixtures("each_kind")
+
 LENGTH = 20_000_000
 PATH = Path(queue=500_000)
 LEAST_S = LENGTH / PATH.rate

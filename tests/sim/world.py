@@ -12,38 +12,25 @@ import hashlib
 import struct
 from collections import Counter
 from collections.abc import Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from trickles_web.client.identities import Identities
-from trickles_web.client.tokens import TokenStore
-from trickles_web.config import ClientConfig, TransportConfig, Trust
-from trickles_web.credentials import Identity
-from trickles_web.testing.cluster import EPOCH_MS, repeatable_hash
+from trickles_web.config import ClientConfig, TransportConfig
+from trickles_web.testing.cluster import EPOCH_MS, IDENTITY, repeatable_hash, stranger
 from trickles_web.testing.network import Clock, Link, Path
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.keys import Keyring
 from trickles_web.transport.note import Note
 from trickles_web.transport.private.channel import Privacy
 from trickles_web.transport.private.exchange import Exchange
-from trickles_web.transport.private.flow import PrivateFlow
-from trickles_web.transport.private.introduction import MOST_BYTES
+from trickles_web.transport.private.flow import PrivateFlow, ServerKeys
 from trickles_web.transport.ranges import RangeSet
 from trickles_web.transport.redeemed import Redeemed, Refusal
 from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server
 from trickles_web.transport.wire import Kind
-
-PRIVATE: ContextVar[bool] = ContextVar(
-    "PRIVATE", default=bool(int(__import__("os").environ.get("SIMPRIV", "0")))
-)
-"""Are flows of worlds private that do not say?"""
-IDENTITY = Identity(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
-"""Of all replicas."""
 
 _REQUEST = struct.Struct(">IIII")
 _PROGRESS = struct.Struct(">IQQQII")
@@ -128,7 +115,8 @@ class Config:
         default_factory=lambda: TransportConfig(replay_capacity=1 << 14)
     )
     client: ClientConfig = field(default_factory=ClientConfig)
-    private: bool = field(default_factory=lambda: PRIVATE.get())
+    private: ClassVar[bool] = False
+    """Are the flows private? Of all worlds: see `conftest`."""
     exchange: Exchange = Exchange.X25519
 
 
@@ -304,19 +292,17 @@ class Client:
         self.flow = self.new_flow()
         self.wake_at: float | None = None
 
-    def new_flow(self, token: bytes = b"") -> Flow:
+    def new_flow(self, token: bytes = b"", server: ServerKeys | None = None) -> Flow:
+        """server: as it is known already."""
         world, config = self.world, self.world.config
         name, now = world.clock.bytes(8), world.clock.now
         if not config.private:
             return Flow(name, config.client, now, token=token)
-        cache = TokenStore(most_bytes=MOST_BYTES)
-        identities = Identities(cache, clock=lambda: world.wall() / 1000)
-        server = identities.of("server.test", 8000, Trust(pin=IDENTITY.pin), config.exchange)
         return PrivateFlow(
             name,
             config.client,
             now,
-            server,
+            server or stranger(world.wall, config.exchange),
             world.clock.bytes,
             exchange=config.exchange,
             token=token,

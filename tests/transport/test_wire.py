@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transport.driver import NOW, SECRET
+from tests.transport.private import answers
 from trickles_web.errors import ContinuationError, WireError
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import note as notes
@@ -355,26 +356,30 @@ DATAGRAMS = _datagrams()
 def known_answers() -> dict[str, bytes]:
     keys = keyring().current(NOW)
     values = nonces(keys, CONTINUATION.epoch.key, 481, 486)
-    return DATAGRAMS | {
-        "hello-origin": wire.encode_hello(
-            wire.Hello(FLOW, 1, 1452, BLOB, b"GET / HTTP/1.1\r\n\r\n", ORIGIN), 1200
-        ),
-        "continuation": sealed(),
-        "note": sealed_note(),
-        "data-noted": encode_data(
-            DATA._replace(flags=wire.FLAG_NOTED, note=sealed_note(), payload=b"event\n")
-        ),
-        "request-noted": wire.encode_request(replace(REQUEST, note=sealed_note())),
-        "nonces": b"".join(value.to_bytes(8, "big") for value in values),
-        "keys": b"".join(
-            (
-                keys.encrypt_blocks(bytes(16)),
-                keys.identity(b"l", CONTINUATION.epoch.key, 500, 0).to_bytes(8, "big"),
-                keys.identity(b"g", CONTINUATION.generation, 1, 0).to_bytes(8, "big"),
-                keys.address_tag("192.0.2.7").to_bytes(8, "big"),
-            )
-        ),
-    }
+    return (
+        answers.private_answers()
+        | DATAGRAMS
+        | {
+            "hello-origin": wire.encode_hello(
+                wire.Hello(FLOW, 1, 1452, BLOB, b"GET / HTTP/1.1\r\n\r\n", ORIGIN), 1200
+            ),
+            "continuation": sealed(),
+            "note": sealed_note(),
+            "data-noted": encode_data(
+                DATA._replace(flags=wire.FLAG_NOTED, note=sealed_note(), payload=b"event\n")
+            ),
+            "request-noted": wire.encode_request(replace(REQUEST, note=sealed_note())),
+            "nonces": b"".join(value.to_bytes(8, "big") for value in values),
+            "keys": b"".join(
+                (
+                    keys.encrypt_blocks(bytes(16)),
+                    keys.identity(b"l", CONTINUATION.epoch.key, 500, 0).to_bytes(8, "big"),
+                    keys.identity(b"g", CONTINUATION.generation, 1, 0).to_bytes(8, "big"),
+                    keys.address_tag("192.0.2.7").to_bytes(8, "big"),
+                )
+            ),
+        }
+    )
 
 
 def parse_vector(text: str) -> bytes:
@@ -426,16 +431,19 @@ def test_arbitrary_bytes_are_no_continuation(blob: bytes) -> None:
 
 def test_there_is_a_vector_for_each_kind_and_no_stray_one() -> None:
     assert {kind.name.lower() for kind in Kind} <= set(known_answers())
-    assert {path.stem for path in VECTORS.glob("*.hex")} == set(known_answers())
+    names = {path.stem for path in VECTORS.glob("*.hex")}
+    assert names == {answers.RANDOM, *known_answers()}
 
 
-ABOUT = {
+ABOUT = answers.ABOUT | {
     "continuation": "sealed with secret 00..1f, service 'vectors', random bytes 00 01 02 ...",
     "nonces": "of packets 481 to 485 of that continuation's epoch, 8 bytes each",
     "note": "joins 123000, firm 123456, b'state', for the incarnation of that continuation",
     "hello-origin": "one HELLO datagram of a gateway, for 192.0.2.9 port 4660",
     "data-noted": "one DATA datagram with a note",
     "request-noted": "one REQUEST datagram with a note",
+    "identify": "one IDENTIFY datagram, padded",
+    "identity": "one IDENTITY datagram, the last part of 1183 bytes",
     "ack-open": "one ACK of a request that is open",
     "keys": "AES of a zero block; identities l and g; address tag of 192.0.2.7",
 }

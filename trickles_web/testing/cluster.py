@@ -13,8 +13,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path as Directory
+from typing import ClassVar
 
-from trickles_web.config import ClientConfig, HttpConfig, TransportConfig
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from trickles_web.client.identities import Identities
+from trickles_web.client.tokens import TokenStore
+from trickles_web.config import MILLISECONDS, ClientConfig, HttpConfig, TransportConfig, Trust
+from trickles_web.credentials import Identity
 from trickles_web.http.names import NAME_KEY_BYTES, Names
 from trickles_web.http.runner import KeptResponse
 from trickles_web.http.scope import ASGIApp
@@ -26,6 +32,10 @@ from trickles_web.state import DirectoryStore, Limits
 from trickles_web.testing.network import Clock, Link, Path
 from trickles_web.transport.flow import Flow
 from trickles_web.transport.keys import Keyring
+from trickles_web.transport.private.channel import Privacy
+from trickles_web.transport.private.exchange import Exchange
+from trickles_web.transport.private.flow import PrivateFlow, ServerKeys
+from trickles_web.transport.private.introduction import MOST_BYTES
 from trickles_web.transport.redeemed import Train
 from trickles_web.transport.replay import ReplayFilter
 from trickles_web.transport.server import Server
@@ -36,6 +46,16 @@ DRAIN_S = 0.001
 """What arrives within it is one drain of a socket."""
 OPEN = HttpConfig(lifespan="off", access_log=False, request_buffering=False)
 Deliver = Callable[[bytes, Peer], None]
+
+
+IDENTITY = Identity(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+"""Of all servers, in private flows."""
+
+
+def stranger(wall: Callable[[], int], exchange: Exchange = Exchange.X25519) -> ServerKeys:
+    """The servers, as a client knows them that has only their pin. wall: ms."""
+    identities = Identities(TokenStore(most_bytes=MOST_BYTES), clock=lambda: wall() / MILLISECONDS)
+    return identities.of("server.test", 8000, Trust(pin=IDENTITY.pin), exchange)
 
 
 def repeatable_hash(key: bytes) -> int:
@@ -129,7 +149,8 @@ class Process:
             cluster.directory, clock.bytes(8), Limits(most_bytes=http.store_bytes)
         )
         replica = int.from_bytes(clock.bytes(4), "big")
-        server = Server(transport, keyring, replay, replica, clock.bytes, self.store.id)
+        privacy = Privacy(keyring, IDENTITY.credentials, clock.bytes)
+        server = Server(transport, keyring, replay, replica, clock.bytes, self.store.id, privacy)
         self.service = Service(
             cluster.app_of(number),
             http,
@@ -183,6 +204,8 @@ class Cluster:
         default_factory=lambda: TransportConfig(replay_capacity=1 << 14)
     )
     epoch_ms: int = EPOCH_MS
+    private: ClassVar[bool] = False
+    """Are the clients' flows private? Tests set it, to run all they have once more."""
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.seed)
@@ -195,6 +218,12 @@ class Cluster:
 
     def new_loop(self) -> VirtualLoop:
         return VirtualLoop(self.clock)
+
+    def new_flow(self) -> Flow:
+        name, now = self.clock.bytes(8), self.clock.now
+        if not self.private:
+            return Flow(name, self.client, now)
+        return PrivateFlow(name, self.client, now, stranger(self.wall), self.clock.bytes)
 
     def app_of(self, number: int) -> ASGIApp:
         """What the process of this number serves."""
@@ -250,7 +279,7 @@ class Client:
         name = self.number = len(cluster.clients)
         self.cluster = cluster
         self.address = (f"10.0.{name >> 8}.{name & 255}", 5000)
-        self.flow = Flow(cluster.clock.bytes(8), cluster.client, cluster.clock.now)
+        self.flow = cluster.new_flow()
         self.moved = asyncio.Event()
         """Set whenever there may be something new to read or room to write."""
         self.most_kept = 0
@@ -273,9 +302,13 @@ class Client:
         self.flow.receive(datagram, self.cluster.clock.now)
         self.pump()
 
-    def pump(self) -> None:
-        """Send what is due, and see when that is so again."""
-        now = self.cluster.clock.now
+    def pump(self, due: float = 0.0) -> None:
+        """Send what is due, and see when that is so again.
+
+        due: for when the loop was asked to call. It may do so by its clock's resolution earlier,
+        and in virtual time would go on to, for ever.
+        """
+        now = max(self.cluster.clock.now, due)
         for datagram in self.flow.transmit(now):
             self.cluster.up(datagram, self)
         self.most_kept = max(self.most_kept, self.flow.unacknowledged())
@@ -285,7 +318,7 @@ class Client:
             self._timer = None
         at = self.flow.timeout()
         if at is not None:
-            self._timer = self.cluster.loop.call_at(at, self.pump)
+            self._timer = self.cluster.loop.call_at(at, self.pump, at)
 
     async def wait(self) -> None:
         """Until something may have changed."""

@@ -72,9 +72,9 @@ class Connection(Client, asyncio.Protocol):
 
     # The flow's side
 
-    def pump(self) -> None:
+    def pump(self, due: float = 0.0) -> None:
         """The same, and hand on what has come."""
-        super().pump()
+        super().pump(due)
         transport = self._transport
         if transport is None or self._paused:
             return

@@ -13,7 +13,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from trickles_web.errors import ContinuationError
+from trickles_web.config import BASE_DATAGRAM
+from trickles_web.errors import ContinuationError, WireError
 from trickles_web.transport import wire
 from trickles_web.transport.continuation import COVER_BYTES, TICKET_BYTES
 from trickles_web.transport.keys import Keyring
@@ -26,6 +27,7 @@ from trickles_web.transport.wire import START_BYTES, Kind
 MOST_TICKETS: Final = 1024
 """Opened lately, and remembered: opening one anew and making its keys costs some 5 us."""
 _BODY: Final = START_BYTES + TICKET_BYTES
+_OPENED: Final = frozenset({Kind.HELLO, Kind.REQUEST, Kind.UPLOAD, Kind.CANCEL})
 
 
 Credentials = Callable[[Keyring, Sequence[Exchange], int], bytes]
@@ -109,7 +111,10 @@ class Privacy:
 
     def opened(self, datagram: bytes, now: int) -> tuple[bytes, PrivateChannel]:
         """Raises ContinuationError, for what no key of this service opens, and WireError."""
-        if datagram[0] & 15 == Kind.HELLO:
+        kind = datagram[0] & 15
+        if kind not in _OPENED:
+            raise WireError("kind")  # of a server, or of nobody: not even refused
+        if kind == Kind.HELLO:
             message, secret = unseal_hello(datagram, self._key_of(now))
             return message, PrivateChannel(FlowKeys(secret), self._nonces, self._keyring)
         ticket, generation = datagram[START_BYTES:_BODY], self._keyring.generation(now)
@@ -150,6 +155,8 @@ class Privacy:
 
     def told(self, datagram: bytes, now: int) -> bytes:
         """The answer to IDENTIFY, no longer than that. Raises WireError."""
+        if len(datagram) < BASE_DATAGRAM:
+            raise WireError("identify")
         message = wire.decode_identify(datagram)
         generation = self._keyring.generation(now)
         if self._told[0] != generation:

@@ -83,43 +83,40 @@ class Nonces:
         return self.prefix + count.to_bytes(4, "big")
 
 
+def flow_key(secret: bytes, direction: bytes, prefix: bytes) -> bytes:
+    """The key under which the sender with this prefix seals, 16 bytes."""
+    info = b"trickles 1 private " + direction + prefix
+    return HKDFExpand(SHA256(), 16, info).derive(secret)
+
+
 class FlowKeys:
     """The keys of one flow: made from its secret as they are needed, and remembered for a while."""
 
-    __slots__ = ("_made", "_newest", "_newest_prefix", "secret")
+    __slots__ = ("_made", "secret")
 
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
         self._made: dict[bytes, AESGCM] = {}
-        self._newest_prefix = b""
-        self._newest: AESGCM | None = None
 
     def __repr__(self) -> str:  # the secret must not show in a traceback's locals
         return "<FlowKeys>"
 
     def of(self, direction: bytes, prefix: bytes) -> AESGCM:
-        named = direction + prefix
-        if named == self._newest_prefix and self._newest is not None:
-            return self._newest
-        key = self._made.get(named)
-        if key is None:
-            key = self._make(named)
-        self._newest_prefix, self._newest = named, key
-        return key
+        key = self._made.get(direction + prefix)
+        return AESGCM(flow_key(self.secret, direction, prefix)) if key is None else key
 
-    def _make(self, named: bytes) -> AESGCM:
-        expand = HKDFExpand(SHA256(), 16, b"trickles 1 private " + named)
-        key = AESGCM(expand.derive(self.secret))
-        if len(self._made) >= _MOST_KEYS:
+    def remember(self, direction: bytes, prefix: bytes, key: AESGCM) -> None:
+        """It has sealed or opened something: forged prefixes do not take the places of others."""
+        if len(self._made) >= _MOST_KEYS and direction + prefix not in self._made:
             self._made.clear()
-        self._made[named] = key
-        return key
+        self._made[direction + prefix] = key
 
     def seal(self, direction: bytes, message: bytes, ticket: bytes, nonces: Nonces) -> bytes:
         """The datagram that says `message`."""
         nonce = nonces.next()
         head = start_of(message) + ticket + nonce
         key = self.of(direction, nonces.prefix)
+        self.remember(direction, nonces.prefix, key)
         return head + key.encrypt(nonce, message[START_BYTES:], head)
 
     def unseal(self, direction: bytes, datagram: bytes, at: int) -> bytes:
@@ -133,4 +130,5 @@ class FlowKeys:
             plain = key.decrypt(nonce, datagram[body:], datagram[:body])
         except InvalidTag:
             raise WireError("seal") from None
+        self.remember(direction, nonce[:PREFIX_BYTES], key)
         return start_of(datagram) + plain

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from trickles_web.config import BASE_DATAGRAM
-from trickles_web.errors import WireError
+from trickles_web.errors import ContinuationError, WireError
 from trickles_web.transport.keys import EXCHANGE_SEED_BYTES
 from trickles_web.transport.private.cover import AEAD_TAG_BYTES, FLOW_SECRET_BYTES, start_of
 from trickles_web.transport.wire import START_BYTES
@@ -33,6 +33,7 @@ _KEY: Final = struct.Struct(">IB")
 _LABEL: Final = b"trickles 1 hello\0"
 _X25519_BYTES: Final = 32
 _MLKEM_PUBLIC_BYTES: Final = 1184
+_ANY: Final = X25519PrivateKey.from_private_bytes(bytes(range(_X25519_BYTES)))
 
 
 class Exchange(IntEnum):
@@ -93,14 +94,16 @@ def public_bytes(exchange: Exchange, seed: bytes) -> bytes:
 
 
 def public_key(exchange: Exchange, told: bytes) -> Any:
-    """Of `public_bytes`. Raises WireError."""
+    """Of `public_bytes`. Raises WireError, also if no secret could be agreed on with it."""
+    mlkem, x25519 = b"", told
+    if exchange is Exchange.MLKEM768_X25519:
+        mlkem, x25519 = told[:_MLKEM_PUBLIC_BYTES], told[_MLKEM_PUBLIC_BYTES:]
     try:
+        point = X25519PublicKey.from_public_bytes(x25519)
+        _ANY.exchange(point)  # refuses points of small order, RFC 7748 §6.1
         if exchange is Exchange.X25519:
-            return X25519PublicKey.from_public_bytes(told)
-        return hpke.MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(told[:_MLKEM_PUBLIC_BYTES]),
-            X25519PublicKey.from_public_bytes(told[_MLKEM_PUBLIC_BYTES:]),
-        )
+            return point
+        return hpke.MLKEM768X25519PublicKey(MLKEM768PublicKey.from_public_bytes(mlkem), point)
     except ValueError:
         raise WireError("key") from None
 
@@ -117,8 +120,11 @@ def seal_hello(
 def unseal_hello(datagram: bytes, key_of: Callable[[int, Exchange], Any]) -> tuple[bytes, bytes]:
     """HELLO and secret. key_of(generation, exchange): the private key, or what it raises.
 
-    Raises WireError.
+    Raises WireError, and ContinuationError if it was sealed to another key of that name: whoever
+    has been told of that has to ask again.
     """
+    if len(datagram) < BASE_DATAGRAM:
+        raise WireError("hello")  # before it costs anything
     at = START_BYTES + _KEY.size
     try:
         generation, number = _KEY.unpack_from(datagram, START_BYTES)
@@ -128,8 +134,8 @@ def unseal_hello(datagram: bytes, key_of: Callable[[int, Exchange], Any]) -> tup
     key = key_of(generation, exchange)
     try:
         plain = _SUITES[exchange].decrypt(datagram[at:], key, _LABEL + datagram[:at])
-    except (InvalidTag, ValueError):
-        raise WireError("seal") from None
+    except InvalidTag:
+        raise ContinuationError("forged") from None
     if len(plain) < FLOW_SECRET_BYTES:
         raise WireError("truncated")
     return start_of(datagram) + plain[FLOW_SECRET_BYTES:], plain[:FLOW_SECRET_BYTES]

@@ -90,7 +90,7 @@ class PrivateFlow(Flow):
         self._waiting_hello = b""
         """It is sent when the server's key is known."""
         self._sealed_to = -1
-        """The generation of the key to which HELLO was sealed last."""
+        """The generation of the key to which HELLO was sealed last; -1 once a server has it."""
         self._asks: list[bytes] = []
 
     def receive(self, datagram: bytes, now: float) -> None:
@@ -98,7 +98,7 @@ class PrivateFlow(Flow):
 
     def receive_train(self, train: bytes, segment: int, now: float) -> None:
         messages = []
-        for at in range(0, len(train), segment):
+        for at in range(0, len(train), max(1, segment)):  # a datagram may be empty
             datagram = train[at : at + segment]
             if not is_private(datagram):
                 self._in_clear(datagram, now)
@@ -108,6 +108,7 @@ class PrivateFlow(Flow):
             except WireError:
                 continue
         if messages:
+            self._sealed_to = -1  # whoever answers has opened it
             super().receive_train(b"".join(messages), len(messages[0]), now)
 
     def _in_clear(self, datagram: bytes, now: float) -> None:
@@ -121,7 +122,7 @@ class PrivateFlow(Flow):
             elif kind == Kind.REFUSED:
                 refused = wire.decode_refused(datagram)
                 if refused.code in _IN_CLEAR and self._refusals.answers(refused.echo):
-                    if self._sealed_to >= 0 and not self.stats.datagrams_in:
+                    if self._sealed_to >= 0:
                         self._server.forget(self._sealed_to)
                     super().receive_train(datagram, len(datagram), now)
         except WireError:
