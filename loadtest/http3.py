@@ -16,16 +16,19 @@ import ssl
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loadtest.application import BODY
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 WARM_UP = 20
 NAME = "localhost"
 
 
 def certificate(
-    folder: Path, key: RSAPrivateKey | EllipticCurvePrivateKey | None = None
+    folder: Path, key: CertificateIssuerPrivateKeyTypes | None = None
 ) -> tuple[Path, Path]:
     """Files of a certificate that signs itself, and of its key, one of P-256 unless told."""
     from cryptography import x509
