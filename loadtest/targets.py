@@ -57,7 +57,7 @@ TARGETS = {
     ),
     **{
         f"private-{mode}-{http}": Target(
-            f"private flows: {what}, {http}, per server-CPU-second, beside uvicorn with TLS (P-256)",
+            f"private flows: {what}, {http}, for each server-CPU-second, beside uvicorn with TLS",
             "times",
             low=low,
         )
