@@ -2,26 +2,28 @@
 and beside uvicorn with TLS.
 
 The clients of our flows are the same in both kinds (`loadtest.lean`; for megabytes the real one);
-uvicorn's are wrk, in TLS, with an EC certificate and without resumption.
+uvicorn's are wrk, in TLS without resumption, with certificates of P-256 and of RSA with 2,048 bits.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import statistics
 import sys
 from collections.abc import Sequence
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from loadtest.http3 import certificate
 from loadtest.load import Load, python_turn, watched, wrk_turn
 from loadtest.measure import pinning
-from loadtest.peers import HOST, Running, Server, start
+from loadtest.peers import HOST, PARSERS, Running, Server, start
 from loadtest.processes import Stage
 from loadtest.report import Options, Report
 from loadtest.rounds import Sample, Turn, per_server_s, rounds_of, take_turns
 
-OURS, THEIRS = Server("trickles", "httptools", "uvloop"), Server("uvicorn", "httptools", "uvloop")
-CLEAR, PRIVATE, TLS = "trickles, clear", "trickles, private", "uvicorn, TLS"
+CLEAR, PRIVATE, TLS, RSA = "trickles, clear", "trickles, private", "uvicorn, TLS", "uvicorn, RSA"
 CLIENTS = 64
 MEGABYTES = 200
 
@@ -30,24 +32,43 @@ def run(options: Options) -> Report:
     report = Report()
     seconds, rounds = (2.0 if options.quick else 3.0), rounds_of(options.quick)
     with Stage() as stage:
-        file, key = certificate(stage.directory)
-        ours = start(stage, OURS)
-        theirs = start(stage, THEIRS, more=(f"--ssl-certfile={file}", f"--ssl-keyfile={key}"))
-        for mode, target in (("get", "private-get"), ("new", "private-connections")):
-            load = Load(seconds, CLIENTS, fresh=mode == "new")
-            turns: dict[str, Turn] = {
-                name: functools.partial(_lean, ours, kind, mode, seconds)
-                for name, kind in ((CLEAR, "clear"), (PRIVATE, "private"))
-            }
-            turns[TLS] = functools.partial(wrk_turn, theirs, load, "https")
-            comparison = take_turns(turns, rounds)
-            for row in comparison.rows({PRIVATE: TLS, CLEAR: PRIVATE}):
-                report.add({"what": "new flows" if mode == "new" else "open flows"} | row)
-            report.judge(target, comparison.ratios(PRIVATE, TLS))
-        _megabytes(report, ours, rounds)
+        parsers = {http: _contenders(stage, http) for http in PARSERS}
+        for http, (ours, theirs) in parsers.items():
+            for mode, what in (("get", "open flows"), ("new", "new flows")):
+                load = Load(seconds, CLIENTS, fresh=mode == "new")
+                turns: dict[str, Turn] = {
+                    name: functools.partial(_lean, ours, kind, mode, seconds)
+                    for name, kind in ((CLEAR, "clear"), (PRIVATE, "private"))
+                }
+                for name, running in theirs.items():
+                    turns[name] = functools.partial(wrk_turn, running, load, "https")
+                comparison = take_turns(turns, rounds)
+                for row in comparison.rows({PRIVATE: TLS, CLEAR: PRIVATE}):
+                    report.add({"what": f"{what}, {http}"} | row)
+                report.judge(f"private-{mode}-{http}", comparison.ratios(PRIVATE, TLS))
+                beside_rsa = statistics.median(comparison.ratios(PRIVATE, RSA))
+                report.figures[f"{what}, {http}: private, beside RSA"] = f"{beside_rsa:.2f} times"
+        _megabytes(report, parsers["httptools"][0], rounds)
     report.figures["rounds"] = rounds
     report.figures["cores"] = pinning()
     return report
+
+
+def _contenders(stage: Stage, http: str) -> tuple[Running, dict[str, Running]]:
+    """Ours, and uvicorn with each kind of certificate, with one parser."""
+    theirs = {}
+    for name, key in ((TLS, ec.generate_private_key(ec.SECP256R1())), (RSA, _rsa())):
+        folder = stage.directory / f"{name} {http}"
+        folder.mkdir()
+        files = certificate(folder, key)
+        server = Server("uvicorn", http, "uvloop")
+        words = (f"--ssl-certfile={files[0]}", f"--ssl-keyfile={files[1]}")
+        theirs[name] = start(stage, server, more=words)
+    return start(stage, Server("trickles", http, "uvloop")), theirs
+
+
+def _rsa() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65_537, 2048)
 
 
 def _megabytes(report: Report, ours: Running, rounds: int) -> None:

@@ -55,18 +55,18 @@ TARGETS = {
         "times",
         low=4,
     ),
-    "private-get": Target(
-        "private flows: small GET on open ones, requests per server-CPU-second, beside uvicorn "
-        "with TLS",
-        "times",
-        low=1.5,
-    ),
-    "private-connections": Target(
-        "private flows: a new one for every request, per server-CPU-second, beside uvicorn with "
-        "TLS and Connection: close",
-        "times",
-        low=6,
-    ),
+    **{
+        f"private-{mode}-{http}": Target(
+            f"private flows: {what}, {http}, for each server-CPU-second, beside uvicorn with TLS",
+            "times",
+            low=low,
+        )
+        for http in ("h11", "httptools")
+        for mode, what, low in (
+            ("get", "small GET on open ones", 1.5),
+            ("new", "a new one for every request", 6.0),
+        )
+    },
     "latency-p50": Target("one client, median latency, beside uvicorn", "times", high=0.7),
     "first-byte-returning": Target(
         "time to first byte on a new flow, returning client", "round trips", high=1.25
