@@ -46,7 +46,9 @@ class Flows:
         if patience is not None:
             self._config = dataclasses.replace(self._config, connect_timeout_s=patience)
         self._idle: dict[Url, list[Ends]] = {}
-        """By `_server` of their URLs."""
+        """By `_server` of their URLs;"""
+        self._configs: dict[Url, ClientConfig] = {}
+        """these, too."""
         self._busy: set[asyncio.StreamWriter] = set()
         self._striped: set[Striped] = set()
         self.opened = 0
@@ -79,7 +81,7 @@ class Flows:
     @contextlib.asynccontextmanager
     async def _of_replicas(self, url: Url, request: Request) -> AsyncIterator[Striped]:
         addresses = dict.fromkeys([(url.host, url.port), *self._replicas])
-        config = self._config_for(url)
+        config = self._config_for(_server(url))
         striped = Striped(request, list(addresses), config=config, limit=self._limit)
         self._striped.add(striped)
         try:
@@ -95,12 +97,14 @@ class Flows:
                     self._tell_who(host, port, config_for_each(config, url.host))
                 click.echo(f"* replicas: {', '.join(told)}", err=True)
 
-    def _config_for(self, url: Url) -> ClientConfig:
+    def _config_for(self, server: Url) -> ClientConfig:
         """Raises Failure."""
-        try:
-            return self._trusting.config_for(url, self._config)
-        except UsageError as error:
-            raise Failure(Exit.USAGE, str(error)) from None
+        if server not in self._configs:
+            try:
+                self._configs[server] = self._trusting.config_for(server, self._config)
+            except UsageError as error:
+                raise Failure(Exit.USAGE, str(error)) from None
+        return self._configs[server]
 
     async def _take(self, server: Url) -> Ends:
         idle = self._idle.get(server)
