@@ -1,6 +1,6 @@
 """GETs of one datagram's answer by flows that are hardly more than arithmetic, in clear or private.
 
-    python -m loadtest.lean HOST PORT clear|private get|new CLIENTS SECONDS
+    python -m loadtest.lean HOST PORT clear|private get|new|stranger CLIENTS SECONDS
 
 It is for comparing the two kinds of flow, by what they cost a server: the client is the same, has
 many flows on one socket, and costs less than the real one. A flow that waits for long begins anew.
@@ -42,6 +42,8 @@ class Place:
         self.socket.setblocking(False)
         self.private = private
         self.token = b""
+        self.known = True
+        """Do flows show that they were here before?"""
         self.nonces = Nonces(os.urandom)
         self.server = Identities(TokenStore()).of(host, port, Trust(insecure=True), Exchange.X25519)
         if private:
@@ -92,7 +94,8 @@ class LeanFlow:
         c, blob, ticket = sealing.parse_told(data.continuation)
         end = data.offset + len(data.payload)
         assert end == c.response_end, "an answer of more than one datagram"
-        self._place.token = blob
+        if self._place.known:
+            self._place.token = blob
         return self._request(c.stop, data.nonce, end, c.request_wanted, blob, ticket)
 
     def _sent_back(self, ack: wire.Ack) -> bytes:
@@ -153,7 +156,7 @@ def _exchange(
             if flow is None or answer is None:
                 continue
             done += datagram[0] & 15 == Kind.DATA
-            if fresh:
+            if fresh and datagram[0] & 15 == Kind.DATA:
                 del flows[flow.id]
                 flow = LeanFlow(place)
                 flows[flow.id], answer = flow, flow.hello()
@@ -174,7 +177,8 @@ def _begin_anew(place: Place, flows: dict[bytes, LeanFlow], now: float) -> None:
 
 def main(host: str, port: str, kind: str, mode: str, clients: str, seconds: str) -> None:
     place = Place(host, int(port), kind == "private")
-    print(json.dumps(run(place, int(clients), float(seconds), mode == "new")))
+    place.known = mode != "stranger"
+    print(json.dumps(run(place, int(clients), float(seconds), mode != "get")))
 
 
 if __name__ == "__main__":

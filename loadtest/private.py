@@ -2,7 +2,8 @@
 and beside uvicorn with TLS.
 
 The clients of our flows are the same in both kinds (`loadtest.lean`; for megabytes the real one);
-uvicorn's are wrk, in TLS without resumption, with certificates of P-256 and of RSA with 2,048 bits.
+uvicorn's are wrk, which resumes its sessions as ours come back, and `loadtest.handshakes`, which is
+a stranger each time. Its certificates are of P-256 and of RSA with 2,048 bits.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ from loadtest.report import Options, Report
 from loadtest.rounds import Sample, Turn, per_server_s, rounds_of, take_turns
 
 CLEAR, PRIVATE, TLS, RSA = "trickles, clear", "trickles, private", "uvicorn, TLS", "uvicorn, RSA"
+MODES = {
+    "get": "open flows",
+    "new": "new flows of returning clients",
+    "stranger": "new flows of strangers",
+}
 CLIENTS = 64
 MEGABYTES = 200
 
@@ -34,14 +40,13 @@ def run(options: Options) -> Report:
     with Stage() as stage:
         parsers = {http: _contenders(stage, http) for http in PARSERS}
         for http, (ours, theirs) in parsers.items():
-            for mode, what in (("get", "open flows"), ("new", "new flows")):
-                load = Load(seconds, CLIENTS, fresh=mode == "new")
+            for mode, what in MODES.items():
                 turns: dict[str, Turn] = {
                     name: functools.partial(_lean, ours, kind, mode, seconds)
                     for name, kind in ((CLEAR, "clear"), (PRIVATE, "private"))
                 }
                 for name, running in theirs.items():
-                    turns[name] = functools.partial(wrk_turn, running, load, "https")
+                    turns[name] = functools.partial(_tls, running, mode, seconds)
                 comparison = take_turns(turns, rounds)
                 for row in comparison.rows({PRIVATE: TLS, CLEAR: PRIVATE}):
                     report.add({"what": f"{what}, {http}"} | row)
@@ -81,6 +86,13 @@ def _megabytes(report: Report, ours: Running, rounds: int) -> None:
         report.add({"what": "megabytes"} | row)
     ratios = comparison.ratios(PRIVATE, CLEAR, per_server_s)
     report.figures["megabytes, private of clear"] = ", ".join(f"{r:.2f}" for r in ratios)
+
+
+def _tls(running: Running, mode: str, seconds: float) -> Sample:
+    if mode == "stranger":
+        words = (HOST, str(running.port), str(seconds))
+        return python_turn(running, [sys.executable, "-m", "loadtest.handshakes", *words])
+    return wrk_turn(running, Load(seconds, CLIENTS, fresh=mode == "new"), "https")
 
 
 def _lean(running: Running, kind: str, mode: str, seconds: float) -> Sample:

@@ -64,7 +64,8 @@ TARGETS = {
         for http in ("h11", "httptools")
         for mode, what, low in (
             ("get", "small GET on open ones", 1.5),
-            ("new", "a new one for every request", 6.0),
+            ("new", "a new one for every request of a returning client", 6.0),
+            ("stranger", "a new one for every request of a stranger", 6.0),
         )
     },
     "latency-p50": Target("one client, median latency, beside uvicorn", "times", high=0.7),

@@ -123,6 +123,11 @@ class Server(Replies):
         message = datagram
         try:
             if self._privacy is not None and is_private(datagram):
+                kind = datagram[0] & 15
+                if kind not in self._redeemers:
+                    return self._drop("kind")
+                if kind == Kind.HELLO and len(datagram) < BASE_DATAGRAM:
+                    raise WireError("hello")
                 message, channel = self._privacy.opened(datagram, now)
             redeemer = self._redeemers.get(wire.kind_of(message))
             if redeemer is None:
