@@ -24,6 +24,7 @@ from trickles_web.transport.wire import Code
 REQUEST = post("act", b"once ")
 MOST_TURNS = 20_000
 MOMENTS = 16
+MOST_ROUNDS = 8
 
 
 class Alone(Group):
@@ -119,11 +120,15 @@ def test_a_post_killed_at_every_turn_runs_at_most_once(store: str, tmp_path: Pat
 
 def test_a_post_killed_at_moments_of_its_time_with_redis_runs_at_most_once() -> None:
     async def main(server: RedisServer) -> list[Outcome]:
-        turns = (await killed_after(server, MOST_TURNS)).turns
-        outcomes = []
-        for moment in range(MOMENTS + 1):
+        outcomes: list[Outcome] = []
+        for _ in range(MOST_ROUNDS):  # what takes so many turns once may take more or fewer
             server.flush()
-            outcomes.append(await killed_after(server, turns * moment // MOMENTS))
+            turns = (await killed_after(server, MOST_TURNS)).turns
+            for moment in range(MOMENTS + 1):
+                server.flush()
+                outcomes.append(await killed_after(server, turns * moment // MOMENTS))
+            if {"200", "500"} <= {outcome.told for outcome in outcomes}:
+                break
         return outcomes
 
     with redis_server() as server:
