@@ -230,11 +230,8 @@ def test_a_train_is_taken_whatever_of_it_opens() -> None:
     assert all(len(one) == size for one in sent[:-1])
     flow.receive_train(train, size, 0.1)
     assert flow.stats.datagrams_in == len(sent)
-    assert (
-        flow.read()
-        == bytes(x % 251 for x in range(response.start, 2500))[: flow._download.stream.delivered]
-    )
-    assert flow._download.stream.delivered > 1000
+    got = flow.read()
+    assert len(got) > 1000 and got == bytes(x % 251 for x in range(len(got)))
 
 
 def test_forged_prefixes_take_no_places_at_the_client() -> None:
