@@ -1,8 +1,8 @@
 """Scenario: a coverage-guided search for bytes that break a decoder, a server or a client.
 
 The targets, and what is held against each, are in `tests.fuzz`; beside them stand streams of
-requests that other servers may read otherwise (`tests.differential.streams`), the nonces of seals in
-many processes (`tests.net.sealing`), and private datagrams that are changed on their way
+requests that other servers may read otherwise (`tests.differential.streams`), the nonces of seals
+in many processes (`tests.net.sealing`), and private datagrams that are changed on their way
 (`tests.sim.tampering`). All of these need the packages of the tests, too.
 What reaches new code is kept with
 
@@ -89,17 +89,18 @@ def _compare(report: Report, options: Options) -> None:
 
 def _seal(report: Report) -> None:
     """Processes that start, seal, fork, and seal on both sides, under one key."""
-    from tests.net.sealing import nonces_of_processes
+    from tests.net.sealing import by_keyring, in_a_private_flow, nonces_of_processes
 
-    nonces = nonces_of_processes(*SEALING)
-    repeated = len(nonces) - len(set(nonces))
-    report.attack(
-        "AEAD nonces: starts and forks under one key",
-        len(nonces),
-        f"{SEALING[0]} starts, {SEALING[0] * SEALING[1]} forked; {repeated} repeated",
-        "REPEATED" if repeated else "no nonce twice",
-    )
-    report.check(not repeated, f"no nonce twice under a key, not {repeated}")
+    for what, sealing in (("continuations", by_keyring), ("a private flow", in_a_private_flow)):
+        nonces = nonces_of_processes(*SEALING, sealing)
+        repeated = len(nonces) - len(set(nonces))
+        report.attack(
+            f"AEAD nonces of {what}: starts and forks under one key",
+            len(nonces),
+            f"{SEALING[0]} starts, {SEALING[0] * SEALING[1]} forked; {repeated} repeated",
+            "REPEATED" if repeated else "no nonce twice",
+        )
+        report.check(not repeated, f"{what}: no nonce twice under a key, not {repeated}")
 
 
 def _tamper(report: Report, options: Options) -> None:
