@@ -6,15 +6,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.transport.driver import ADDRESS, NOW, Bytes, hello, redeemed, refused_code
+from tests.transport.driver import (
+    ADDRESS,
+    CONFIG,
+    NOW,
+    SECRET,
+    Bytes,
+    hello,
+    keyring,
+    redeemed,
+    refused_code,
+)
+from tests.transport.private.answers import IDENTITY
 from tests.transport.private.peer import PrivatePeer, private_server
 from trickles_web.config import BASE_DATAGRAM
-from trickles_web.errors import WireError
+from trickles_web.errors import ContinuationError, WireError
 from trickles_web.transport import wire
 from trickles_web.transport.continuation import FLAGS_AT, PRIVATE, TICKET_BYTES
 from trickles_web.transport.private import channel as channels
+from trickles_web.transport.private.channel import Privacy
 from trickles_web.transport.private.cover import DOWN, UP, start_of
 from trickles_web.transport.private.exchange import Exchange
+from trickles_web.transport.private.ticket import open_ticket
 from trickles_web.transport.server import Redeemed, Refusal
 from trickles_web.transport.wire import START_BYTES, Code, Kind
 
@@ -238,6 +251,37 @@ def test_keys_that_are_over_or_of_another_secret_are_refused_in_clear(
     peer = PrivatePeer(private_server())
     generation = peer.server._keyring.generation(NOW) + away & 0xFFFF_FFFF
     assert refused_code(peer.redeem(peer.hello(generation=generation))) is code
+
+
+def test_a_ticket_ends_with_its_keys() -> None:
+    """Though it was remembered; until then it is renewed with each answer."""
+    peer, _ = peers()
+    day = CONFIG.rotation_ms
+    datagram = peer.seal(peer.upload())
+    privacy = peer.server._privacy
+    assert privacy is not None
+    _, channel = privacy.opened(datagram, NOW)
+    assert channel.ticket == peer.held.ticket
+    _, later = privacy.opened(datagram, NOW + day)
+    assert later.ticket != peer.held.ticket
+    assert open_ticket(keyring(), later.ticket, NOW + 2 * day)[1] == peer.keys.secret
+    with pytest.raises(ContinuationError, match="expired"):
+        privacy.opened(datagram, NOW + 2 * day)
+
+
+def test_who_has_the_master_secret_reads_what_was_recorded_and_nobody_without_it() -> None:
+    """There is no forward secrecy but by replacing it: a replica with another one has no way."""
+    peer, _ = peers()
+    recorded = {"HELLO": peer.hello(), "REQUEST": peer.seal(peer.message(b"GET /private"))}
+    with_it, without = (
+        Privacy(keyring(secret=secret), IDENTITY.credentials, bytes)
+        for secret in (SECRET, b"n" * 32)
+    )
+    for datagram in recorded.values():
+        _, channel = with_it.opened(datagram, NOW)
+        assert channel._keys.secret == peer.keys.secret
+        with pytest.raises(ContinuationError, match="secret"):
+            without.opened(datagram, NOW)
 
 
 def test_a_copied_hello_is_a_flow_of_its_own_at_another_replica_and_nothing_at_the_same() -> None:

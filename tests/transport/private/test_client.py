@@ -114,6 +114,16 @@ def test_a_server_that_is_not_trusted_gets_nothing_more() -> None:
     assert [flow.transmit(at) for at in (0.0, 1.0, 60.0)] == [[], [], []]
 
 
+def test_a_client_that_wants_the_hybrid_takes_nothing_less() -> None:
+    """Whoever strikes its key out of what the server says breaks the signature."""
+    servers = stranger(lambda: NOW, Exchange.MLKEM768_X25519)
+    with pytest.raises(IdentityError, match="no key for MLKEM768_X25519"):
+        servers.learn(CREDENTIALS)
+    assert servers.known() is None
+    servers.learn(IDENTITY.credentials(keyring(), list(Exchange), NOW))
+    assert servers.known() is not None
+
+
 def test_who_does_not_know_the_flow_id_introduces_nobody() -> None:
     known = Known()
     flow = new_flow(known)

@@ -57,6 +57,16 @@ def test_replicas_that_serve_one_claim_twice_never_seal_under_one_key() -> None:
     assert len({one[9 + PREFIX_BYTES :] for one in sealed}) == 50
 
 
+def test_what_shows_is_kind_flow_sender_count_and_length() -> None:
+    message = b"\x18flow-id." + b"secret" * 9
+    nonces = Nonces(random.Random(1).randbytes)
+    for direction, ticket in ((UP, b"t" * 72), (DOWN, b"")):
+        sealed = FlowKeys(bytes(32)).seal(direction, message, ticket, nonces)
+        nonce = nonces.prefix + (nonces.count - 1).to_bytes(4, "big")
+        assert sealed.startswith(b"\x28flow-id." + ticket + nonce)
+        assert len(sealed) == len(message) + len(ticket) + 28
+
+
 def test_the_secret_does_not_show() -> None:
     keys = FlowKeys(b"very secret".ljust(32))
     assert "very secret" not in f"{keys!r} {cover.__name__}"
