@@ -11,10 +11,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check audit format compiled bench bench-record browser clean
+.PHONY: help serve demo test check audit format compiled bench bench-record browser docs clean
 
 help:
 	@echo 'make serve     serve $(APP) over Trickles on UDP port 8000, for curl and browsers on http://$(GATEWAY)/'
+	@echo 'make demo      a page with buttons that kill servers, beside uvicorn behind nginx, on http://127.0.0.1:8090/'
 	@echo 'make test      run the tests'
 	@echo 'make check     format, lint and types: ruff, mypy --strict'
 	@echo 'make audit     known vulnerabilities of what is installed (pip-audit)'
@@ -22,11 +23,15 @@ help:
 	@echo 'make format    let ruff format the code and mend what it can'
 	@echo 'make bench     instructions of the hot paths, beside the baseline; or beside BASE=REVISION'
 	@echo 'make bench-record  make these the baseline'
-	@echo 'make browser   a page, an upload and events in Chromium, while servers are killed'
+	@echo 'make browser   a page, an upload and events in Chromium, while servers are killed, and the demonstration'
+	@echo 'make docs      the documentation as a site, in site/'
 	@echo 'make clean     remove .venv and all caches'
 
 serve: $(VENV)/.installed-apps
 	@exec $(BIN)/trickles-serve $(APP) --gateway $(GATEWAY)
+
+demo: $(VENV)/.installed-demo
+	@exec $(BIN)/python -m apps.demo
 
 # loadgroup: tests marked with one xdist_group run one after the other.
 test: $(VENV)/.installed-dev
@@ -53,6 +58,11 @@ bench-record: $(VENV)/.installed-dev
 browser: $(VENV)/.installed-browser
 	@command -v chromium >/dev/null || { echo 'as root run: apt-get install chromium' >&2; exit 1; }
 	@$(BIN)/python -m loadtest.browser
+	@$(BIN)/python -m loadtest demo --quick
+
+# A warning is an error. The variable silences an advertisement of the theme's.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # An extension is loaded in place of its module. Back to pure Python: make clean.
 compiled: $(VENV)/.installed-apps
@@ -60,7 +70,7 @@ compiled: $(VENV)/.installed-apps
 
 clean:
 	find . -name '*.so' -path './trickles_web*' -delete
-	rm -rf $(VENV) .audit .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .audit .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Finds a Python that is new enough, and makes the virtual environment unless a working one is there.

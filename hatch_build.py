@@ -25,9 +25,10 @@ COMPILED = {
     "transport": (
         *("asking", "claims", "continuation", "download", "edition", "epochs", "flow", "holding"),
         *("keys", "layout", "line", "nonces", "note", "opener", "order", "origin", "patience"),
-        *("presented", "ranges", "reassembly", "redeemed", "replay", "rtt", "server", "upload"),
-        *("wanted",),
+        *("presented", "ranges", "reassembly", "redeemed", "replay", "replies", "rtt", "server"),
+        *("upload", "wanted"),
     ),
+    "transport/private": ("channel", "cover", "flow", "introduction", "ticket"),
     "transport/wire": ("client", "common", "runs", "server", "uploads"),
     "http": (
         *("asgi", "assembly", "blocks", "calls", "finding", "framing", "heads", "names", "parsers"),
@@ -35,7 +36,7 @@ COMPILED = {
         *("run", "runner", "scope", "service", "telling", "websocket"),
     ),
     "state": ("backing", "directory", "memory", "prefixes", "redis", "shares", "spool"),
-    "net": ("endpoint", "pacing", "parking", "udp"),
+    "net": ("endpoint", "pacing", "parking", "udp", "uploads"),
 }
 """Modules by folder. Those of one package call each other directly."""
 

@@ -16,21 +16,26 @@ import ssl
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loadtest.application import BODY
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 WARM_UP = 20
 NAME = "localhost"
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """Files of a certificate that signs itself, and of its key."""
+def certificate(
+    folder: Path, key: CertificateIssuerPrivateKeyTypes | None = None
+) -> tuple[Path, Path]:
+    """Files of a certificate that signs itself, and of its key, one of P-256 unless told."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)

@@ -61,10 +61,7 @@ class Loader:
         if running.server.program == HTTP3:
             return _http3(running, load)
         if not running.server.udp:
-            made, cost = _wrk(running, load)
-            total = load.answers(made.requests, made.bytes)
-            p50, p99 = made.p50_us, made.p99_us
-            return Sample(made.requests, made.seconds, total, cost, p50, p99)
+            return wrk_turn(running, load)
         found, cost = self._generator(running, load)
         amount, total = found["requests"], load.answers(found["requests in all"], found["bytes"])
         return Sample(amount, found["seconds"], total, cost, found["p50 us"], found["p99 us"])
@@ -91,7 +88,7 @@ class Loader:
             seconds=load.seconds,
             warm_up=0.1,
         )
-        printed, cost = _watched(running, [str(self.program), *options])
+        printed, cost = watched(running, [str(self.program), *options])
         found = generator.parse(printed)
         _few_errors(running, found["errors"], found["requests in all"])
         for name in ("requests in all", "acks", "needs", "waits", "losses", "timeouts"):
@@ -101,11 +98,18 @@ class Loader:
         return found, cost
 
 
-def _wrk(running: Running, load: Load) -> tuple[wrk.Result, Interval]:
+def wrk_turn(running: Running, load: Load, scheme: str = "http") -> Sample:
+    """By wrk. Raises RuntimeError if some fail, or nothing is answered."""
+    made, cost = _wrk(running, load, scheme)
+    total = load.answers(made.requests, made.bytes)
+    return Sample(made.requests, made.seconds, total, cost, made.p50_us, made.p99_us)
+
+
+def _wrk(running: Running, load: Load, scheme: str = "http") -> tuple[wrk.Result, Interval]:
     headers = ("Connection: close",) if load.fresh else ()
-    url, clients = running.url + load.path, load.clients
+    url, clients = f"{scheme}://{HOST}:{running.port}{load.path}", load.clients
     words = wrk.command(url, connections=clients, seconds=load.seconds, headers=headers)
-    printed, cost = _watched(running, words)
+    printed, cost = watched(running, words)
     made = wrk.parse(printed)
     _few_errors(running, made.errors, made.requests)
     return made, cost
@@ -115,17 +119,17 @@ def _http3(running: Running, load: Load) -> Sample:
     """By fewer clients than asked for: a handshake there costs more than many requests."""
     clients = min(load.clients, MOST_HTTP3)
     words = [sys.executable, "-m", "loadtest.http3", HOST, str(running.port), str(clients)]
-    return _python_turn(running, [*words, str(load.seconds)])
+    return python_turn(running, [*words, str(load.seconds)])
 
 
 def waiting_turn(running: Running, client: str, seconds: float) -> Sample:
     """By one client in Python, see `loadtest.latencies`. Raises RuntimeError if it fails."""
     words = [sys.executable, "-m", "loadtest.latencies", client, HOST, str(running.port)]
-    return _python_turn(running, [*words, str(seconds)])
+    return python_turn(running, [*words, str(seconds)])
 
 
-def _python_turn(running: Running, words: Sequence[str]) -> Sample:
-    printed, cost = _watched(running, words)
+def python_turn(running: Running, words: Sequence[str]) -> Sample:
+    printed, cost = watched(running, words)
     found = json.loads(printed)
     amount, total = found["requests"], found["requests in all"]
     return Sample(amount, found["seconds"], total, cost, found["p50 us"], found["p99 us"])
@@ -135,18 +139,18 @@ def posting_turn(running: Running, megabytes: int, seconds: float) -> Sample:
     """Megabytes sent by one client in Python, see `loadtest.posting`; RuntimeError if it fails."""
     client = "flow" if running.server.udp else "streams"
     words = [sys.executable, "-m", "loadtest.posting", client, HOST, str(running.port)]
-    printed, cost = _watched(running, [*words, str(megabytes), str(seconds)])
+    printed, cost = watched(running, [*words, str(megabytes), str(seconds)])
     found = json.loads(printed)
     return Sample(found["megabytes"], found["seconds"], found["megabytes"], cost)
 
 
 def program_turn(running: Running, words: Sequence[str], megabytes: int) -> Sample:
     """One download by a program that knows how to; its start counts. RuntimeError if it fails."""
-    _, cost = _watched(running, words)
+    _, cost = watched(running, words)
     return Sample(megabytes, cost.seconds, megabytes, cost)
 
 
-def _watched(running: Running, words: Sequence[str]) -> tuple[str, Interval]:
+def watched(running: Running, words: Sequence[str]) -> tuple[str, Interval]:
     """What a client printed, and what its run cost. Raises RuntimeError if it fails."""
     command = [*client_core(), *words]
     with interval([running.process.pid]) as cost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 SCENARIOS = {
     "requests": "small GETs on open flows, beside uvicorn, granian and hypercorn",
     "connections": "a new flow or connection for every request, beside the same",
+    "private": "requests, new flows and megabytes, private and in clear, beside uvicorn with TLS",
     "latency": "how long one client waits for an answer, in C and in Python",
     "bodies": "a page of 1 MB, a file of 100 MB: megabytes for a CPU second of the server",
     "static": "files by --static, beside Starlette on uvicorn, and nginx",
@@ -19,6 +20,7 @@ SCENARIOS = {
     "scale": "small GETs from one worker and from two, and how evenly flows spread",
     "once": "POSTs to 3 workers, 3% loss, SIGKILLs: each executed at most once (root)",
     "large": "1 GB up and 1 GB down, while the worker at it is SIGKILLed; memory of all",
+    "demo": "the demonstration's buttons in Chromium: what goes on, and what breaks",
     "upload": "the first half of it: 1 GB up, without and with a kill",
     "events": "server-sent events, their sender SIGKILLed every 2 s: none lost, none twice",
     "hostile": "all attacks and faults that follow, in one table",

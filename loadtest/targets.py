@@ -55,6 +55,19 @@ TARGETS = {
         "times",
         low=4,
     ),
+    **{
+        f"private-{mode}-{http}": Target(
+            f"private flows: {what}, {http}, for each server-CPU-second, beside uvicorn with TLS",
+            "times",
+            low=low,
+        )
+        for http in ("h11", "httptools")
+        for mode, what, low in (
+            ("get", "small GET on open ones", 1.5),
+            ("new", "a new one for every request of a returning client", 6.0),
+            ("stranger", "a new one for every request of a stranger", 6.0),
+        )
+    },
     "latency-p50": Target("one client, median latency, beside uvicorn", "times", high=0.7),
     "first-byte-returning": Target(
         "time to first byte on a new flow, returning client", "round trips", high=1.25

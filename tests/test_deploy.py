@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.test_readme import SCRIPTS, commands, offered, options_of
+from tests.documents import links, offered, options_of
 from trickles_web.cli.serve import serve
 from trickles_web.net.parking import LONGEST_WAIT_MS
 from trickles_web.net.secret import ENVIRONMENT
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
-README = (DEPLOY / "README.md").read_text(encoding="utf-8")
 REPLICAS = {"10.0.0.11", "10.0.0.12", "10.0.0.13"}
 ENGINES = ("nginx.conf", "spray.nft", "ipvs.rules", "ecmp.ip")
 
@@ -78,18 +77,6 @@ def test_the_manifest_starts_servers_and_lets_them_end() -> None:
     assert options_of(probe) <= offered(probe[0])
 
 
-@pytest.mark.parametrize(
-    "command",
-    [command for command in commands(README) if command[0].startswith("trickles-")],
-    ids=" ".join,
-)
-def test_commands_of_the_text_and_their_options_exist(command: tuple[str, ...]) -> None:
-    assert command[0] in SCRIPTS
-    assert options_of(command) <= offered(command[0])
-
-
 def test_every_file_is_told_of() -> None:
-    linked = set(re.findall(r"\]\(([^)#:]+)\)", README))
     files = {path.name for path in DEPLOY.iterdir()} - {"README.md"}
-    assert {link for link in linked if "/" not in link} == files
-    assert [link for link in linked if not (DEPLOY / link).exists()] == []
+    assert {link for link in links("deploy/README.md") if "/" not in link} == files

@@ -15,10 +15,10 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tests.documents import example
 from tests.http.apps import get
 from tests.http.peer import body_of
 from tests.http.test_shared import Group
-from tests.test_readme import blocks
 from trickles_web.resumable import Chunks, resumable_stream
 
 COUNT = 300
@@ -104,10 +104,10 @@ def test_a_server_without_checkpoints() -> None:
         asyncio.run(numbers({"type": "websocket"}, receive, send))
 
 
-def test_the_example_of_the_readme() -> None:
-    [example] = [block for block in blocks("python") if "resumable_stream" in block]
+def test_the_example_of_the_documentation() -> None:
+    code = example("from trickles_web.resumable import resumable_stream")
     names: dict[str, Any] = {}
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(code, "docs", "exec"), names)
     sent: list[Any] = []
 
     class Enough(Exception):

@@ -17,7 +17,7 @@ from loadtest.report import Row, table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOLERANCE = 0.01
-"""More than this is a change of the code: see the README for what the same code differs by."""
+"""More than this is a change of the code: see docs/testing.md for what the same code differs by."""
 
 
 def main(argv: list[str] | None = None) -> int:

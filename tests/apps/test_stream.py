@@ -49,6 +49,15 @@ def test_a_reconnecting_client_goes_on(value: bytes, first: int) -> None:
     assert ids(sent(b"count=5", (b"last-event-id", value))) == list(range(first, 5))
 
 
+@pytest.mark.parametrize(("value", "first"), [(b"2", 3), (b"99", 5), (b"x", 0), (b"-1", 0)])
+def test_a_page_that_begins_anew_goes_on(value: bytes, first: int) -> None:
+    assert ids(sent(b"count=5&after=" + value)) == list(range(first, 5))
+
+
+def test_the_last_event_counts_more_than_where_the_page_began() -> None:
+    assert ids(sent(b"count=5&after=1", (b"last-event-id", b"3"))) == [4]
+
+
 def test_any_state_goes_on_there() -> None:
     whole = sent(b"count=5", (b"last-event-id", b"0"))[2:]  # behind the head
     for k, message in enumerate(whole[:-1]):

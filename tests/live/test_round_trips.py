@@ -23,6 +23,7 @@ def test_round_trips_of_a_new_flow(stage: Stage) -> None:
     """What the client has sent when the first byte is here: a datagram for each round trip."""
     with links.link(links.Shape(delay_ms=10)) as link:
         words = ["trickles_web.cli.serve", "apps.hello:app", "--host", links.FAR_ADDRESS]
+        words.append("--allow-cleartext")
         server = subprocess.Popen(
             [*("ip", "netns", "exec", link.far), sys.executable, "-m", *words],
             cwd=ROOT,

@@ -47,7 +47,7 @@ class Running:
 
     def port(self) -> int:
         """Waits until it serves."""
-        return int(self.says(r"running on trickles://\S+:(\d+) ")[1])
+        return int(self.says(r"running on trickless?://\S+:(\d+) ")[1])
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)

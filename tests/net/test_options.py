@@ -14,9 +14,9 @@ import pytest
 from uvicorn.main import main as uvicorn_command
 
 import trickles_web
+from tests.documents import OPTIONS
 from tests.net.processes import serving
 from tests.net.test_serve import get
-from tests.test_readme import README
 from trickles_web.cli.serve import main, serve
 from trickles_web.cli.values import of_project
 from trickles_web.config import HttpConfig
@@ -49,8 +49,8 @@ def defaults(command: click.Command, name: str) -> tuple[object, bool]:
 
 
 def absent() -> set[str]:
-    """Options in the README's table of those that there are no reasons for here."""
-    rows = README.partition("| uvicorn's option | why it is not here |")[2].partition("\n\n")[0]
+    """Options in the documentation's table of those that there are no reasons for here."""
+    rows = OPTIONS.partition("| uvicorn's option | why it is not here |")[2].partition("\n\n")[0]
     return {name.replace("-", "_") for name in re.findall(r"`--([a-z0-9-]+)`", rows)}
 
 
@@ -65,8 +65,8 @@ def test_every_option_of_uvicorn_is_here_or_said_not_to_be() -> None:
         ), name
 
 
-def test_every_option_is_in_the_readme() -> None:
-    table = README.partition("## Options of trickles-serve")[2].partition("\n## ")[0]
+def test_every_option_is_in_the_documentation() -> None:
+    table = OPTIONS.partition("# Options of trickles-serve")[2].partition("\n## ")[0]
     for parameter in serve.params:
         if isinstance(parameter, click.Option) and parameter.name != "version":
             assert f"`{parameter.opts[0]}" in table, parameter.opts[0]
@@ -121,6 +121,8 @@ WRONG = {
     "--preferred-address": "somewhere:1",
     "--root-path": "/ä",
     "--env-file": "/no/such/file",
+    "--ssl-certfile": "/no/such/file",
+    "--ssl-keyfile": "/no/such/file",
 }
 """Values of options that take any text. Some more fail only when it begins: those are in
 `test_serve_errors`."""

@@ -7,14 +7,16 @@ import contextlib
 import hashlib
 import os
 import random
+import re
 import signal
 import socket
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.net.processes import is_alive, serving
+from tests.net.processes import WITHOUT, is_alive, serving
 from trickles_web.client import open_connection
 from trickles_web.client.tokens import TokenStore
 from trickles_web.net.sockets import bind_udp
@@ -62,12 +64,14 @@ def test_it_serves_and_says_what_a_uvicorn_user_expects(
         server.until(lambda: '- "GET /path?query HTTP/1.1" 200 OK\n' in server.stdout)
         assert server.end(number) == 0
         lines = [line for line in server.stderr.splitlines() if "To try it" not in line]
+        (pin,) = re.findall(r"sha256//\S{43}=", server.stderr)
         assert lines == [
             f"INFO:     Started server process [{server.process.pid}]",
             "INFO:     Waiting for application startup.",
             "INFO:     Application startup complete.",
             f"INFO:     Trickles running on trickles://127.0.0.1:{port} (UDP) "
             "(Press CTRL+C to quit)",
+            f"INFO:     Its key for private flows is {pin}",
             "INFO:     Shutting down",
             "INFO:     Waiting for application shutdown.",
             "INFO:     Application shutdown complete.",
@@ -83,9 +87,12 @@ def test_servers_of_tests_leave_nothing_in_memory(tmp_path: Path) -> None:
         descriptors = Path(f"/proc/{server.process.pid}/fd").iterdir()
         held = [path.readlink() for path in descriptors if path.is_symlink()]
     (lock,) = [path for path in held if path.name.startswith("w-")]
-    base = Path(os.environ["XDG_RUNTIME_DIR"])
+    if "tmpfs" in os.environ.get(WITHOUT, ""):
+        base = Path(tempfile.gettempdir(), f"trickles-web-{os.getuid()}")
+    else:
+        base = Path(os.environ["XDG_RUNTIME_DIR"])
     assert lock.is_relative_to(base) and base.stat().st_mode & 0o777 == 0o700
-    assert base.name.startswith("trickles-tests-")
+    assert base.name.startswith(("trickles-tests-", "trickles-web-"))
 
 
 def test_options_from_the_environment(tmp_path: Path) -> None:
@@ -100,7 +107,8 @@ def test_ipv6_and_wildcard(tmp_path: Path) -> None:
     for host, asked in (("::1", "::1"), ("::", "::1"), ("0.0.0.0", "127.0.0.2")):
         directory = tmp_path / str(len(host))
         directory.mkdir()
-        with serving(directory, HELLO, "--host", host, "--port", "0") as server:
+        options = ("--host", host, "--port", "0", "--allow-cleartext")
+        with serving(directory, HELLO, *options) as server:
             assert b"200 OK" in get(server.port(), host=asked)
 
 

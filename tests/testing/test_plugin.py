@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.documents import example
 from trickles_web.testing.story import Asked, Story
 from trickles_web.testing.verdict import verdict
 from trickles_web.transport import wire
@@ -116,6 +117,24 @@ def test_beside_anyio(project: pytest.Pytester) -> None:
     )
     result = project.runpytest_subprocess()
     result.assert_outcomes(passed=2)
+
+
+MYAPP = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    while scope["method"] == "POST" and (await receive())["more_body"]:
+        pass
+    headers = [(b"set-cookie", b"name=ada")] if scope["method"] == "POST" else []
+    cookie = dict(scope["headers"]).get(b"cookie", b"")
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": cookie.removeprefix(b"name=")})
+"""
+
+
+def test_the_example_of_the_documentation(project: pytest.Pytester) -> None:
+    project.makeini("[pytest]\npythonpath = .\nasyncio_mode = auto\n")
+    project.makepyfile(myapp=MYAPP, test_myapp=example("def test_login(trickles_client):"))
+    project.runpytest_subprocess("-p", "no:anyio").assert_outcomes(passed=2)
 
 
 # -- the application's processes

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from trickles_web.state.prefixes import Prefix
     from trickles_web.state.store import Key
 
+TOO_EARLY: Final = 425
+"""RFC 8470 §5.2: the application wants nothing of a request that anybody may repeat."""
 BODY_CHUNK: Final = 65_536
 """Bytes of request body in one http.request message, and of a file read in one go."""
 
@@ -192,6 +194,9 @@ class HttpRun(Run):
                 self._send_head_later()
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if status == TOO_EARLY and self.early is not None:
+            self.put_off()
+            return
         self._head = self._framing.head(status, headers)
         self._status = status
         self._headers = headers

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trickles_web.http.scope import ASGIApp, Message, Scope
     from trickles_web.state.prefixes import Prefix
     from trickles_web.state.store import Key
+    from trickles_web.transport.redeemed import Redeemed
 
 RUN_OVERHEAD: Final = 4096
 """Bytes that a call costs beside its data: task, coroutine, context, scope, and the run itself."""
@@ -49,6 +50,7 @@ class Run(Growing):
         "allowed",
         "announced",
         "begun",
+        "early",
         "expected",
         "gone",
         "heard",
@@ -90,6 +92,9 @@ class Run(Growing):
         """Wall-clock ms of the client's last datagram about this run."""
         self.parked = -1
         """Stream offset beyond which a parked request wants bytes, -1 = nobody waits."""
+        self.early: Redeemed | None = None
+        """The HELLO of a private flow that this is run for: who has copied it may have it run
+        again."""
         self.gone = False
         """The client has left: nothing is sent any more, the application runs on."""
         self.expected = again.expected
@@ -156,6 +161,15 @@ class Run(Growing):
         self._request.drop_body()
         self._host.grown(self)
         self._wake()
+
+    def put_off(self) -> None:
+        """The application will not be called early: the client is to come back first, which
+        nobody else can.
+        """
+        assert self.early is not None
+        self.early.may_run = False
+        self.leave()
+        self._host.ready(self)
 
     def _wake(self) -> None:
         if self._arrival is not None:

@@ -33,7 +33,7 @@ from trickles_web.http.responses import (
 from trickles_web.http.run import Run
 from trickles_web.http.scope import build_scope, client_of, network_of
 from trickles_web.http.telling import Telling
-from trickles_web.transport.wire import Code
+from trickles_web.transport.wire import Code, Kind
 
 if TYPE_CHECKING:
     from trickles_web.config import HttpConfig
@@ -48,6 +48,8 @@ KeptResponse = Run | Finished | FileResponse
 SMALLEST_BUFFER: Final = 65_536
 """What a running response may hold even when the store is full: it must be able to go on."""
 
+EARLY_DATA: Final = (b"early-data", b"1")
+"""RFC 8470 §5.1: whoever has copied this request on its way may have it executed again."""
 OUTCOME_UNKNOWN: Final = ((b"trickles-outcome", b"unknown"),)
 
 logger = logging.getLogger("trickles.error")
@@ -161,11 +163,15 @@ class Runner:
             None if checkpoint is None else checkpoint.state,
             private=r.channel is not None,
         )
+        early = r.kind is Kind.HELLO and r.channel is not None
+        if early:
+            scope["headers"] = [*request.headers, EARLY_DATA]
         p.owner = self.store.owner
         run = self._kind_of(request)(
             self, key, network_of(r, self.config), request, scope, p, now, again
         )
         run.like = r.edition
+        run.early = r if early else None
         if checkpoint is not None:
             run.go_on(again.offset, checkpoint.encode(), edition_of(self._token()))
         self.store.close_spool(key)
@@ -173,6 +179,9 @@ class Runner:
         if self._access.at_end:
             self._access.begin(run)
         self.calls.start(run, self.app)
+        if run.gone:  # it was put off
+            self.store.drop(key)
+            return Held(r.request_offset, r.progress)
         answer = self.serve(run if run.outcome is None else run.outcome, r, now)
         return Pending(run) if answer is PENDING else answer
 

@@ -19,6 +19,8 @@ WORTH_A_LINE: Final = {
     "forged": "not sealed by this service, or changed on the way: an attack, or two services that "
     "share a secret",
     "future": "from the future: the clocks of the servers differ by more than 5 s",
+    "cleartext": "in clear, where only private flows are served: clients have to ask trickless://, "
+    "or the server needs --allow-cleartext",
     "filter_full": "times what the replay filter was too full to remember",
 }
 """Counters, and what they mean to whom can do something about them."""

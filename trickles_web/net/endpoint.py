@@ -33,16 +33,17 @@ from trickles_web.http.service import Service
 from trickles_web.net.forwarding import Relay
 from trickles_web.net.parking import SHORTEST_WAIT_MS, WAIT_AFTER_S, Parked, Parking
 from trickles_web.net.udp import Peer, Socket, host_and_port
+from trickles_web.net.uploads import Arrivals, arrivals
 from trickles_web.transport.private.cover import PRIVATE
 from trickles_web.transport.redeemed import Train
 from trickles_web.transport.server import Redeemed, Refusal, Server
-from trickles_web.transport.wire import VERSION, Code, Kind, UploadRun, upload_runs
+from trickles_web.transport.wire import VERSION, Code, Kind
 
 logger = logging.getLogger("trickles.error")
 
 HELLOS: Final = frozenset({VERSION << 4 | Kind.HELLO, PRIVATE << 4 | Kind.HELLO})
-UPLOAD: Final = VERSION << 4 | Kind.UPLOAD
-"""First bytes of these."""
+UPLOADS: Final = frozenset({VERSION << 4 | Kind.UPLOAD, PRIVATE << 4 | Kind.UPLOAD})
+"""First bytes of these, in clear and private."""
 _NAMES: Final = {int(kind): kind.name for kind in Kind}
 LOADED_AFTER: Final = 3
 """Drains in a row that ended at their bound: from then on strangers get the short reply only. Who
@@ -147,7 +148,7 @@ class Endpoint:
 
     def _deliver(self, datagram: bytes, peer: Peer) -> None:
         first = datagram[0] if datagram else 0
-        if first == UPLOAD:
+        if first in UPLOADS:
             if self._uploader != peer:
                 self._take_uploads()
                 self._uploader = peer
@@ -185,19 +186,20 @@ class Endpoint:
         peer, self._uploader = self._uploader, None
         if peer is None:
             return
-        for run in upload_runs(uploads):
-            if len(run.datagrams) == 1 or not self._serve_run(run, peer):
-                for datagram in run.datagrams:
+        for came in arrivals(self._server, uploads, self._clock()):
+            if len(came.datagrams) == 1 or not self._serve_run(came, peer):
+                for datagram in came.datagrams:
                     self._serve(datagram, peer)
 
-    def _serve_run(self, run: UploadRun, peer: Peer) -> bool:
+    def _serve_run(self, came: Arrivals, peer: Peer) -> bool:
         """UPLOADs as one. False: not all of it is taken, so each of them needs its own answer.
 
         What was taken of it is found again by them, and does no harm.
         """
         try:
-            now = self._clock()
-            redeemed = self._server.redeem(run.joined, host_and_port(peer.sockaddr), now)
+            now, run = self._clock(), came.run
+            address = host_and_port(peer.sockaddr)
+            redeemed = self._server.redeem(run.joined, address, now, came.channel)
             if isinstance(redeemed, Refusal):
                 return False
             redeemed.numbers = run.numbers

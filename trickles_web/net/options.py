@@ -186,6 +186,10 @@ class Config:
         framing.check_headers(self.headers)
         stores.check(self.store)
         _ = self.preferred  # raises if it is none
+        if self.ssl_certfile or self.ssl_keyfile:
+            self.identity(b"")  # likewise
+        elif self.ssl_keyfile_password:
+            raise UsageError("--ssl-keyfile-password: of what? give --ssl-keyfile too")
         if self.metrics is not None:
             _ = _listener(), self._metrics_at  # raises if there is none
         if self.access_log_format not in logs.ACCESS_FORMATS:

@@ -102,11 +102,32 @@ class Server(Replies):
         """
         self.store = store
 
-    def redeem(self, datagram: bytes, address: Address, now: int) -> Redeemed | Refusal:
-        """Check one datagram; `now` is wall-clock ms. Never raises, whatever the bytes."""
-        message, channel = datagram, None
+    def opened(self, datagram: bytes, now: int) -> tuple[bytes, Channel | None]:
+        """What a private datagram says, and the channel in which it does; itself and None if it
+        cannot be opened, or need not. Never raises.
+        """
+        if self._privacy is None or not is_private(datagram):
+            return datagram, None
+        try:
+            return self._privacy.opened(datagram, now)
+        except (ContinuationError, WireError):
+            return datagram, None  # `redeem` says why
+
+    def redeem(
+        self, datagram: bytes, address: Address, now: int, channel: Channel | None = None
+    ) -> Redeemed | Refusal:
+        """Check one datagram; `now` is wall-clock ms. Never raises, whatever the bytes.
+
+        channel: what was `opened` before, and this is what it says.
+        """
+        message = datagram
         try:
             if self._privacy is not None and is_private(datagram):
+                kind = datagram[0] & 15
+                if kind not in self._redeemers:
+                    return self._drop("kind")
+                if kind == Kind.HELLO and len(datagram) < BASE_DATAGRAM:
+                    raise WireError("hello")
                 message, channel = self._privacy.opened(datagram, now)
             redeemer = self._redeemers.get(wire.kind_of(message))
             if redeemer is None:

@@ -29,6 +29,7 @@ _NAMES: Final = {
     "spent": ("replays", ""),
     "filter_full": ("incidents", "filter_full"),
     "too_long": ("incidents", "too_long"),
+    "identify": ("received", "IDENTIFY"),
     "burst": ("bursts", ""),
     **{kind: ("received", kind) for kind in ("HELLO", "REQUEST", "UPLOAD", "CANCEL")},
     **{kind: ("answers", kind) for kind in ("ACK", "NEED", "WAIT")},
