@@ -59,6 +59,7 @@ class Replica:
             # Datagrams of another row, which may come late, are another service's.
             service=f"row {told['number']}",
             settings=HttpConfig(**told["settings"]),
+            allow_cleartext=True,  # in a network namespace, which is nobody else's
             **self._where,  # type: ignore[arg-type]
         )
         started = asyncio.Event()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import failover, kind, rotating
+from loadtest import downloads, failover, kind, mixture, rolling, rotating
 from loadtest.failover import Servers
+from loadtest.processes import PATIENCE_S
 from loadtest.processes import Stage as LoadStage
-from loadtest.report import Report
 from loadtest.supervised import supervised
 from tests.live.stage import Site, Stage, is_root, until
 from tests.sim.captured import WINDOW, shown
@@ -40,7 +40,8 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer})
 """
-BODY = random.Random(1).randbytes(100_000).hex().encode()
+OLD, NEW = "0a" * 32, "1b" * 32
+BODY = random.Random(1).randbytes(15_000).hex().encode()
 REQUEST = (
     b"POST /accounts/4711?name=Dr.+Faustus HTTP/1.1\r\nHost: bank.example\r\n"
     b"Authorization: Bearer eyJhbGciOiJFZERTQSJ9.c2VjcmV0.0123456789\r\n"
@@ -105,13 +106,39 @@ def test_a_download_survives_a_kill_wherever_its_datagrams_go(
         port, workers = supervised(stage, failover.APP, 3, "--steering", "random")
         [reading] = failover.stalls(Servers("3", port, workers), 10, 1)
     assert reading.error == ""
-    assert reading.digest == failover.downloads.expected_sha256(10)
+    assert reading.digest == downloads.expected_sha256(10)
     assert reading.probe_timeout, "nobody was killed"
 
 
 def test_the_secret_is_replaced_under_load(private: None) -> None:
     """With it go the keys to which HELLOs are sealed; `python -m loadtest rotating --private`."""
-    report = Report()
-    rotating._rotate(report, 2.5)
-    assert not report.failures, report.text()
-    assert report.rows[0]["POSTs"] > 10
+    with LoadStage() as stage:
+        file = stage.directory / "secret"
+        words = ("--workers=2", f"--secret-file={rotating._write(file, OLD)}")
+        server = rolling.trickles(stage, *words)
+        asyncio.run(rotated(server, file))
+        server.master.end()
+
+
+async def rotated(server: rolling.Server, file: Path) -> None:
+    """GETs on flows of their own for as long as it takes to replace the secret."""
+
+    async def rotate() -> None:
+        for texts in ((OLD, NEW), (NEW, OLD), (NEW,)):
+            rotating._write(file, *texts)
+            await server.restart()
+
+    async with asyncio.timeout(PATIENCE_S):
+        rotation = asyncio.create_task(rotate())
+        while not rotation.done():
+            await get(server)
+        await rotation
+        await get(server)
+
+
+async def get(server: rolling.Server) -> None:
+    reader, writer = await server.connect(server.port)
+    request = b"GET /bytes/7/1000 HTTP/1.1\r\nHost: test\r\n\r\n"
+    status, body = await rolling.exchange(reader, writer, request)
+    assert (status, body) == (200, mixture.content(7, 1000))
+    writer.close()
