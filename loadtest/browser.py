@@ -18,11 +18,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-from playwright.sync_api import Page, ProxySettings, sync_playwright
+from typing import TYPE_CHECKING
 
 from loadtest.processes import PATIENCE_S, Stage
 from loadtest.supervised import Worker, supervised
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, ProxySettings
 
 CHROMIUM = "/usr/bin/chromium"
 SITE = "apps.site:app"
@@ -79,6 +81,8 @@ def proxy(stage: Stage) -> ProxySettings:
 
 def visit(stage: Stage, base: str, settings: ProxySettings | None, workers: list[Worker]) -> str:
     """What was seen. Raises Failed."""
+    from playwright.sync_api import sync_playwright
+
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with (
         sync_playwright() as playwright,

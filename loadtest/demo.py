@@ -13,14 +13,16 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from playwright.sync_api import Locator, Page, sync_playwright
+from typing import TYPE_CHECKING
 
 from apps.demo.halves import PORTS, REPLICAS, Ports
 from apps.demo.processes import DemoError
 from loadtest.browser import CHROMIUM, Failed, until
 from loadtest.processes import ROOT, Stage
 from loadtest.report import Options, Report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
 
 MEGABYTES, QUICK_MEGABYTES = 60, 25
 PICTURE = ROOT / "docs" / "demo.png"
@@ -125,6 +127,8 @@ def _free_ports() -> Ports:
 @contextmanager
 def _page(report: Report, url: str, nginx: str) -> Iterator[Page]:
     """The page, open. What its console complains of counts, unless it is that uvicorn is gone."""
+    from playwright.sync_api import sync_playwright
+
     errors: list[str] = []
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with (

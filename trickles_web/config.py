@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
+
+SCHEME: Final = "trickles"
+"""Of URLs: flows in clear,"""
+PRIVATE_SCHEME: Final = "trickless"
+"""and private ones."""
 
 BASE_DATAGRAM: Final = 1200
 """Bytes of UDP payload that any path carries (RFC 9000 §14)."""
@@ -72,6 +77,8 @@ class Trust:
     """A file of keys met before: who is not in it is believed, and written there."""
     cafile: str | None = None
     """Certificates (PEM) to believe, instead of the system's."""
+    server_name: str | None = None
+    """For which host they have to be, unless for the one that is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,10 @@ class ClientConfig:
     max_loopback_datagram_bytes: int = 16_376
     recorder: Recorder | None = None
     """Told of each datagram that is sent or arrives."""
+
+    def privately(self) -> ClientConfig:
+        """The same for private flows: with servers that it trusts, or else that the system does."""
+        return replace(self, private=self.private or Trust())
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_public_key,
 )
+from cryptography.utils import CryptographyDeprecationWarning
 
 from trickles_web.errors import UsageError, WireError
 from trickles_web.transport.keys import Keyring
@@ -42,6 +43,16 @@ VerifyingKey = (
 )
 
 FORMAT: Final = 1
+LEAST_RSA_BITS: Final = 2048
+_UNREADABLE: Final = (
+    struct.error,
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    CryptographyDeprecationWarning,  # of what will be a ValueError; where warnings are errors
+)
 _LABEL: Final = b"trickles 1 server keys\0"
 _KEY: Final = struct.Struct(">BIQQH")
 _LENGTH: Final = struct.Struct(">H")
@@ -85,8 +96,8 @@ class Identity:
 
     def __init__(self, key: SigningKey, chain: Sequence[x509.Certificate] = ()) -> None:
         """Raises UsageError if the first certificate is of another key, or the key of no use."""
-        if not isinstance(key, SigningKey):
-            raise UsageError("the key must be of RSA, EC, Ed25519 or Ed448")
+        if not isinstance(key, SigningKey) or _is_weak(key):
+            raise UsageError("the key must be of RSA with 2048 bits or more, EC, Ed25519 or Ed448")
         if chain and pin_of(_verifying(chain[0].public_key())) != pin_of(key.public_key()):
             raise UsageError("the certificate is of another key")
         self._key = key
@@ -126,7 +137,7 @@ def read_credentials(blob: bytes) -> Credentials:
         public = chain[0].public_key() if chain else load_der_public_key(vouched)
         key = _verifying(public)
         _verify(key, signature, _LABEL + blob[:at])
-    except (struct.error, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except _UNREADABLE:
         raise WireError("credentials") from None
     return Credentials(keys, chain, key)
 
@@ -151,8 +162,13 @@ def _parts(blob: bytes) -> tuple[tuple[ServerKey, ...], list[bytes], bytes, int]
     return tuple(keys), parts if count else [], b"" if count else parts[0], at
 
 
+def _is_weak(key: SigningKey | VerifyingKey) -> bool:
+    """The library's verifier does not ask this of a server's own key."""
+    return isinstance(key, (rsa.RSAPrivateKey, rsa.RSAPublicKey)) and key.key_size < LEAST_RSA_BITS
+
+
 def _verifying(key: object) -> VerifyingKey:
-    if not isinstance(key, VerifyingKey):
+    if not isinstance(key, VerifyingKey) or _is_weak(key):
         raise WireError("credentials")
     return key
 

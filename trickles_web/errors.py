@@ -81,8 +81,8 @@ class FlowRefused(FlowError, ConnectionResetError):
 class IdentityError(FlowError, ConnectionAbortedError):
     """A server of a private flow is not to be trusted; nothing was sent to it.
 
-    `reason`: pin, changed, expired, not yet valid, other host, untrusted, no certificate, no key,
-    signature, or settings (of the client).
+    `reason`: pin, changed, new (and not asked), expired, not yet valid, other host, untrusted,
+    no certificate, no key, signature, or settings (of the client).
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -59,7 +59,7 @@ class Replica:
             # Datagrams of another row, which may come late, are another service's.
             service=f"row {told['number']}",
             settings=HttpConfig(**told["settings"]),
-            allow_cleartext=True,  # in a network namespace, which is nobody else's
+            allow_cleartext=True,  # also behind an engine, where it is not on the loopback
             **self._where,  # type: ignore[arg-type]
         )
         started = asyncio.Event()

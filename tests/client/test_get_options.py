@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from trickles_web.cli.get.options import Job, Options
 from trickles_web.cli.get.requests import build_request, redirected, resumed
 from trickles_web.cli.get.run import PROGRAM
 from trickles_web.cli.get.stats import VARIABLES, Stats, write_out
+from trickles_web.cli.trusting import Trusting
 from trickles_web.client.fetch import EmptyReply, Head, Request
 from trickles_web.client.striped import content_range
-from trickles_web.client.url import parse_url
+from trickles_web.client.url import Url, parse_url
 from trickles_web.errors import ConnectError, FlowTimeout, OutcomeUnknown, VersionsDiffer
 
 URL = "trickles://h:9/dir/name?q=1"
@@ -26,7 +28,7 @@ def options(*words: str) -> Options:
     """What the command line means."""
     assert isinstance(command, _InOrder)
     context = command.make_context(PROGRAM, list(words))
-    return _options(dict(context.params), context.meta[PROGRAM])
+    return _options({"trusting": Trusting(), **context.params}, context.meta[PROGRAM])
 
 
 def request(*words: str) -> Request:
@@ -157,10 +159,27 @@ def test_another_server_does_not_get_what_is_for_this_one() -> None:
     assert same is not None and same[1].authority == "h:9"
 
 
+def test_what_is_private_is_redirected_privately_and_with_its_key() -> None:
+    pinned = parse_url(f"trickless://sha256:{'a' * 43}@h:9/x")
+    for place in (b"/y", b"https://h:9/y", b"http://h:9/y", b"trickles://h:9/y"):
+        following = redirected(POST, pinned, head(302, (b"location", place)))
+        assert following is not None
+        assert following[1] == dataclasses.replace(pinned, target="/y")
+    elsewhere = redirected(POST, pinned, head(302, (b"location", b"trickles://other:9/y")))
+    assert elsewhere is not None
+    assert elsewhere[1] == Url("other", 9, "/y", private=True)
+    upgraded = redirected(POST, URL_9, head(302, (b"location", b"https://h:9/y")))
+    assert upgraded is not None and str(upgraded[1]) == "trickless://h:9/y"
+
+
 def test_redirects_that_lead_nowhere() -> None:
     assert redirected(POST, URL_9, head(302)) is None
     assert redirected(POST, URL_9, head(200, (b"location", b"/x"))) is None
-    for place, code in ((b"https://h:9/", Exit.PROTOCOL), (b"trickles://h:0/", Exit.BAD_URL)):
+    for place, code in (
+        (b"https://h/", Exit.PROTOCOL),
+        (b"trickles://h:0/", Exit.BAD_URL),
+        (b"trickless://sha256:" + b"a" * 43 + b"@h:9/", Exit.BAD_URL),
+    ):
         with pytest.raises(Failure) as caught:
             redirected(POST, URL_9, head(302, (b"location", place)))
         assert caught.value.code is code

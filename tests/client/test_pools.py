@@ -318,9 +318,9 @@ def test_a_request_that_is_not_taken(library: Any, ours: Any, mute: socket.socke
 def test_what_cannot_go_over_trickles(library: Any, ours: Any) -> None:
     with (
         library.Client(transport=ours.TricklesTransport()) as asking,
-        pytest.raises(library.UnsupportedProtocol, match="no TLS over Trickles"),
+        pytest.raises(library.UnsupportedProtocol, match="does not go over Trickles"),
     ):
-        asking.get("https://127.0.0.1/")
+        asking.get("ftp://127.0.0.1/")
 
 
 @BOTH

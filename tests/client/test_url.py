@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trickles_web.client.url import Url, followed, parse_listen, parse_rate, parse_url
+from trickles_web.client.url import (
+    Url,
+    followed,
+    names_key,
+    parse_listen,
+    parse_pin,
+    parse_rate,
+    parse_url,
+)
 from trickles_web.errors import UsageError
 
 
@@ -125,9 +133,86 @@ def test_bad_listen_addresses(text: str) -> None:
         ("//h:8000/x", "trickles://h:8000/x"),
         ("trickles://other/x", "trickles://other/x"),
         ("http://h/x", "http://h/x"),
-        ("https://h:8000/x", "https://h:8000/x"),
+        ("https://h:8000/x", "trickless://h:8000/x"),
+        ("https://h/x", "https://h/x"),
         ("http://[/x", "http://[/x"),
     ],
 )
 def test_redirects_to_the_same_server_keep_the_scheme(location: str, there: str) -> None:
     assert followed(location, "trickles://h:8000/a/b?c") == there
+
+
+@pytest.mark.parametrize(
+    ("location", "there"),
+    [
+        ("https://h:8000/x?y#z", "trickless://h:8000/x?y#z"),
+        ("/x", "trickless://h:8000/x"),
+        ("//H:8000/x", "trickless://H:8000/x"),
+        ("http://h:8000/x", "trickless://h:8000/x"),
+        ("trickles://h:8000/x", "trickless://h:8000/x"),
+        ("TRICKLES://other/x", "trickless://other/x"),
+        ("trickless://other/x", "trickless://other/x"),
+        ("https://other/x", "https://other/x"),
+    ],
+)
+def test_what_was_private_stays_private(location: str, there: str) -> None:
+    assert followed(location, "trickless://h:8000/a/b?c") == there
+
+
+@given(st.text(alphabet="trickles:/h@.8000?#%htps\\ x"))
+def test_no_redirect_leads_from_private_to_clear(location: str) -> None:
+    there = followed(location, "trickless://h:8000/")
+    assert not there.lower().startswith("trickles:")
+
+
+PIN = "sha256//" + "+/" * 21 + "8="
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("trickless://h", Url("h", 8000, "/", private=True)),
+        ("TRICKLESS://H:1/a", Url("h", 1, "/a", private=True)),
+        (
+            f"trickless://sha256:{'-_' * 21}8@h:9/x?y",
+            Url("h", 9, "/x?y", private=True, pin=PIN),
+        ),
+        (f"trickless://sha256:{'-_' * 21}8@[::1]", Url("::1", 8000, "/", True, PIN)),
+    ],
+)
+def test_private_urls(text: str, url: Url) -> None:
+    assert parse_url(text) == url
+    assert PIN not in str(url) and parse_url(str(url)).private
+
+
+@pytest.mark.parametrize(
+    "user",
+    ["sha256", "sha256:", "sha256:short", f"sha256:{'+.' * 21}8", f"sha1:{'a' * 43}", "a:b"],
+)
+@pytest.mark.parametrize("scheme", ["trickles", "trickless"])
+def test_bad_keys_in_urls(scheme: str, user: str) -> None:
+    with pytest.raises(UsageError, match="only the server's key") as caught:
+        parse_url(f"{scheme}://{user}@h/")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_in_a_url_is_for_private_flows() -> None:
+    with pytest.raises(UsageError, match="only the server's key"):
+        parse_url(f"trickles://sha256:{'a' * 43}@h/")
+    assert names_key(f"trickless://sha256:{'a' * 43}@h/")
+    assert not names_key("trickless://h/sha256:") and not names_key("trickless://[/")
+
+
+def test_one_key_has_one_name() -> None:
+    """The last digit has two bits that mean nothing."""
+    assert {parse_pin(f"sha256//{'A' * 42}{last}=") for last in "ABCD"} == {f"sha256//{'A' * 43}="}
+    assert parse_pin(PIN) == PIN
+
+
+@pytest.mark.parametrize(
+    "text", ["", "sha256//", "A" * 43 + "=", f"sha1//{'A' * 43}=", f"sha256//{'A' * 43}=\n"]
+)
+def test_bad_pins(text: str) -> None:
+    with pytest.raises(UsageError, match="bad pin") as caught:
+        parse_pin(text)
+    assert "\n" not in str(caught.value)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.authority import Authority
 from tests.documents import README, SCRIPTS, blocks, command_lines, example, is_test, title
 from tests.live.stage import Stage, free_port, grown_to, until
 from tests.net.processes import ROOT, Running
@@ -363,9 +364,35 @@ def test_a_replica(reader: Reader) -> None:
         for name in ("shared", "preferred"):
             with reader.running(reader[name]) as server:
                 server.port()
-                page = reader.prints(".venv/bin/trickles-get trickles://127.0.0.1:8000/")
+                page = reader.prints(".venv/bin/trickles-get -k trickless://127.0.0.1:8000/")
                 assert page == "Hello, world!\n"
                 assert server.end() == 0
+
+
+@runs(
+    server="trickles-serve myapp:app --ssl-certfile cert.pem --ssl-keyfile key.pem",
+    get="trickles-get --cacert ca.pem trickless://localhost:8000/",
+    gateway=("trickles-gateway --listen 127.0.0.1:8443 --cacert ca.pem trickless://localhost:8000"),
+)
+def test_private_flows(reader: Reader) -> None:
+    (reader.folder / "myapp.py").write_text(MYAPP)
+    authority = Authority()
+    authority.write(reader.folder)
+    certificates, key = authority.certify("localhost").write(reader.folder)
+    Path(certificates).rename(reader.folder / "cert.pem")
+    Path(key).rename(reader.folder / "key.pem")
+    reader.instead["8443"] = str(free_port(socket.SOCK_STREAM))
+    with reader.running(reader["server"]) as server:
+        server.port()
+        assert reader.prints(reader["get"]) == "Hello, world!\n"
+        folder = reader.folder / "gateway"
+        folder.mkdir()
+        shutil.copy(reader.folder / "ca.pem", folder)
+        with reader.running(reader["gateway"], folder) as gateway:
+            gateway.says("Trickles gateway: http")
+            assert reader.prints("curl -s http://127.0.0.1:8443/") == "Hello, world!\n"
+            assert gateway.end() == 0
+        assert server.end() == 0
 
 
 @runs(help=".venv/bin/python -m loadtest --help")

@@ -131,7 +131,7 @@ def test_what_is_not_in_dev_is_imported_late() -> None:
     """Tests must run where neither matplotlib nor the other servers are installed."""
     code = (
         "import sys; sys.modules.update(dict.fromkeys("
-        "('matplotlib', 'granian', 'hypercorn', 'aioquic')));"
+        "('matplotlib', 'granian', 'hypercorn', 'aioquic', 'playwright')));"
         "import loadtest.__main__, loadtest.peers, loadtest.plots;"
         f"[__import__('loadtest.' + name) for name in {sorted(SCENARIOS)!r}]"
     )

@@ -107,6 +107,36 @@ def test_wsgi(make: MakeClient) -> None:
     assert make(application).get("/somewhere").text == "/somewhere"
 
 
+async def knows_its_scheme(scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends its client once more to itself, with a cookie for https alone."""
+    headers = dict(scope["headers"])
+    place = f"{scope['scheme']}://{headers[b'host'].decode()}/once-more"
+    again = scope["path"] == "/once-more"
+    told = [] if again else [(b"location", place.encode()), (b"set-cookie", b"a=b; Secure")]
+    start = {"type": "http.response.start", "status": 200 if again else 307, "headers": told}
+    await send(start)
+    cookie = headers.get(b"cookie", b"")
+    await send({"type": "http.response.body", "body": scope["scheme"].encode() + b" " + cookie})
+
+
+@pytest.mark.parametrize(("private", "said"), [(True, "https a=b"), (False, "http ")])
+def test_flows_may_be_private(clients: Clients, private: bool, said: str) -> None:
+    client = clients.make(knows_its_scheme, private=private, kill_every=4)
+    for _ in range(3):
+        assert client.get("/", follow_redirects=True).text == said
+    clients.close()
+    packets = [str(one) for one in clients.simulations[0].story.packets]
+    assert any("sealed" in one for one in packets) is private
+
+
+def test_flows_may_be_private_in_asyncio(clients: Clients) -> None:
+    async def main() -> str:
+        async with clients.make_async(knows_its_scheme, private=True) as client:
+            return (await client.get("/", follow_redirects=True)).text
+
+    assert asyncio.run(main()) == "https a=b"
+
+
 def test_a_process_that_ends_by_itself(clients: Clients) -> None:
     client = clients.make(app)
     response = client.post("/exit")

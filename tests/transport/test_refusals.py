@@ -36,3 +36,17 @@ def test_a_stranger_among_replicas_is_passed_by() -> None:
     verdicts = [refusals.judge(refused, handed_on=False, claim=True) for _ in range(23)]
     assert {(v.error, v.retry_after) for v in verdicts} == {(None, None)}
     assert isinstance(refusals.judge(refused, False, claim=True).error, FlowRefused)
+
+
+def test_a_service_without_flows_in_clear_ends_one_at_once() -> None:
+    refusals, refused = Refusals(), Refused(bytes(8), Code.CLEARTEXT, 0, bytes(8))
+    error = refusals.judge(refused, handed_on=False, claim=False).error
+    assert isinstance(error, FlowRefused) and "trickless://" in str(error)
+
+
+def test_one_server_without_flows_in_clear_is_passed_by_where_another_served_it() -> None:
+    refusals, refused = Refusals(), Refused(bytes(8), Code.CLEARTEXT, 0, bytes(8))
+    refusals.progress()
+    verdicts = [refusals.judge(refused, handed_on=False, claim=False) for _ in range(8)]
+    assert [v.error for v in verdicts[:7]] == [None] * 7
+    assert isinstance(verdicts[7].error, FlowRefused)

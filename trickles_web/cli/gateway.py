@@ -14,9 +14,10 @@ from pathlib import Path
 import click
 
 import trickles_web
+from trickles_web.cli.trusting import PRIVATE_HELP, Trusting, only_for_private, trusting
 from trickles_web.client.routing import Place, place
 from trickles_web.client.url import join_authority, parse_listen, parse_url
-from trickles_web.config import ClientConfig
+from trickles_web.config import PRIVATE_SCHEME, SCHEME, ClientConfig
 from trickles_web.errors import UsageError
 from trickles_web.gateway import Gateway, GatewayConfig
 from trickles_web.listening import MAX_CONNECTIONS
@@ -57,7 +58,7 @@ def _complain(message: str) -> int:
 
 
 @click.command(context_settings={"auto_envvar_prefix": "TRICKLES_GATEWAY", "show_default": True})
-@click.argument("url", metavar="[trickles://HOST[:PORT]]", required=False)
+@click.argument("url", metavar="[trickles[s]://HOST[:PORT]]", required=False)
 @click.option(
     "--proxy",
     is_flag=True,
@@ -78,6 +79,8 @@ def _complain(message: str) -> int:
     help="Where else the service answers: flows are spread over all, and go on at another when "
     "theirs is silent. To a proxy give all of them, and a request to one may go to any.",
 )
+@click.option("--private", is_flag=True, help=f"Of the proxy: {PRIVATE_HELP}")
+@trusting()
 @click.option(
     "--listen",
     multiple=True,
@@ -112,6 +115,8 @@ def command(
     password_file: str | None,
     only: tuple[str, ...],
     replica: tuple[str, ...],
+    private: bool,
+    trusting: Trusting,
     listen: tuple[str, ...],
     max_connections: int,
     loop: str,
@@ -129,13 +134,16 @@ def command(
     if proxy:
         if url is not None:
             raise UsageError("a proxy takes no URL: each request names its server")
+        if private or trusting.given:
+            client = trusting.private(client)
         path = _password_file(password_file)
         proxying = ProxyConfig(_credential(path), places_of(only), most, client)
         work = serve_proxy(proxying, places, path)
-    elif password_file or only:
-        raise UsageError("--password-file and --only are for a proxy; add --proxy")
+    elif password_file or only or private:
+        raise UsageError("--password-file, --only and --private are for a proxy; add --proxy")
     else:
-        work = serve(_relaying(url, places, most, client), None if child is None else Link(child))
+        relaying = _relaying(url, places, most, client, trusting)
+        work = serve(relaying, None if child is None else Link(child))
     factory = loop_factory(loop)
     logs.configure(log_level)
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -143,7 +151,11 @@ def command(
 
 
 def _relaying(
-    url: str | None, listen: Sequence[tuple[str, int]], most: int, client: ClientConfig
+    url: str | None,
+    listen: Sequence[tuple[str, int]],
+    most: int,
+    client: ClientConfig,
+    trusting: Trusting,
 ) -> GatewayConfig:
     if url is None:
         raise UsageError("name the server, such as trickles://127.0.0.1:8000; or add --proxy")
@@ -152,7 +164,10 @@ def _relaying(
         raise UsageError(
             f"bad URL {url!r}: a gateway relays whole connections; leave the path away"
         )
-    return GatewayConfig(target.host, target.port, listen, most, client)
+    only_for_private(target, trusting)
+    return GatewayConfig(
+        target.host, target.port, listen, most, trusting.config_for(target, client)
+    )
 
 
 def places_of(only: Sequence[str]) -> list[Place] | None:
@@ -219,11 +234,10 @@ async def serve(config: GatewayConfig, link: Link | None = None) -> None:
     stop = stopped_by_signals()
     gateway = Gateway(config)
     await gateway.start()
-    server = join_authority(config.host, config.port)
+    scheme = SCHEME if config.client.private is None else PRIVATE_SCHEME
+    server = f"{scheme}://{join_authority(config.host, config.port)}"
     for host, port in gateway.addresses:
-        logger.info(
-            "Trickles gateway: http://%s -> trickles://%s", join_authority(host, port), server
-        )
+        logger.info("Trickles gateway: http://%s -> %s", join_authority(host, port), server)
     if link is not None:
         link.say(READY)
     try:

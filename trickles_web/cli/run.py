@@ -33,6 +33,7 @@ from trickles_web.cli.gateway import (
     places_of,
     replicas_of,
 )
+from trickles_web.cli.trusting import PRIVATE_HELP, Trusting, trusting
 from trickles_web.config import ClientConfig
 from trickles_web.errors import UsageError
 from trickles_web.listening import BACKLOG, MAX_CONNECTIONS
@@ -85,6 +86,8 @@ def _complain(message: str, code: int) -> int:
     help="Server of a service that others have, too; give it for all of them, and a request to one "
     "goes to any, and goes on at another when that is silent.",
 )
+@click.option("--private", is_flag=True, help=PRIVATE_HELP)
+@trusting()
 @click.option(
     "--connect-timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -100,6 +103,8 @@ def command(
     words: tuple[str, ...],
     only: tuple[str, ...],
     replica: tuple[str, ...],
+    private: bool,
+    trusting: Trusting,
     connect_timeout: float,
     quiet: bool,
 ) -> int:
@@ -108,11 +113,14 @@ def command(
     They go to UDP ports: http://HOST:PORT/ is asked of the trickles-serve there. It works with any
     program that obeys http_proxy.
     """
+    client = ClientConfig(replicas=replicas_of(replica), connect_timeout_s=connect_timeout)
+    if private or trusting.given:
+        client = trusting.private(client)
     password = secrets.token_urlsafe(24)
     config = ProxyConfig(
         f"{PROXY_USER}:{password}".encode(),
         places_of(only),
-        client=ClientConfig(replicas=replicas_of(replica), connect_timeout_s=connect_timeout),
+        client=client,
     )
     try:
         with socket.create_server((LOOPBACK, 0), backlog=BACKLOG) as listener:

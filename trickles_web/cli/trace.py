@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import re
 import socket
@@ -11,17 +12,17 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import click
 import h11
 
 import trickles_web
+from trickles_web.cli.trusting import Trusting, only_for_private, trusting
 from trickles_web.client.fetch import READ_BYTES, EmptyReply, Fetch, Request
 from trickles_web.client.streams import open_connection
-from trickles_web.client.url import SCHEME, Url, parse_url
-from trickles_web.config import ClientConfig
+from trickles_web.client.url import Url, parse_url
+from trickles_web.config import SCHEME, ClientConfig
 from trickles_web.errors import UsageError
 from trickles_web.trace import plot
 from trickles_web.trace.frames import CaptureError
@@ -42,7 +43,7 @@ FAILED = 1
 """Exit code where the transfer failed, or the capture is damaged; 2: asked for in a wrong way."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Options:
     """The command line, checked."""
 
@@ -54,6 +55,7 @@ class Options:
     flow: str
     packets: bool
     max_time: float | None
+    client: ClientConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,13 +82,14 @@ def _complain(message: str, code: int) -> int:
 
 
 @click.command()
-@click.argument("source", metavar="trickles://HOST[:PORT]/PATH | FILE.pcap | -")
+@click.argument("source", metavar="trickles[s]://HOST[:PORT]/PATH | FILE.pcap | -")
 @click.option("-o", "--output", metavar="FILE", help="Write the response's body to FILE.")
 @click.option("--save", metavar="FILE.pcap", help="Keep what was recorded; without bodies.")
 @click.option("--plot", "plot_to", metavar="FILE", help="Draw it: .svg, .png or .pdf.")
 @click.option("--packets", is_flag=True, help="A line for each datagram, not for each burst.")
 @click.option("--flow", default="", metavar="ID", help="The flow whose id begins so, of several.")
 @click.option("-m", "--max-time", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS")
+@trusting()
 @click.version_option(trickles_web.__version__, "-V", "--version", prog_name=PROGRAM)
 def command(
     source: str,
@@ -96,6 +99,7 @@ def command(
     packets: bool,
     flow: str,
     max_time: float | None,
+    trusting: Trusting,
 ) -> int:
     """Fetch a URL, or read what was captured, and tell what happened on the wire.
 
@@ -113,7 +117,13 @@ def command(
         raise UsageError("the story goes to stdout: give a file for the body")
     if plot_to is not None:
         plot.check(plot_to)
-    return _run(Options(source, url, output, save, plot_to, flow.lower(), packets, max_time))
+    client = ClientConfig()
+    if url is not None:
+        only_for_private(url, trusting)
+        client = trusting.config_for(url, client)
+    return _run(
+        Options(source, url, output, save, plot_to, flow.lower(), packets, max_time, client)
+    )
 
 
 def _run(options: Options) -> int:
@@ -170,7 +180,7 @@ async def _transfer(options: Options, url: Url, recording: Recording) -> str:
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(options.max_time):
-            config = ClientConfig(recorder=recording)
+            config = dataclasses.replace(options.client, recorder=recording)
             reader, writer = await open_connection(
                 url.host, url.port, config=config, limit=READ_BYTES
             )

@@ -21,13 +21,13 @@ from trickles_web.client.streams import open_transport
 from trickles_web.client.tokens import TokenStore
 from trickles_web.client.transport import FlowTransport
 from trickles_web.config import ClientConfig
-from trickles_web.errors import ConnectError
+from trickles_web.errors import ConnectError, IdentityError
 
 HIGH_WATER_BYTES = 256 * 1024
 """Received and not yet read, beyond which the flow is not read either."""
 
 NO_UNIX_SOCKET = "Trickles goes over UDP, not over Unix sockets"
-NO_TLS = "there is no TLS over Trickles: ask for http:// or trickles://"
+NO_TLS = "there is no TLS over Trickles: ask for trickless://, which is private by itself"
 NOT_ASYNCIO = (
     "AsyncTricklesTransport works in asyncio, and no loop of asyncio is running here; "
     "elsewhere, as in trio, use TricklesTransport in a thread"
@@ -42,6 +42,8 @@ def _errors(core: Any, action: str) -> Iterator[None]:
     except ConnectError as error:  # a flow begins with its first bytes, so reading may tell
         told = core.ConnectTimeout if error.errno == errno.ETIMEDOUT else core.ConnectError
         raise told(str(error)) from error
+    except IdentityError as error:  # nothing was asked of it
+        raise core.ConnectError(str(error)) from error
     except TimeoutError as error:
         raise getattr(core, f"{action}Timeout")(str(error) or "timed out") from error
     except OSError as error:

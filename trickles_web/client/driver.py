@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from trickles_web.client.identities import default_identities
+from trickles_web.client import identities
 from trickles_web.client.port import Port
 from trickles_web.client.remote import Remote
 from trickles_web.client.spill import SpillingBytes
@@ -20,7 +20,6 @@ from trickles_web.client.tokens import TokenStore
 from trickles_web.config import ClientConfig
 from trickles_web.errors import ConnectError, FlowError
 from trickles_web.transport.flow import SILENT_PROBES, Flow
-from trickles_web.transport.private.exchange import Exchange
 from trickles_web.transport.private.flow import PrivateFlow
 
 DRAIN_TRAINS = 64
@@ -36,17 +35,16 @@ def _flow(
 ) -> Flow:
     """A flow of the kind that is configured."""
     path, now, name = remote.path_size(config), monotonic(), os.urandom(8)
-    if config.private is None:
+    server = identities.server(remote.host, remote.port, config)
+    if server is None:
         return Flow(name, config, now, token=token, origin=origin, path=path, kept=kept)
-    exchange = Exchange.MLKEM768_X25519 if config.post_quantum else Exchange.X25519
-    server = default_identities().of(remote.host, remote.port, config.private, exchange)
     return PrivateFlow(
         name,
         config,
         now,
         server,
         os.urandom,
-        exchange=exchange,
+        exchange=server.exchange,
         token=token,
         origin=origin,
         path=path,

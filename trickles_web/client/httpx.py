@@ -3,7 +3,8 @@
     client = httpx.Client(mounts={"trickles://": TricklesTransport()})
     client.get("trickles://127.0.0.1:8000/")
 
-Or mounted at "http://127.0.0.1:8000", for URLs as they are.
+Mounted at "trickless://", it asks by private flows. Or mounted at "http://127.0.0.1:8000", or at
+"https://127.0.0.1:8000", which is private too, for URLs as they are.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class _AsyncBody(AsyncBody, httpx.AsyncByteStream):
 
 
 class TricklesTransport(Pooled, httpx.BaseTransport):
-    """For httpx.Client: requests to trickles:// and http:// URLs go over Trickles."""
+    """For httpx.Client: requests to URLs of these go over Trickles."""
 
     library: ClassVar[Any] = httpx
     core: ClassVar[Any] = httpcore

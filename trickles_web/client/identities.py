@@ -13,14 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 from trickles_web.client.tokens import TokenStore, default_directory
-from trickles_web.client.trust import judge
-from trickles_web.config import Trust
+from trickles_web.client.trust import Judgement, judge
+from trickles_web.config import MILLISECONDS, ClientConfig, Trust
 from trickles_web.credentials import read_credentials
 from trickles_web.errors import IdentityError, UsageError, WireError
 from trickles_web.transport.private.exchange import Exchange, public_key
 from trickles_web.transport.private.introduction import MOST_BYTES
 
-MILLISECONDS = 1000
 LIFETIME_S = 2 * 86_400.0
 """Servers say until when their keys are good: at most so long."""
 
@@ -31,6 +30,14 @@ def default_identities() -> Identities:
     tokens = default_directory()
     directory = None if tokens is None else tokens.with_name("identities")
     return Identities(TokenStore(directory, most_bytes=MOST_BYTES, lifetime_s=LIFETIME_S))
+
+
+def server(host: str, port: int, config: ClientConfig) -> Server | None:
+    """What this process knows of a server's keys; None where flows are not private."""
+    if config.private is None:
+        return None
+    exchange = Exchange.MLKEM768_X25519 if config.post_quantum else Exchange.X25519
+    return default_identities().of(host, port, config.private, exchange)
 
 
 class Identities:
@@ -63,12 +70,14 @@ class Server:
         trust: Trust,
         exchange: Exchange,
     ) -> None:
+        self.exchange = exchange
+        self.judgement: Judgement | None = None
+        """Of what it said last, if that was believed."""
         self._cache = cache
         self._clock = clock
         self._host = host
         self._port = port
         self._trust = trust
-        self._exchange = exchange
         self._known: tuple[int, Any] | None = None
         self._until = 0.0
         self._looked = False
@@ -79,7 +88,7 @@ class Server:
             blob = self._cache.get(self._host, self._port)
             if blob:
                 with contextlib.suppress(IdentityError):  # the server may have better to say now
-                    self._take(blob)
+                    self._take(blob, cached=True)
         if self._clock() >= self._until:
             return None
         return self._known
@@ -90,9 +99,9 @@ class Server:
 
     def forget(self, generation: int) -> None:
         if self._known is not None and self._known[0] == generation:
-            self._known = None
+            self._known, self._looked = None, True  # and what is kept is no better
 
-    def _take(self, blob: bytes) -> None:
+    def _take(self, blob: bytes, *, cached: bool = False) -> None:
         try:
             told = read_credentials(blob)
         except WireError:
@@ -101,18 +110,19 @@ class Server:
             ) from None
         now = self._clock()
         try:
-            judge(self._trust, told, self._host, self._port, now)
+            judgement = judge(self._trust, told, self._host, self._port, now, cached=cached)
         except UsageError as error:
             raise IdentityError("settings", str(error)) from None
         ms = now * MILLISECONDS
         for key in told.keys:
-            if key.exchange == self._exchange and key.since <= ms < key.until:
-                self._known = (key.generation, _readable(self._host, self._exchange, key.public))
-                self._until = key.until / MILLISECONDS
+            if key.exchange == self.exchange and key.since <= ms < key.until:
+                self._known = (key.generation, _readable(self._host, self.exchange, key.public))
+                self._until = min(key.until / MILLISECONDS, judgement.until)
+                self.judgement = judgement
                 return
         raise IdentityError(
             "no key",
-            f"{self._host} offers no key for {self._exchange.name} that is valid now; "
+            f"{self._host} offers no key for {self.exchange.name} that is valid now; "
             "are the clocks right?",
         )
 

@@ -10,10 +10,10 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, ClassVar
 
-from trickles_web.client.backends import NO_TLS, AsyncBackend, Backend
+from trickles_web.client.backends import AsyncBackend, Backend
 from trickles_web.client.tokens import TokenStore
-from trickles_web.client.url import DEFAULT_PORT, SCHEME, followed
-from trickles_web.config import ClientConfig
+from trickles_web.client.url import DEFAULT_PORT, PIN_IN_CONFIG, SCHEMES, followed
+from trickles_web.config import PRIVATE_SCHEME, ClientConfig
 
 MAX_CONNECTIONS = 100
 MAX_IDLE_CONNECTIONS = 20
@@ -35,6 +35,8 @@ _ERRORS = (
     "RemoteProtocolError",
 )
 """Names that both `core` and `library` have."""
+_PRIVATE = (PRIVATE_SCHEME, "https")
+_PORTS = {"http": 80, "https": 443} | dict.fromkeys(SCHEMES, DEFAULT_PORT)
 
 
 class _Pooled:
@@ -51,29 +53,44 @@ class _Pooled:
     ) -> None:
         """`limits`: the library's Limits, of this transport's pool; a client's own are not told.
 
-        `local_address`: the address that datagrams are sent from.
+        `local_address`: the address that datagrams are sent from. `config`: what it trusts is
+        what servers of trickless:// and https:// are judged by; without, certificates that the
+        system trusts. They have a pool of their own, with the same limits.
         """
         limits = limits or self.library.Limits(
             max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE_CONNECTIONS
         )
-        self._pool = self._make_pool(
-            config or ClientConfig(),
-            tokens,
-            max_connections=limits.max_connections,
-            max_keepalive_connections=limits.max_keepalive_connections,
-            keepalive_expiry=limits.keepalive_expiry,
-            local_address=local_address,
-        )
+        config = config or ClientConfig()
+        self._pools = [
+            self._make_pool(
+                each,
+                tokens,
+                max_connections=limits.max_connections,
+                max_keepalive_connections=limits.max_keepalive_connections,
+                keepalive_expiry=limits.keepalive_expiry,
+                local_address=local_address,
+            )
+            for each in (config, config.privately())
+        ]
 
     def _make_pool(self, config: ClientConfig, tokens: TokenStore | None, **limits: Any) -> Any:
         raise NotImplementedError
 
+    def _pool(self, request: Any) -> Any:
+        """That of clear or of private flows."""
+        return self._pools[request.url.scheme in _PRIVATE]
+
     def _request(self, request: Any) -> Any:
-        """As `core` wants it. Raises UnsupportedProtocol for https and the like."""
+        """As `core` wants it. Raises UnsupportedProtocol."""
         url = request.url
-        if url.scheme not in (SCHEME, "http"):
-            raise self.library.UnsupportedProtocol(f"{url.scheme}://: {NO_TLS}", request=request)
-        port = url.port or (DEFAULT_PORT if url.scheme == SCHEME else 80)
+        if url.scheme not in _PORTS:
+            ours = ", ".join(f"{scheme}://" for scheme in _PORTS)
+            raise self.library.UnsupportedProtocol(
+                f"{url.scheme}:// does not go over Trickles, only {ours}", request=request
+            )
+        if url.username == "sha256":
+            raise self.library.UnsupportedProtocol(PIN_IN_CONFIG, request=request)
+        port = url.port or _PORTS[url.scheme]
         return self.core.Request(
             method=request.method,
             url=self.core.URL(scheme=b"http", host=url.raw_host, port=port, target=url.raw_path),
@@ -83,9 +100,9 @@ class _Pooled:
         )
 
     def _response(self, request: Any, response: Any, stream: Any) -> Any:
-        """As `library` wants it; where it redirects to the same server, by trickles:// as well."""
+        """As `library` wants it; where it redirects to the same server, by our scheme as well."""
         headers = response.headers
-        if request.url.scheme == SCHEME:
+        if request.url.scheme in SCHEMES:
             headers = [
                 (name, _followed(value, str(request.url)) if name.lower() == b"location" else value)
                 for name, value in headers
@@ -127,13 +144,14 @@ class Pooled(_Pooled):
         """Send it, and return the response, whose body is still to come."""
         asked = self._request(request)
         with _errors(self.library, self.core):
-            response = self._pool.handle_request(asked)
+            response = self._pool(request).handle_request(asked)
         body = self.body(response.stream, self.library, self.core)
         return self._response(request, response, body)
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.close()
+        for pool in self._pools:
+            pool.close()
 
 
 class Body:
@@ -165,13 +183,14 @@ class AsyncPooled(_Pooled):
         """Send it, and return the response, whose body is still to come."""
         asked = self._request(request)
         with _errors(self.library, self.core):
-            response = await self._pool.handle_async_request(asked)
+            response = await self._pool(request).handle_async_request(asked)
         body = self.body(response.stream, self.library, self.core)
         return self._response(request, response, body)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._pool.aclose()
+        for pool in self._pools:
+            await pool.aclose()
 
 
 class AsyncBody:

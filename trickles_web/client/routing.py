@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from trickles_web.client.flow_socket import create_connection
+from trickles_web.config import ClientConfig
 from trickles_web.errors import UsageError
 
 Place = tuple[str, int | None]
@@ -24,20 +25,22 @@ Place = tuple[str, int | None]
 _PLACE = re.compile(r"(?:\[([^\s\[\]]+)\]|([^\s:/@\[\]]+))(?::(\d{1,5}))?", re.ASCII)
 
 _lock = threading.Lock()
-_routes: list[frozenset[Place]] = []
+Route = tuple[frozenset[Place], ClientConfig | None]
+_routes: list[Route] = []
 """Of every `routed` that is in force, in whatever thread."""
 _original: Callable[..., socket.socket] = socket.create_connection
 
 
 @contextlib.contextmanager
-def routed(places: Iterable[str]) -> Iterator[None]:
+def routed(places: Iterable[str], *, config: ClientConfig | None = None) -> Iterator[None]:
     """In the body, `socket.create_connection` makes flows to these places, in all threads.
 
     `places`: "host" (all ports) or "host:port" each, IPv6 addresses in brackets. Hosts are compared
-    as they are written, without a look at their addresses. Raises UsageError for anything else.
+    as they are written, without a look at their addresses. `config`: of these flows, which may be
+    private. Raises UsageError for anything else.
     """
     global _original
-    route = frozenset(place(text) for text in places)
+    route = frozenset(place(text) for text in places), config
     with _lock:
         if not _routes:
             _original = socket.create_connection
@@ -54,9 +57,10 @@ def routed(places: Iterable[str]) -> Iterator[None]:
 
 def _connect(address: tuple[str, int], *arguments: Any, **keywords: Any) -> socket.socket:
     host, port = address[0].lower(), address[1]
-    if any((host, port) in route or (host, None) in route for route in _routes):
-        keywords.pop("all_errors", None)  # there is one address to a flow, and one error
-        return create_connection(address, *arguments, **keywords)
+    for places, config in reversed(_routes):
+        if (host, port) in places or (host, None) in places:
+            keywords.pop("all_errors", None)  # there is one address to a flow, and one error
+            return create_connection(address, *arguments, config=config, **keywords)
     return _original(address, *arguments, **keywords)
 
 

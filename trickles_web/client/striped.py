@@ -64,6 +64,14 @@ def content_range(head: Head) -> tuple[int, int, int] | None:
     return (first, last + 1, whole) if first <= last < whole else None
 
 
+def config_for_each(config: ClientConfig, host: str) -> ClientConfig:
+    """For a flow to one of several replicas, which are all `host` to who verifies certificates."""
+    private = config.private
+    if private is not None and private.server_name is None:
+        private = dataclasses.replace(private, server_name=host)
+    return dataclasses.replace(config, private=private, replicas=(), follow_preferred=False)
+
+
 @dataclasses.dataclass(slots=True)
 class _Link:
     """A flow to one replica, and the response on it."""
@@ -109,9 +117,7 @@ class Striped:
         self._addresses = list(addresses)
         self._readers = range(len(self._addresses) * FLOWS_EACH)
         """Flows, numbered so that the first ones are to different replicas."""
-        self._config = dataclasses.replace(
-            config or ClientConfig(), replicas=(), follow_preferred=False
-        )
+        self._config = config_for_each(config or ClientConfig(), addresses[0][0])
         self._tokens = tokens
         self._limit = limit or RateLimit(0.0, monotonic())
         self._links: dict[int, _Link] = {}

@@ -1,20 +1,28 @@
-"""trickles:// URLs, and the sizes and rates that command lines take."""
+"""URLs of trickles:// and trickless://, and the pins, sizes and rates that command lines take."""
 
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
+from trickles_web.config import PRIVATE_SCHEME, SCHEME
 from trickles_web.errors import UsageError
 
+PIN_IN_CONFIG = (
+    "a key in a URL is for command lines: give ClientConfig(private=Trust(pin='sha256//...'))"
+)
 DEFAULT_PORT = 8000
 """UDP port of trickles-serve when nobody names one."""
 
-SCHEME = "trickles"
+SCHEMES = (SCHEME, PRIVATE_SCHEME)
 
+_PIN = re.compile(r"sha256//([A-Za-z0-9+/]{43})=")
+_PIN_IN_URL = re.compile(r"sha256:([A-Za-z0-9_-]{43})")
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _RATE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([kKmMgGtTpP]?)[bB]?", re.ASCII)
+_THEIRS = ("http", "https")
 _PATH_SAFE = "/?:@!$&'()*+,;=-._~%[]|^`{}\"<>\\"
 """Sent as typed: servers judge a target, a client only keeps it one line of ASCII."""
 
@@ -26,10 +34,20 @@ class Url:
     host: str
     port: int
     target: str
+    private: bool = False
+    pin: str | None = None
+    """Of the server's key, as `parse_pin` has it. It is not sent."""
+
+    @property
+    def scheme(self) -> str:
+        return PRIVATE_SCHEME if self.private else SCHEME
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.target}"
 
     @property
     def authority(self) -> str:
-        """The Host header's value. With the port always: trickles:// has none that all assume."""
+        """The Host header's value. With the port always: there is none that all assume."""
         return join_authority(self.host, self.port)
 
 
@@ -40,6 +58,9 @@ def join_authority(host: str, port: int) -> str:
 
 def parse_url(text: str) -> Url:
     """Read `[trickles://]host[:port][/path][?query][#fragment]`; the fragment is not sent.
+
+    `trickless://[sha256:PIN@]host...` is private, and may name the server's key: PIN is that of
+    `parse_pin` in the alphabet of URLs, without padding.
 
     Raises UsageError, one line that names the URL and what is wrong with it.
     """
@@ -53,30 +74,76 @@ def parse_url(text: str) -> Url:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise UsageError(f"bad URL {text!r}: {error}") from None
-    if parts.scheme.lower() != SCHEME:
-        raise UsageError(f"bad URL {text!r}: the scheme must be {SCHEME}://")
-    if "@" in parts.netloc:
-        raise UsageError(f"bad URL {text!r}: a user name or password has no place here")
+    if parts.scheme not in SCHEMES:
+        raise UsageError(
+            f"bad URL {text!r}: the scheme must be {SCHEME}://, or {PRIVATE_SCHEME}:// for a "
+            "private flow"
+        )
+    private = parts.scheme == PRIVATE_SCHEME
+    user, at, _ = parts.netloc.rpartition("@")
+    pin = _pin_in_url(user) if private and user.startswith("sha256:") else None
+    if at and pin is None:
+        raise UsageError(
+            f"bad URL {text!r}: a user name or password has no place here, only the server's key "
+            f"as in {PRIVATE_SCHEME}://sha256:KEY@HOST:PORT/"
+        )
     if not host:
         raise UsageError(f"bad URL {text!r}: no host in it")
     if port == 0:
         raise UsageError(f"bad URL {text!r}: port 0")
-    return Url(host, port or DEFAULT_PORT, _target(parts))
+    return Url(host, port or DEFAULT_PORT, _target(parts), private, pin)
+
+
+def parse_pin(text: str) -> str:
+    """Read the name of a server's key, `sha256//` and base64, as the server prints it at its start.
+
+    Raises UsageError.
+    """
+    match = _PIN.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"bad pin {text!r}: give sha256// and 44 characters of base64, as the server prints it "
+            "at its start"
+        )
+    return _pin(match[1])
+
+
+def _pin_in_url(user: str) -> str | None:
+    match = _PIN_IN_URL.fullmatch(user)
+    return None if match is None else _pin(match[1].translate(str.maketrans("-_", "+/")))
+
+
+def _pin(digits: str) -> str:
+    """One hash can be written in four ways: the last digit has two bits too many."""
+    return "sha256//" + b64encode(b64decode(digits + "=")).decode()
+
+
+def names_key(url: str) -> bool:
+    """Has it a pin in it? HTTP libraries would send that, as a user's name and password."""
+    try:
+        return urlsplit(url).username == "sha256"
+    except ValueError:
+        return False
 
 
 def followed(location: str, url: str) -> str:
-    """Where a response to a request for `url`, of trickles://, sends its client; absolute.
+    """Where a response to a request for `url`, of one of our schemes, sends its client; absolute.
 
-    To the server that was asked, by trickles:// again, though applications know themselves as
-    http://. What cannot be read as a URL stays as it is.
+    To the server that was asked, by our scheme again, though applications know themselves as
+    http:// and https://. What was asked for privately is followed privately or not at all. What
+    cannot be read as a URL stays as it is.
     """
     try:
         asked = urlsplit(url)
         target = urlsplit(urljoin(urlunsplit(asked._replace(scheme="http")), location))
     except ValueError:
         return location
-    if target.scheme == "http" and target.netloc.lower() == asked.netloc.lower():
-        return urlunsplit(target._replace(scheme=SCHEME))
+    was_private = asked.scheme == PRIVATE_SCHEME
+    if target.scheme in _THEIRS and target.netloc.lower() == asked.netloc.lower():
+        private = was_private or target.scheme == "https"
+        return urlunsplit(target._replace(scheme=PRIVATE_SCHEME if private else SCHEME))
+    if was_private and target.scheme == SCHEME:
+        return urlunsplit(target._replace(scheme=PRIVATE_SCHEME))
     return location
 
 

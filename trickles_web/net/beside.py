@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from trickles_web.net.options import PRIVATE_SCHEME, Config
+from trickles_web.config import PRIVATE_SCHEME
+from trickles_web.net.options import Config
 from trickles_web.net.sockets import endpoint_name
 
 _WHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}

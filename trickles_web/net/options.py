@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from trickles_web.config import HttpConfig
+from trickles_web.config import PRIVATE_SCHEME, SCHEME, HttpConfig
 from trickles_web.errors import UsageError
 from trickles_web.http import framing, proxy_headers
 from trickles_web.http.importer import made_by_factory
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from trickles_web.net.monitoring.tallies import Tally
 
 PROGRAMS = {"flow": steering.steer_by_flow, "random": steering.steer_at_random}
-SCHEME: Final = "trickles"
-PRIVATE_SCHEME: Final = "trickless"
 FEATURES: Final = ("gso", "gro", "steering", "tmpfs", "pdeathsig")
 """What Linux does for us, and need not: see `trickles-serve --help`, --without."""
 RELOAD_DELAY_S: Final = 0.25

@@ -12,8 +12,8 @@ from trickles_web.errors import ConnectError, FlowError, OutcomeUnknown
 Header = tuple[bytes, bytes]
 
 NO_TLS = (
-    "no server speaks TLS over Trickles yet: ask for http://, or name the hosts that are to be "
-    "asked over Trickles with --only, and all others are reached over TCP"
+    "no server speaks TLS over Trickles: ask for http://, which is private with --private, or name "
+    "the hosts that are to be asked over Trickles with --only, and all others are reached over TCP"
 )
 REALM = b'Basic realm="trickles", charset="UTF-8"'
 

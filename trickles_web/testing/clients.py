@@ -25,12 +25,14 @@ class MakeClient(Protocol):
         loss: float | None = None,
         kill_every: int | None = None,
         seed: int | None = None,
+        private: bool = False,
         **options: Any,
     ) -> httpx.Client:
         """A client of `app`, an application or its "module:attribute".
 
         replicas: processes that serve it. loss: probability for each packet. kill_every: each
-        such call of the application is the last of its process. options: those of httpx.Client.
+        such call of the application is the last of its process. private: by https, in private
+        flows. options: those of httpx.Client.
         """
 
 
@@ -45,6 +47,7 @@ class MakeAsyncClient(Protocol):
         loss: float | None = None,
         kill_every: int | None = None,
         seed: int | None = None,
+        private: bool = False,
         **options: Any,
     ) -> httpx.AsyncClient: ...
 
@@ -59,7 +62,19 @@ class Choose(Protocol):
         loss: float | None,
         kill_every: int | None,
         seed: int | None,
+        private: bool,
     ) -> Settings: ...
+
+
+def _for_simulation(request: httpx.Request) -> httpx.Request:
+    """The same without TLS, which nobody speaks there: whether flows are private was said."""
+    return httpx.Request(
+        request.method,
+        request.url.copy_with(scheme="http"),
+        headers=request.headers,
+        stream=request.stream,
+        extensions=request.extensions,
+    )
 
 
 class _Transport(httpx.HTTPTransport):
@@ -68,6 +83,9 @@ class _Transport(httpx.HTTPTransport):
     def __init__(self, simulation: Simulation) -> None:
         super().__init__(uds=simulation.path, verify=False)  # no TLS: that would load certificates
         self._simulation = simulation
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return super().handle_request(_for_simulation(request))
 
     def close(self) -> None:
         super().close()
@@ -80,6 +98,9 @@ class _AsyncTransport(httpx.AsyncHTTPTransport):
     def __init__(self, simulation: Simulation) -> None:
         super().__init__(uds=simulation.path, verify=False)  # no TLS: that would load certificates
         self._simulation = simulation
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await super().handle_async_request(_for_simulation(request))
 
     async def aclose(self) -> None:
         await super().aclose()
@@ -114,14 +135,18 @@ class Clients:
         loss: float | None = None,
         kill_every: int | None = None,
         seed: int | None = None,
+        private: bool = False,
         **options: Any,
     ) -> tuple[Simulation, dict[str, Any]]:
         """The simulation, and what is the client's."""
-        settings = self._choose(replicas=replicas, loss=loss, kill_every=kill_every, seed=seed)
+        settings = self._choose(
+            replicas=replicas, loss=loss, kill_every=kill_every, seed=seed, private=private
+        )
         simulation = Simulation(app, settings)
         self._closing.append(simulation.close)
         self.simulations.append(simulation)
-        return simulation, DEFAULTS | options
+        base_url = {"base_url": "https://testserver"} if private else {}
+        return simulation, DEFAULTS | base_url | options
 
     def close(self) -> None:
         """Clients, then simulations, the last one first. Raises SimulationBroke."""

@@ -86,7 +86,8 @@ def _number(name: str, value: Any) -> float:
 def trickles_client(request: pytest.FixtureRequest) -> Iterator[MakeClient]:
     """Makes an httpx.Client of an application: trickles_client(app, replicas=3, loss=0.05).
 
-    With kill_every=5 every fifth call of the application is the last of its process.
+    With kill_every=5 every fifth call of the application is the last of its process. With
+    private=True its flows are private, and the scheme is https.
     """
     for clients in _clients(request):
         yield clients.make
@@ -124,6 +125,7 @@ def _settings(item: pytest.Item, asked: dict[str, Any]) -> Settings:
 
     config = item.config
     chosen = dict(asked)
+    private = chosen.pop("private")
     for name in ("replicas", "loss", "seed"):
         told = config.getoption(f"trickles_{name}")
         if told is not None:
@@ -140,6 +142,7 @@ def _settings(item: pytest.Item, asked: dict[str, Any]) -> Settings:
         loss=numbers["loss"],
         kill_every=0 if alone else int(numbers["kill_every"]),
         seed=int(numbers["seed"]),
+        private=private,
     )
 
 

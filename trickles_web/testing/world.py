@@ -50,6 +50,7 @@ class Settings:
     loss: float
     kill_every: int
     seed: int
+    private: bool = False
 
 
 class _Outside(selectors.DefaultSelector):
@@ -112,6 +113,7 @@ class World(Cluster):
         self._kill_every, self._calls, self._crashes = settings.kill_every, 0, 0
         self.replicas = [Replica(self, number) for number in range(settings.replicas)]
         self._tasks: set[asyncio.Task[None]] = set()
+        World.private = settings.private  # it is the only one in its process
         super().__init__(
             settings.seed,
             self.replicas[0],

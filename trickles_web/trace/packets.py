@@ -12,6 +12,7 @@ from trickles_web.trace.frames import CaptureError, Frame
 from trickles_web.trace.pcap import LINK_RAW
 from trickles_web.trace.seen import Address, Seen, is_up
 from trickles_web.transport import wire
+from trickles_web.transport.private.cover import PRIVATE
 from trickles_web.transport.wire import START_BYTES, VERSION
 
 _IP_AT: Final = {0: 4, 1: 14, 12: 0, 14: 0, LINK_RAW: 0, 108: 4, 113: 16, 228: 0, 229: 0, 276: 20}
@@ -117,7 +118,7 @@ def _train(payload: bytes) -> Iterator[bytes]:
 
 
 def is_ours(payload: bytes) -> bool:
-    return len(payload) >= START_BYTES and payload[0] >> 4 == VERSION
+    return len(payload) >= START_BYTES and payload[0] >> 4 in (VERSION, PRIVATE)
 
 
 def _segment(payload: bytes) -> int:
@@ -127,7 +128,8 @@ def _segment(payload: bytes) -> int:
         segment = at - 1
         starts = range(segment, size, segment)
         if all(
-            payload[k] >> 4 == VERSION and payload[k + 1 : k + START_BYTES] == flow for k in starts
+            is_ours(payload[k : k + START_BYTES]) and wire.flow_of(payload[k:]) == flow
+            for k in starts
         ):
             return segment
         at = payload.find(flow, at + 1)

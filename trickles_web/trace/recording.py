@@ -18,6 +18,7 @@ from trickles_web.trace import pcap
 from trickles_web.trace.packets import frame_of
 from trickles_web.trace.seen import Address
 from trickles_web.transport import wire
+from trickles_web.transport.private.cover import is_private
 from trickles_web.transport.wire import Kind
 
 _LENGTH: Final = struct.Struct(">H")
@@ -73,6 +74,8 @@ def _end(address: Any) -> Address:
 
 def _worth_keeping(datagram: bytes) -> int:
     """Its bytes, but for those of a response, or of a request that is uploaded."""
+    if is_private(datagram):
+        return wire.START_BYTES  # nobody can read the rest
     kind = datagram[0] & 15 if datagram else 0
     try:
         if kind == Kind.UPLOAD:

@@ -8,13 +8,25 @@ from trickles_web.errors import ContinuationError, WireError
 from trickles_web.transport import continuation as sealing
 from trickles_web.transport import wire
 from trickles_web.transport.continuation import Continuation
+from trickles_web.transport.private.cover import is_private
 from trickles_web.transport.wire import Kind
 
 Address = tuple[str, int]
 """Host and port."""
 
+
+class Sealed(NamedTuple):
+    """A datagram of a private flow: what it says only client and servers can read."""
+
+    kind: Kind
+    size: int
+
+
 Message = (
-    wire.Hello
+    Sealed
+    | wire.Identify
+    | wire.Identity
+    | wire.Hello
     | wire.Request
     | wire.Upload
     | wire.Cancel
@@ -48,9 +60,11 @@ def is_up(datagram: bytes) -> bool:
 def decoded(datagram: bytes) -> Message | None:
     """None if it is no datagram of ours."""
     try:
+        if is_private(datagram):
+            return Sealed(Kind(datagram[0] & 15), len(datagram))
         decode = wire.DECODERS.get(wire.kind_of(datagram))
         return None if decode is None else decode(datagram)
-    except WireError:
+    except (WireError, ValueError):
         return None
 
 
@@ -64,6 +78,4 @@ def continuation_of(message: Message) -> Continuation | None:
 
 
 def _carried(message: Message) -> bytes:
-    if isinstance(message, (wire.Need, wire.Wait, wire.Refused, wire.Preferred, wire.Hello)):
-        return b""
-    return message.continuation
+    return getattr(message, "continuation", b"")

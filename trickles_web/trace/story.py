@@ -11,7 +11,7 @@ from trickles_web.trace.marks import Marks
 from trickles_web.trace.numbers import Arrival
 from trickles_web.trace.response import Response
 from trickles_web.trace.rows import DOWN, NOTE, UP, Row
-from trickles_web.trace.seen import Address, Message, Seen, continuation_of
+from trickles_web.trace.seen import Address, Message, Sealed, Seen, continuation_of
 from trickles_web.trace.totals import MOST_NAMED, Totals, end, rate, tally
 from trickles_web.trace.uploads import Uploads
 from trickles_web.trace.words import granted, numbers, replica, span, threshold, words
@@ -51,7 +51,11 @@ class Story:
         """When the exchange in progress began."""
         self._ends: dict[str, Address] = {}
         self._lost: list[Range] = []
-        """Numbers that no row was told of yet."""
+        """Numbers that no row was told of yet,"""
+        self._sealed: Sealed | None = None
+        """and datagrams of one kind, as if they were one,"""
+        self._sealed_count = 0
+        """and how many these are."""
 
     def take(self, seen: Seen, message: Message) -> None:
         """message: the datagram, decoded."""
@@ -73,6 +77,8 @@ class Story:
                 self._ack(message)
             case wire.Wait():
                 self._wait(message)
+            case Sealed():
+                self._seal(message)
             case _:
                 self._mark(words(message)[0].lower(), self._response.received)
                 self._control(UP if seen.up else DOWN, message)
@@ -91,11 +97,29 @@ class Story:
     def _tell_gathered(self) -> None:
         """What was held back, because more like it may follow."""
         self._tell_uploads()
+        sealed, count = self._sealed, self._sealed_count
+        if sealed is not None:
+            self._sealed = None
+            text = f"{count:,} sealed, {sealed.size:,} bytes"
+            mark = DOWN if sealed.kind >= Kind.DATA else UP
+            self._tell(Row(self._now, self.flow, mark, sealed.kind.name, text))
         if self._lost:
             start, stop = self._lost[0][0], self._lost[-1][1]
             text = f"number{'s' if stop - start > 1 else ''} {numbers(self._lost)}"
             self._tell(Row(self._now, self.flow, NOTE, "lost", text))
             self._lost.clear()
+
+    def _seal(self, message: Sealed) -> None:
+        """Of a private flow: one row for all of a kind that follow each other."""
+        if self._packets:
+            return
+        before = self._sealed
+        if before is not None and before.kind is message.kind:
+            self._sealed = Sealed(before.kind, before.size + message.size)
+            self._sealed_count += 1
+        else:
+            self._tell_gathered()
+            self._sealed, self._sealed_count = message, 1
 
     def _control(self, mark: str, message: Message) -> None:
         """A datagram that has a row of its own, whether or not packets have."""

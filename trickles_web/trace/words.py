@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trickles_web.trace.seen import Message, continuation_of, decoded
+from trickles_web.trace.seen import Message, Sealed, continuation_of, decoded
 from trickles_web.transport import wire
 from trickles_web.transport.continuation import Continuation
 from trickles_web.transport.epochs import LARGEST_WINDOW, after_loss, grant
@@ -26,6 +26,13 @@ def described(datagram: bytes) -> str:
 def words(message: Message) -> tuple[str, str]:
     """What it is, and what it says."""
     match message:
+        case Sealed():
+            return message.kind.name, f"sealed, {message.size:,} bytes"
+        case wire.Identify():
+            return "IDENTIFY", f"who are you? from byte {message.offset:,} of the answer on"
+        case wire.Identity():
+            stop = message.offset + len(message.part)
+            return "IDENTITY", f"bytes {span(message.offset, stop)} of {message.size:,}"
         case wire.Hello():
             return "HELLO", _hello(message)
         case wire.Request():

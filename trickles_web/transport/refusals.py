@@ -34,10 +34,12 @@ _RECENT = 32
 class Refusals:
     """Counts refusals since the last good news."""
 
-    __slots__ = ("_count", "_not_mine", "_recent")
+    __slots__ = ("_count", "_not_mine", "_recent", "_served")
 
     def __init__(self) -> None:
         self._count = self._not_mine = 0
+        self._served = False
+        """Has any server gone on with the flow?"""
         self._recent: deque[bytes] = deque(maxlen=_RECENT)
 
     def sent(self, datagrams: Sequence[bytes]) -> None:
@@ -50,6 +52,7 @@ class Refusals:
     def progress(self, *, upload: bool = False) -> None:
         """Good news; of an `upload` it does not tell whether the request can be run."""
         self._count = 0
+        self._served = True
         if not upload:
             self._not_mine = 0
 
@@ -63,6 +66,10 @@ class Refusals:
             return Verdict(retry_after=refused.retry_after / 1000 + 0.001)
         if code in _TRANSIENT:
             return Verdict()
+        if code is Code.CLEARTEXT and not self._served:
+            # It is how the service is set up, unless another of its servers has served the flow.
+            # Who forges this can read the flow, and end it by forging any other code.
+            return Verdict(error=_error(code, handed_on))
         if code is Code.NOT_MINE:
             self._not_mine += 1
             count, patience, pause = self._not_mine, _PATIENCE_ELSEWHERE, _PAUSE
@@ -98,6 +105,8 @@ def _error(code: Code, handed_on: bool) -> FlowError:
             "what the flow holds is too old for the server: it was idle for over an hour, or the "
             "server's clock was set; open a new one"
         )
+    if code is Code.CLEARTEXT:
+        return FlowRefused("this server takes private flows only: use trickless://")
     if code is Code.VERSION:
         return FlowRefused("the server speaks another version of the protocol")
     return FlowRefused("the server does not know this flow: it has another secret or service name")

@@ -18,6 +18,7 @@ from trickles_web.cli.get.options import STDIO, Asking, Job, Limits, Options, Re
 from trickles_web.cli.get.requests import read_data
 from trickles_web.cli.get.run import PROGRAM, complain, run
 from trickles_web.cli.get.stats import VARIABLES
+from trickles_web.cli.trusting import trusting
 from trickles_web.client.url import Url, parse_listen, parse_rate, parse_url
 from trickles_web.errors import UsageError
 
@@ -69,7 +70,7 @@ Variables of --write-out: {", ".join(VARIABLES)}.
 
 
 @click.command(cls=_InOrder, epilog=_EPILOG)
-@click.argument("urls", nargs=-1, metavar="trickles://HOST[:PORT]/PATH...")
+@click.argument("urls", nargs=-1, metavar="trickles[s]://HOST[:PORT]/PATH...")
 @click.option("-o", "--output", multiple=True, metavar="FILE", help="Body to FILE; - is stdout.")
 @click.option("-O", "--remote-name", count=True, help="Body to a file named as the URL ends.")
 @click.option("--output-dir", metavar="DIR", default="", help="Where files of -o and -O go.")
@@ -101,6 +102,7 @@ Variables of --write-out: {", ".join(VARIABLES)}.
 @click.option("-m", "--max-time", type=_SECONDS, metavar="SECONDS", help="For each attempt.")
 @click.option("--connect-timeout", type=_SECONDS, metavar="SECONDS")
 @click.option("--limit-rate", metavar="RATE", default="0", help="Bytes per second: 500k, 10M, 1G.")
+@trusting("--pinnedpubkey")
 @click.option("-w", "--write-out", default="", metavar="FORMAT", help="Print after each URL.")
 @click.option("-s", "--silent", is_flag=True, help="No progress, no messages.")
 @click.option("-S", "--show-error", is_flag=True, help="Messages even with --silent.")
@@ -155,6 +157,7 @@ def _options(given: dict[str, Any], order: list[str]) -> Options:
             parallel=given["parallel_max"] if given["parallel"] else 1,
             fail_early=given["fail_early"],
         ),
+        trusting=given["trusting"],
         replicas=tuple(_checked(Exit.USAGE, parse_listen, text) for text in given["replicas"]),
         fail=given["fail"],
         silent=given["silent"],

@@ -14,6 +14,7 @@ from trickles_web.errors import (
     ConnectError,
     FlowError,
     FlowTimeout,
+    IdentityError,
     ResponseTruncated,
     VersionsDiffer,
 )
@@ -35,9 +36,21 @@ class Exit(IntEnum):
     READ = 26
     TIMEOUT = 28
     RANGE = 33
+    NO_KEY = 35
     REDIRECTS = 47
     EMPTY = 52
     RECEIVE = 56
+    IDENTITY = 60
+    PIN = 90
+
+
+_DISTRUST = {
+    "pin": Exit.PIN,
+    "settings": Exit.USAGE,
+    "no key": Exit.NO_KEY,
+    "signature": Exit.NO_KEY,
+}
+"""By the reason of an IdentityError; any other is Exit.IDENTITY."""
 
 
 class Failure(Exception):
@@ -80,6 +93,8 @@ def explain(error: Exception, came: Came) -> Failure:
     if isinstance(error, socket.gaierror):
         text = f"could not resolve host: {error.strerror}"
         return Failure(Exit.UNRESOLVED, text, transient=True, unexecuted=True)
+    if isinstance(error, IdentityError):
+        return Failure(_DISTRUST.get(error.reason, Exit.IDENTITY), str(error), unexecuted=True)
     if isinstance(error, ConnectError):
         # No continuation has come, and without one no server runs what must not run twice.
         code = Exit.TIMEOUT if error.errno == errno.ETIMEDOUT else Exit.UNCONNECTED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from trickles_web.cli.trusting import Trusting
 from trickles_web.client.url import Url
 
 STDIO = "-"
@@ -78,6 +79,7 @@ class Options:
     saving: Saving = field(default_factory=Saving)
     retrying: Retrying = field(default_factory=Retrying)
     limits: Limits = field(default_factory=Limits)
+    trusting: Trusting = field(default_factory=Trusting)
     replicas: tuple[tuple[str, int], ...] = ()
     fail: bool = False
     silent: bool = False

@@ -17,7 +17,8 @@ import trickles_web
 from trickles_web.cli.get.failures import Exit, Failure
 from trickles_web.cli.get.options import STDIO, Asking, Job
 from trickles_web.client.fetch import Head, Request
-from trickles_web.client.url import SCHEME, Url, followed, parse_url
+from trickles_web.client.url import SCHEMES, Url, followed, parse_url
+from trickles_web.config import PRIVATE_SCHEME, SCHEME
 from trickles_web.errors import UsageError
 
 AGENT = f"trickles-get/{trickles_web.__version__}"
@@ -173,14 +174,16 @@ def redirected(request: Request, url: Url, head: Head) -> tuple[Request, Url] | 
     location = head.get(b"location").decode("latin-1")
     if head.status not in REDIRECTS or not location:
         return None
-    asked = f"{SCHEME}://{url.authority}{url.target}"
-    place = followed(location, asked)
-    if not place.lower().startswith(f"{SCHEME}://"):
-        raise Failure(Exit.PROTOCOL, f"redirected to {place!r}, which is not {SCHEME}://")
+    place = followed(location, str(url))
+    if place.lower().partition("://")[0] not in SCHEMES:
+        ours = f"{SCHEME}:// or {PRIVATE_SCHEME}://"
+        raise Failure(Exit.PROTOCOL, f"redirected to {place!r}, which is not {ours}")
     try:
         target = parse_url(place)
     except UsageError as error:
         raise Failure(Exit.BAD_URL, f"redirected to a {error}") from None
+    if target.pin is not None:  # no server is to say by which key another one is known
+        raise Failure(Exit.BAD_URL, f"redirected to {place!r}, which names a server's key")
     headers, body, method = list(request.headers), request.body, request.method
     if method != "HEAD" and (head.status == 303 or (head.status < 303 and method == "POST")):
         method, body = "GET", None
@@ -188,6 +191,8 @@ def redirected(request: Request, url: Url, head: Head) -> tuple[Request, Url] | 
     if target.authority != url.authority:
         headers = [header for header in headers if header[0].lower() not in _PRIVATE]
         headers.insert(0, (b"Host", target.authority.encode()))
+    elif target.private:
+        target = dataclasses.replace(target, pin=url.pin)
     return Request(method, target.target, headers, body), target
 
 

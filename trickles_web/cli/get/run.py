@@ -17,7 +17,6 @@ from trickles_web.cli.get.options import Job, Options
 from trickles_web.cli.get.output import Output
 from trickles_web.cli.get.stats import write_out
 from trickles_web.cli.get.transfer import Transfer
-from trickles_web.client.url import SCHEME
 
 PROGRAM = "trickles-get"
 
@@ -64,7 +63,7 @@ async def _transfer(options: Options, transfer: Transfer, job: Job) -> int:
         await transfer.run()
     except Failure as failure:
         failure.quiet = failure.quiet or options.quiet
-        about = f"{SCHEME}://{job.url.authority}{job.url.target}" if several else ""
+        about = str(job.url) if several else ""
         code = complain(failure, about=about)
     if options.saving.write_out:
         with _closed_stdout():

@@ -13,7 +13,7 @@ import click
 
 from trickles_web.cli.get.failures import Exit, Failure
 from trickles_web.client.fetch import Head
-from trickles_web.client.url import SCHEME, Url
+from trickles_web.client.url import Url
 
 
 @dataclass(slots=True)
@@ -58,10 +58,6 @@ class Stats:
         return int(count / self.seconds) if self.seconds > 0 else 0
 
 
-def _url(url: Url | None) -> str:
-    return "" if url is None else f"{SCHEME}://{url.authority}{url.target}"
-
-
 def _header(stats: Stats, name: bytes) -> str:
     return stats.head.get(name).decode("latin-1") if stats.head is not None else ""
 
@@ -86,8 +82,8 @@ _VARIABLES: dict[str, Callable[[Stats], Any]] = {
     "speed_upload": lambda stats: stats.per_second(stats.uploaded),
     "time_starttransfer": lambda stats: f"{(stats.first or stats.began) - stats.began:.6f}",
     "time_total": lambda stats: f"{stats.seconds:.6f}",
-    "url": lambda stats: _url(stats.url),
-    "url_effective": lambda stats: _url(stats.effective or stats.url),
+    "url": lambda stats: stats.url,
+    "url_effective": lambda stats: stats.effective or stats.url,
 }
 VARIABLES = tuple(_VARIABLES)
 _ESCAPES = {r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\\": "\\", "%%": "%"}

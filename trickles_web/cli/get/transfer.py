@@ -24,14 +24,17 @@ from trickles_web.cli.get.requests import IDEMPOTENT, build_request, redirected,
 from trickles_web.cli.get.stats import Stats
 from trickles_web.client.fetch import EmptyReply, Head, Request
 from trickles_web.client.striped import content_range
-from trickles_web.client.url import SCHEME, Url
+from trickles_web.client.url import Url
 
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 """curl's list of answers that may be others in a while,"""
 UNEXECUTED = frozenset({408, 429, 503})
 """and those by which a server says that it did nothing."""
 LASTING = frozenset(
-    {Exit.USAGE, Exit.BAD_URL, Exit.PROTOCOL, Exit.WRITE, Exit.READ, Exit.RANGE, Exit.REDIRECTS}
+    {
+        *(Exit.USAGE, Exit.BAD_URL, Exit.PROTOCOL, Exit.WRITE, Exit.READ, Exit.RANGE),
+        *(Exit.REDIRECTS, Exit.NO_KEY, Exit.IDENTITY, Exit.PIN),
+    }
 )
 """What trying again would not change."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 600.0
@@ -166,8 +169,7 @@ class Transfer:
             with contextlib.suppress(Failure):
                 place = redirected(request, url, head)
                 if place is not None:
-                    target = f"{place[1].authority}{place[1].target}"
-                    self.stats.redirect_url = f"{SCHEME}://{target}"
+                    self.stats.redirect_url = str(place[1])
             return None
         following = redirected(request, url, head)
         if following is not None:

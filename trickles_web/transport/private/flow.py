@@ -141,7 +141,7 @@ class PrivateFlow(Flow):
             elif introduction.more and told.offset == 0:
                 self._asks = introduction.ask()
         except FlowError as error:
-            self._waiting_hello = b""
+            self._waiting_hello, self._asks = b"", []
             self._fail(error)
 
     def _covered(self, messages: list[bytes]) -> list[bytes]:
