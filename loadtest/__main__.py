@@ -1,14 +1,15 @@
-"""The command line: `python -m loadtest SCENARIO|all|results [--quick] [--json FILE]`."""
+"""The command line: `python -m loadtest SCENARIO|all|results [OPTIONS]`."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import traceback
 from pathlib import Path
 
-from loadtest import results
+from loadtest import kind, results
 from loadtest.report import Options, Report
 from loadtest.scenarios import MEASURED, SCENARIOS
 
@@ -30,9 +31,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("scenario", choices=choices, metavar="SCENARIO")
     parser.add_argument("--quick", action="store_true", help="a short form, to see that it works")
     parser.add_argument("--seed", type=int, default=1, help="of the harness's own choices")
+    parser.add_argument(
+        "--private",
+        action="store_true",
+        help=f"the clients' flows are private: {', '.join(kind.SCENARIOS)}",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
     given = parser.parse_args(argv)
     options = Options(given.quick, given.seed)
+    if given.private:
+        if given.scenario not in kind.SCENARIOS:
+            parser.error(f"--private is for {', '.join(kind.SCENARIOS)}")
+        os.environ[kind.VARIABLE] = "1"
     if given.scenario == "results":
         results.write()
         return 0

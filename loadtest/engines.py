@@ -19,6 +19,7 @@ from typing import Any
 
 from loadtest import mixture
 from loadtest.balanced import ENGINES, HOSTS, PEER_PORT, PORT, SERVICE, Balanced, Engine, balanced
+from loadtest.kind import flows
 from loadtest.link import Shape
 from loadtest.processes import Process, Replica
 from loadtest.report import Options, Report
@@ -138,7 +139,7 @@ async def _client(host: str, port: int, count: int) -> dict[str, Any]:
     tokens = TokenStore(None)
 
     async def connect(port: int) -> Connection:
-        return await open_connection(host, port, tokens=tokens)
+        return await open_connection(host, port, config=flows(), tokens=tokens)
 
     load = Load(connect, port, LATE_S)
     await load.run(count)

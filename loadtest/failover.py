@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from apps.large_files import MEGABYTE
 from loadtest import downloads
 from loadtest.downloads import Victim, download, in_turn, judge
+from loadtest.kind import flows
 from loadtest.processes import LOOK_S, PATIENCE_S, Replica, Stage, free_udp_port
 from loadtest.report import Options, Report
 from loadtest.supervised import supervised
@@ -92,7 +93,7 @@ def run(options: Options) -> Report:
                 wrong += _tell(report, servers, readings, MEGABYTES)
                 if start is _supervised:
                     report.judge("fail-over-stall", [reading.stall for reading in readings])
-                if not options.quick:
+                if not options.quick and flows().private is None:
                     wrong += _clients(report, stage, servers)
                 downloads.judge_logs(report, servers.victims)
     report.judge("fail-over-errors", [wrong])
@@ -170,7 +171,7 @@ async def read(port: int, megabytes: int, kill: Callable[[], None]) -> Reading:
     tokens = TokenStore(None)
     try:
         async with asyncio.timeout(PATIENCE_S):
-            reader, writer = await open_connection(HOST, port, tokens=tokens)
+            reader, writer = await open_connection(HOST, port, config=flows(), tokens=tokens)
             head = f"GET /files/{megabytes}.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
             writer.write(head.encode())
             await reader.readuntil(b"\r\n\r\n")

@@ -1,8 +1,9 @@
 """Scenario: a coverage-guided search for bytes that break a decoder, a server or a client.
 
 The targets, and what is held against each, are in `tests.fuzz`; beside them stand streams of
-requests that other servers may read otherwise (`tests.differential.streams`), and the nonces of
-seals in many processes (`tests.net.sealing`). All of these need the packages of the tests, too.
+requests that other servers may read otherwise (`tests.differential.streams`), the nonces of seals
+in many processes (`tests.net.sealing`), and private datagrams that are changed on their way
+(`tests.sim.tampering`). All of these need the packages of the tests, too.
 What reaches new code is kept with
 
     python -m tests.fuzz.keep TARGET FOLDER
@@ -38,6 +39,8 @@ FOLDER_VARIABLE = "FUZZ_FOLDER"
 STREAMS = 5_000
 SEALING = (10, 3, 20_000)
 """Starts, children forked from each, and seals in a row: a million in all."""
+FLIPPED = 100_000
+"""Private datagrams with flipped bits."""
 _NEEDED = ("atheris", "coverage", "hypothesis", "pytest", "uvicorn")
 _DONE = re.compile(r"^Done (\d+) runs in (\d+) second", re.MULTILINE)
 _LAST_FRAMES = re.compile(r"=== Uncaught Python exception: ===\n(.*?)\n\n", re.DOTALL)
@@ -55,6 +58,7 @@ def run(options: Options) -> Report:
 
     _compare(report, options)
     _seal(report)
+    _tamper(report, options)
     with _folder() as folder:
         for name, target in TARGETS.items():
             (inputs := folder / name).mkdir(exist_ok=True)
@@ -85,17 +89,35 @@ def _compare(report: Report, options: Options) -> None:
 
 def _seal(report: Report) -> None:
     """Processes that start, seal, fork, and seal on both sides, under one key."""
-    from tests.net.sealing import nonces_of_processes
+    from tests.net.sealing import by_keyring, in_a_private_flow, nonces_of_processes
 
-    nonces = nonces_of_processes(*SEALING)
-    repeated = len(nonces) - len(set(nonces))
+    for what, sealing in (("continuations", by_keyring), ("a private flow", in_a_private_flow)):
+        nonces = nonces_of_processes(*SEALING, sealing)
+        repeated = len(nonces) - len(set(nonces))
+        report.attack(
+            f"AEAD nonces of {what}: starts and forks under one key",
+            len(nonces),
+            f"{SEALING[0]} starts, {SEALING[0] * SEALING[1]} forked; {repeated} repeated",
+            "REPEATED" if repeated else "no nonce twice",
+        )
+        report.check(not repeated, f"{what}: no nonce twice under a key, not {repeated}")
+
+
+def _tamper(report: Report, options: Options) -> None:
+    """Whole private flows, of which each datagram arrives behind others made of it."""
+    from tests.sim.tampering import tampered
+    from tests.sim.world import Config
+
+    Config.private = True
+    done, broken = tampered(FLIPPED // (QUICK_SHARE if options.quick else 1), options.seed)
     report.attack(
-        "AEAD nonces: starts and forks under one key",
-        len(nonces),
-        f"{SEALING[0]} starts, {SEALING[0] * SEALING[1]} forked; {repeated} repeated",
-        "REPEATED" if repeated else "no nonce twice",
+        "private datagrams, changed on their way",
+        done.total(),
+        ", ".join(f"{kind} {count}" for kind, count in done.most_common()),
+        "BROKEN" if broken else "no byte changed, no flow ended",
     )
-    report.check(not repeated, f"no nonce twice under a key, not {repeated}")
+    for one in broken:
+        report.check(False, one)
 
 
 @contextlib.contextmanager

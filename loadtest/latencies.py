@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from loadtest.application import BODY
+from loadtest.kind import flows
 from trickles_web.client import open_connection
 from trickles_web.client.tokens import TokenStore
 
@@ -38,7 +39,7 @@ async def connect(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Over Trickles for `flow`, else over TCP: both have the same interface."""
     if client == "flow":
-        return await open_connection(host, port, tokens=TokenStore(None))
+        return await open_connection(host, port, config=flows(), tokens=TokenStore(None))
     return await asyncio.open_connection(host, port)
 
 

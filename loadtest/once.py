@@ -19,6 +19,7 @@ import time
 from collections import Counter
 
 from loadtest import effects
+from loadtest.kind import flows
 from loadtest.link import FAR_ADDRESS, Shape, link
 from loadtest.processes import Process, Replica, Stage, counters
 from loadtest.report import Options, Report
@@ -156,7 +157,7 @@ class Poster:
 
     async def flow(self) -> bool:
         """Some requests on one flow; False if there were none left."""
-        reader, writer = await open_connection(self.host, self.port)
+        reader, writer = await open_connection(self.host, self.port, config=flows())
         try:
             for _ in range(PER_FLOW):
                 name = next(self.names, "")

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadtest import mixture, peers
+from loadtest.kind import flows
 from loadtest.processes import BANNER, Process, Stage, free_udp_port
 from loadtest.report import Options, Report
 from trickles_web.client import open_connection
@@ -201,7 +202,7 @@ def trickles(stage: Stage, *more: str) -> Server:
     tokens = TokenStore(None)
 
     async def connect(port: int) -> Connection:
-        return await open_connection(peers.HOST, port, tokens=tokens)
+        return await open_connection(peers.HOST, port, config=flows(), tokens=tokens)
 
     return Server("trickles", master, port, connect, r"Worker \d+ is process \[(\d+)\]")
 

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from loadtest import mixture, peers, rolling
+from loadtest.kind import flows
 from loadtest.processes import BANNER, Process, Stage, counters, free_udp_port
 from loadtest.report import Options, Report
 from loadtest.rolling import RATE, Connection, Load, beside, exchange
@@ -126,7 +127,9 @@ async def _get(port: int, count: int) -> Counter[str]:
         connection: Connection | None = None
         for _ in numbers:
             try:
-                connection = connection or await open_connection(peers.HOST, port, tokens=tokens)
+                connection = connection or await open_connection(
+                    peers.HOST, port, config=flows(), tokens=tokens
+                )
                 status, _ = await exchange(*connection, b"GET / HTTP/1.1\r\nHost: loadtest\r\n\r\n")
                 if status != 200:
                     raise ValueError(f"a wrong answer: {status}")

@@ -27,6 +27,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, cast
 
+from loadtest.kind import flows
 from tests.behaviours import (
     rows_of_executions,
     rows_of_open_requests,
@@ -104,7 +105,9 @@ class Line:
 
     async def open(self) -> None:
         if not hasattr(self, "_reader"):
-            self._reader, self._writer = await open_connection(*self._where, tokens=TokenStore())
+            self._reader, self._writer = await open_connection(
+                *self._where, config=flows(), tokens=TokenStore()
+            )
 
     def send(self) -> None:
         self._writer.write(self.stream[self.held :])

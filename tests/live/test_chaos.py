@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtest import chaos, soak
+from loadtest import chaos, kind, soak
 from loadtest.faults import FAULTS
 from loadtest.report import Report
 from loadtest.soak import slope
@@ -12,11 +12,15 @@ from loadtest.soak import slope
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live chaos")]
 
 SHORT = ("killed (SIGKILL)", "corrupted", "tenfold", "late", "MTU", "another address")
-EXCHANGES = 80
+EXCHANGES = 30
 SEED = 5
 
 
-def test_mixed_exchanges_under_faults_end_right_or_with_an_error() -> None:
+@pytest.mark.parametrize("private", ["", "1"])
+def test_mixed_exchanges_under_faults_end_right_or_with_an_error(
+    private: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(kind.VARIABLE, private)
     report = Report()
     chosen = {name: FAULTS[name] for name in FAULTS if any(word in name for word in SHORT)}
     assert len(chosen) == len(SHORT)

@@ -1,37 +1,73 @@
-"""AEAD nonces of many processes that seal under one key, as the workers of a service do."""
+"""AEAD nonces of many processes that seal under one key, as the workers of a service do: of
+continuations, and in one private flow that each of them may serve.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 from trickles_web.net.forks import parted_by_forks
 from trickles_web.transport.keys import SEAL_NONCE_BYTES, Keyring
+from trickles_web.transport.private.channel import Privacy, PrivateChannel
+from trickles_web.transport.private.cover import FlowKeys
+from trickles_web.transport.wire import START_BYTES
 
 NOW = 1_800_000_000_000
 ROTATION_MS = 86_400_000
 
 
-def nonces_of_processes(starts: int, children: int, seals: int) -> list[bytes]:
+Sealer = Callable[[], bytes]
+"""Seals, and tells with which nonce."""
+
+
+@contextlib.contextmanager
+def by_keyring() -> Iterator[Sealer]:
+    with parted_by_forks(_keyring()) as keyring:
+        yield lambda: keyring.current(NOW).seal(b"", b"")[:SEAL_NONCE_BYTES]
+
+
+@contextlib.contextmanager
+def in_a_private_flow() -> Iterator[Sealer]:
+    keyring = _keyring()
+    with parted_by_forks(Privacy(keyring, lambda *what: b"", os.urandom)) as privacy:
+        channel = PrivateChannel(FlowKeys(bytes(32)), privacy._nonces, keyring)
+        body = slice(START_BYTES, START_BYTES + SEAL_NONCE_BYTES)
+        yield lambda: channel.seal(b"\x19flow-id.")[body]
+
+
+def _keyring() -> Keyring:
+    return Keyring((bytes(32),), "test", ROTATION_MS, os.urandom)
+
+
+def nonces_of_processes(
+    starts: int,
+    children: int,
+    seals: int,
+    sealing: Callable[[], AbstractContextManager[Sealer]] = by_keyring,
+) -> list[bytes]:
     """The nonces of `seals` seals in a row, of each process that was forked from one that had
     sealed, and of twice as many of that one: before and after.
     """
-    data = b"".join(_output_of(lambda: _process(children, seals)) for _ in range(starts))
+    data = b"".join(_output_of(lambda: _process(children, seals, sealing)) for _ in range(starts))
     return [data[at : at + SEAL_NONCE_BYTES] for at in range(0, len(data), SEAL_NONCE_BYTES)]
 
 
-def _process(children: int, seals: int) -> bytes:
+def _process(
+    children: int, seals: int, sealing: Callable[[], AbstractContextManager[Sealer]]
+) -> bytes:
     """All nonces of a server that starts, seals, forks, and seals again; and of its children."""
-    with parted_by_forks(Keyring((bytes(32),), "test", ROTATION_MS, os.urandom)) as keyring:
-        found = _sealed(keyring, seals)
+    with sealing() as seal:
+        found = _sealed(seal, seals)
         for _ in range(children):
-            found += _output_of(lambda: _sealed(keyring, seals))
-        return found + _sealed(keyring, seals)
+            found += _output_of(lambda: _sealed(seal, seals))
+        return found + _sealed(seal, seals)
 
 
-def _sealed(keyring: Keyring, seals: int) -> bytes:
-    seal = keyring.current(NOW).seal
-    return b"".join([seal(b"", b"")[:SEAL_NONCE_BYTES] for _ in range(seals)])
+def _sealed(seal: Sealer, seals: int) -> bytes:
+    return b"".join([seal() for _ in range(seals)])
 
 
 def _output_of(run: Callable[[], bytes]) -> bytes:

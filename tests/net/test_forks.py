@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from tests.net.processes import serving
-from tests.net.sealing import nonces_of_processes
+from tests.net.sealing import Sealer, by_keyring, in_a_private_flow, nonces_of_processes
 from tests.net.test_serve import get
 from trickles_web.transport.keys import SEAL_NONCE_BYTES
 
 FORKING = "tests.net.forking:app"
 
 
-def test_no_nonce_repeats_in_starts_and_forks() -> None:
-    nonces = nonces_of_processes(starts=4, children=3, seals=10_000)
+@pytest.mark.parametrize("sealing", [by_keyring, in_a_private_flow])
+def test_no_nonce_repeats_in_starts_and_forks(
+    sealing: Callable[[], AbstractContextManager[Sealer]],
+) -> None:
+    nonces = nonces_of_processes(4, 3, 10_000, sealing)
     assert len(nonces) == 4 * (2 + 3) * 10_000
     assert len(set(nonces)) == len(nonces)
 

@@ -10,6 +10,6 @@ from trickles_web.testing.cluster import Cluster
 
 @pytest.fixture(params=["clear", "private"])
 def each_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that asks for it runs once with flows of each kind."""
+    """A test that asks for it runs with flows of each kind: a long one with half of its seeds."""
     for where in (Config, Cluster):
         monkeypatch.setattr(where, "private", request.param == "private")

@@ -48,7 +48,7 @@ def test_events_come_at_once() -> None:
 @pytest.mark.parametrize("block", range(6))
 def test_processes_that_die(block: int) -> None:
     runs = 0
-    for seed in range(block * 20, block * 20 + 20):
+    for seed in range(block * 20 + Config.private, block * 20 + 20, 2):
         draw = random.Random(seed * 7919)
         loss = draw.choice((0, 0, 0.01, 0.1))
         path = network.Path(

@@ -123,8 +123,6 @@ def unseal_hello(datagram: bytes, key_of: Callable[[int, Exchange], Any]) -> tup
     Raises WireError, and ContinuationError if it was sealed to another key of that name: whoever
     has been told of that has to ask again.
     """
-    if len(datagram) < BASE_DATAGRAM:
-        raise WireError("hello")  # before it costs anything
     at = START_BYTES + _KEY.size
     try:
         generation, number = _KEY.unpack_from(datagram, START_BYTES)
