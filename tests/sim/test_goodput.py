@@ -60,7 +60,6 @@ GOLDEN: dict[tuple[float, int], tuple[float, float]] = {
     # link idle for a while, as Reno's does. With losses the queue is never full.
     (0.0, 40): (0.84, 0.0),
     (0.0, 160): (1.0, 0.0),
-    (0.001, 40): (0.25, 1.01),
     (0.01, 40): (0.07, 0.93),
     (0.02, 40): (0.05, 0.92),
     (0.05, 40): (0.03, 0.94),
