@@ -98,3 +98,17 @@ def test_a_request_of_many_datagrams(tmp_path: Path) -> None:
         counted = ast.literal_eval(re.findall(r"Counters: (.*)", server.stderr)[-1])
     assert counted["UPLOAD"] > 2000 and counted["ACK"] < counted["UPLOAD"] / 4, counted
     assert not counted.get("internal error")
+
+
+def test_what_proves_an_address_is_not_shared_with_flows_in_clear(tmp_path: Path) -> None:
+    """A private flow's continuation would be seen in a HELLO in clear."""
+    (tmp_path / "early.py").write_text(APP)
+
+    async def story(port: int) -> None:
+        tokens = TokenStore()
+        await got(port, "/", tokens)
+        assert not tokens.get("127.0.0.1", port)
+        assert tokens.get("trickless://127.0.0.1", port)
+
+    with serving(tmp_path, "early:app", "--port", "0") as server:
+        asyncio.run(story(server.port()))

@@ -17,7 +17,7 @@ from trickles_web.client.port import Port
 from trickles_web.client.remote import Remote
 from trickles_web.client.spill import SpillingBytes
 from trickles_web.client.tokens import TokenStore
-from trickles_web.config import ClientConfig
+from trickles_web.config import PRIVATE_SCHEME, ClientConfig
 from trickles_web.errors import ConnectError, FlowError
 from trickles_web.transport.flow import SILENT_PROBES, Flow
 from trickles_web.transport.private.flow import PrivateFlow
@@ -93,7 +93,10 @@ class Driver:
         self._token_kept = False
         self._closed = False
         self._kept = SpillingBytes()
-        self.flow = _flow(remote, config, tokens.get(remote.host, remote.port), origin, self._kept)
+        # Those of private flows are not to be seen in a HELLO in clear.
+        scheme = "" if config.private is None else f"{PRIVATE_SCHEME}://"
+        self._place = (scheme + remote.host, remote.port)
+        self.flow = _flow(remote, config, tokens.get(*self._place), origin, self._kept)
         self._port = Port(
             loop, remote, local_addr, self._on_readable, self._on_refused, config.recorder
         )
@@ -178,7 +181,7 @@ class Driver:
         if not self._token_kept and flow.token:
             # At once, so that a gateway's other flows profit while this one lives on.
             self._token_kept = True
-            self._tokens.remember(self._remote.host, self._remote.port, flow.token)
+            self._tokens.remember(*self._place, flow.token)
             self._remote.silences.discard(self._port.address)
         self._port.send(datagrams)
         if flow.preferred is not None:
@@ -238,7 +241,7 @@ class Driver:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._tokens.save(self._remote.host, self._remote.port, self.flow.token)
+            self._tokens.save(*self._place, self.flow.token)
 
     def explain(self, error: FlowError) -> FlowError:
         """The flow knows no addresses; the user wants to hear which one is silent.

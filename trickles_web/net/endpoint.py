@@ -41,7 +41,9 @@ from trickles_web.transport.wire import VERSION, Code, Kind
 
 logger = logging.getLogger("trickles.error")
 
-HELLOS: Final = frozenset({VERSION << 4 | Kind.HELLO, PRIVATE << 4 | Kind.HELLO})
+STRANGERS: Final = frozenset(
+    {VERSION << 4 | Kind.HELLO, PRIVATE << 4 | Kind.HELLO, VERSION << 4 | Kind.IDENTIFY}
+)
 UPLOADS: Final = frozenset({VERSION << 4 | Kind.UPLOAD, PRIVATE << 4 | Kind.UPLOAD})
 """First bytes of these, in clear and private."""
 _NAMES: Final = {int(kind): kind.name for kind in Kind}
@@ -156,7 +158,7 @@ class Endpoint:
             return
         if self._uploads:
             self._take_uploads()
-        if first in HELLOS:
+        if first in STRANGERS:
             self._hellos.append((datagram, peer))  # strangers after those who have echoed
         else:
             self._serve(datagram, peer)
