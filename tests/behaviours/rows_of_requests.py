@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+from loadtest.kind import flows
 from tests.behaviours.apps import describe
 from tests.behaviours.ways import Check, Outcome, Row, World
 from tests.http.peer import ADDRESS, QUIET
@@ -38,6 +39,9 @@ def chunked(*chunks: bytes, trailers: bytes = b"", extension: bytes = b"") -> by
 
 
 # Checks
+
+HTTP, WS = ("https", "wss") if flows().private else ("http", "ws")
+"""What a scope says of how the request came."""
 
 
 def scope(**expected: object) -> Check:
@@ -189,7 +193,7 @@ TAKEN = [
 
 SCOPES = [
     row("addresses", ask(), scope(client=list(ADDRESS), server=["192.0.2.1", 8000])),
-    row("scheme", ask(), scope(scheme="http")),
+    row("scheme", ask(), scope(scheme=HTTP)),
     row("a path is decoded", ask(target="/a%20b%C3%A4%2F+"), scope(path="/a bä/+")),
     row("a raw path is not", ask(target="/a%20b?c"), scope(raw_path="/a%20b")),
     row("a path that is no UTF-8", ask(target="/%ff"), scope(path="/\ufffd", raw_path="/%ff")),
@@ -199,7 +203,7 @@ SCOPES = [
     row("root_path", ask(target="/a"), scope(root_path="/r", path="/r/a"), root_path="/r"),
     row("header names in lower case", ask("X-Y: Z "), has("x-y", "Z")),
     row("header values are bytes", ask("X: \xe4"), has("x", "\xe4")),
-    row("a stranger's X-Forwarded-Proto", ask("X-Forwarded-Proto: https"), scope(scheme="http")),
+    row("a stranger's X-Forwarded-Proto", ask("X-Forwarded-Proto: https"), scope(scheme=HTTP)),
     row(
         "a proxy's X-Forwarded-Proto and -For",
         ask("X-Forwarded-Proto: https", "X-Forwarded-For: 198.51.100.1"),

@@ -20,7 +20,7 @@ from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from tests.behaviours.apps import body, describe, start
 from tests.behaviours.rows_of_executions import seen
-from tests.behaviours.rows_of_requests import ask, closes, post, scope
+from tests.behaviours.rows_of_requests import HTTP, WS, ask, closes, post, scope
 from tests.behaviours.rows_of_responses import noted
 from tests.behaviours.ways import Application, Check, Outcome, Row, Stage, World
 from tests.http.peer import ADDRESS, QUIET
@@ -521,7 +521,7 @@ HANDSHAKES = [
             type="websocket",
             asgi={"version": "3.0", "spec_version": "2.4"},
             http_version="1.1",
-            scheme="ws",
+            scheme=WS,
             server=["192.0.2.1", 8000],
             client=list(ADDRESS),
             root_path="/r",
@@ -568,7 +568,7 @@ HANDSHAKES = [
     plain(
         "HTTP/1.0 is not upgraded", HANDSHAKE.replace(b"HTTP/1.1", b"HTTP/1.0"), scope(method="GET")
     ),
-    plain("no WebSockets", HANDSHAKE, scope(method="GET", scheme="http"), closes(False), ws="none"),
+    plain("no WebSockets", HANDSHAKE, scope(method="GET", scheme=HTTP), closes(False), ws="none"),
 ]
 
 ROWS = [*MESSAGES, *ENDS, *HANDSHAKES]
