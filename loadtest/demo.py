@@ -97,7 +97,7 @@ class Half:
 
 def run(options: Options) -> Report:
     report = Report()
-    ports = _free_ports()
+    ports = free_ports()
     with Stage() as stage:
         size = str(QUICK_MEGABYTES if options.quick else MEGABYTES)
         words = ("--port", str(ports.page), "--megabytes", size)
@@ -113,7 +113,8 @@ def run(options: Options) -> Report:
     return report
 
 
-def _free_ports() -> Ports:
+def free_ports() -> Ports:
+    """Ports that nobody has. Raises RuntimeError."""
     for _ in range(100):
         ports = Ports(random.randrange(20_000, 30_000, PORTS))
         try:

@@ -87,8 +87,11 @@ def pin_of(key: VerifyingKey) -> str:
     """The name of a public key, as curl and HPKP have it: `sha256//` and base64 of its SPKI's hash
     (RFC 7469 §2.4).
     """
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return "sha256//" + b64encode(hashlib.sha256(spki).digest()).decode()
+    return "sha256//" + b64encode(hashlib.sha256(_spki(key)).digest()).decode()
+
+
+def _spki(key: VerifyingKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 class Identity:
@@ -116,9 +119,8 @@ class Identity:
         for exchange in exchanges:
             public = public_bytes(exchange, seed)
             parts += [_KEY.pack(exchange, generation, since, until, len(public)), public]
-        spki = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         parts.append(bytes((len(self._chain),)))
-        for one in self._chain or (spki,):
+        for one in self._chain or (_spki(self._key.public_key()),):
             parts += [_LENGTH.pack(len(one)), one]
         said = b"".join(parts)
         signature = _sign(self._key, _LABEL + said)

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -18,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from apps.demo.halves import PORTS, Ports
-from apps.demo.processes import ROOT, DemoError
+from apps.demo.halves import Ports
+from apps.demo.processes import ROOT
+from loadtest.demo import free_ports
 from tests.apps.demo.living import descendants, lives
 from tests.live.stage import until
 
@@ -28,13 +28,7 @@ pytestmark = pytest.mark.live
 
 @pytest.fixture
 def ports() -> Ports:
-    while True:
-        ports = Ports(random.randrange(20_000, 30_000, PORTS))
-        try:
-            ports.check()
-        except DemoError:
-            continue
-        return ports
+    return free_ports()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from trickles_web.config import BASE_DATAGRAM
@@ -111,7 +112,7 @@ class Privacy:
     def opened(self, datagram: bytes, now: int) -> tuple[bytes, PrivateChannel]:
         """Raises ContinuationError, for what no key of this service opens, and WireError."""
         if datagram[0] & 15 == Kind.HELLO:
-            message, secret = unseal_hello(datagram, self._key_of(now))
+            message, secret = unseal_hello(datagram, partial(self._key_of, now))
             return message, PrivateChannel(FlowKeys(secret), self._nonces, self._keyring)
         ticket, generation = datagram[START_BYTES:_BODY], self._keyring.generation(now)
         if generation != self._generation:
@@ -134,20 +135,17 @@ class Privacy:
         known = self._tickets[ticket] = (incarnation, FlowKeys(secret))
         return known
 
-    def _key_of(self, now: int) -> Callable[[int, Exchange], Any]:
-        def key_of(generation: int, exchange: Exchange) -> Any:
-            keys = self._keyring.at(generation, now)
-            if exchange not in self._exchanges:
-                raise ContinuationError("secret")
-            key = self._private.get((generation, exchange))
-            if key is None:
-                if len(self._private) >= 16:  # some generations of each
-                    self._private.clear()
-                key = private_key(exchange, keys.exchange_seed)
-                self._private[generation, exchange] = key
-            return key
-
-        return key_of
+    def _key_of(self, now: int, generation: int, exchange: Exchange) -> Any:
+        """The private key. Raises ContinuationError."""
+        keys = self._keyring.at(generation, now)
+        if exchange not in self._exchanges:
+            raise ContinuationError("secret")
+        key = self._private.get((generation, exchange))
+        if key is None:
+            if len(self._private) >= 16:  # some generations of each
+                self._private.clear()
+            key = self._private[generation, exchange] = private_key(exchange, keys.exchange_seed)
+        return key
 
     def told(self, datagram: bytes, now: int) -> bytes:
         """The answer to IDENTIFY, no longer than that. Raises WireError."""

@@ -85,8 +85,11 @@ class Nonces:
 
 def flow_key(secret: bytes, direction: bytes, prefix: bytes) -> bytes:
     """The key under which the sender with this prefix seals, 16 bytes."""
-    info = b"trickles 1 private " + direction + prefix
-    return HKDFExpand(SHA256(), 16, info).derive(secret)
+    return _flow_key(secret, direction + prefix)
+
+
+def _flow_key(secret: bytes, named: bytes) -> bytes:
+    return HKDFExpand(SHA256(), 16, b"trickles 1 private " + named).derive(secret)
 
 
 class FlowKeys:
@@ -101,22 +104,24 @@ class FlowKeys:
     def __repr__(self) -> str:  # the secret must not show in a traceback's locals
         return "<FlowKeys>"
 
-    def of(self, direction: bytes, prefix: bytes) -> AESGCM:
-        key = self._made.get(direction + prefix)
-        return AESGCM(flow_key(self.secret, direction, prefix)) if key is None else key
+    def _key(self, named: bytes) -> AESGCM:
+        return AESGCM(_flow_key(self.secret, named))
 
-    def remember(self, direction: bytes, prefix: bytes, key: AESGCM) -> None:
+    def _remember(self, named: bytes, key: AESGCM) -> None:
         """It has sealed or opened something: forged prefixes do not take the places of others."""
-        if len(self._made) >= _MOST_KEYS and direction + prefix not in self._made:
+        if len(self._made) >= _MOST_KEYS:
             self._made.clear()
-        self._made[direction + prefix] = key
+        self._made[named] = key
 
     def seal(self, direction: bytes, message: bytes, ticket: bytes, nonces: Nonces) -> bytes:
         """The datagram that says `message`."""
         nonce = nonces.next()
         head = start_of(message) + ticket + nonce
-        key = self.of(direction, nonces.prefix)
-        self.remember(direction, nonces.prefix, key)
+        named = direction + nonces.prefix
+        key = self._made.get(named)
+        if key is None:
+            key = self._key(named)
+            self._remember(named, key)
         return head + key.encrypt(nonce, message[START_BYTES:], head)
 
     def unseal(self, direction: bytes, datagram: bytes, at: int) -> bytes:
@@ -125,10 +130,13 @@ class FlowKeys:
         nonce = datagram[at:body]
         if len(datagram) < body + AEAD_TAG_BYTES:
             raise WireError("truncated")
-        key = self.of(direction, nonce[:PREFIX_BYTES])
+        named = direction + nonce[:PREFIX_BYTES]
+        known = self._made.get(named)
+        key = self._key(named) if known is None else known
         try:
             plain = key.decrypt(nonce, datagram[body:], datagram[:body])
         except InvalidTag:
             raise WireError("seal") from None
-        self.remember(direction, nonce[:PREFIX_BYTES], key)
+        if known is None:
+            self._remember(named, key)
         return start_of(datagram) + plain

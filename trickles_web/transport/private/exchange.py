@@ -31,9 +31,8 @@ from trickles_web.transport.wire import START_BYTES
 
 _KEY: Final = struct.Struct(">IB")
 _LABEL: Final = b"trickles 1 hello\0"
-_X25519_BYTES: Final = 32
 _MLKEM_PUBLIC_BYTES: Final = 1184
-_ANY: Final = X25519PrivateKey.from_private_bytes(bytes(range(_X25519_BYTES)))
+_ANY: Final = X25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
 class Exchange(IntEnum):
@@ -68,29 +67,26 @@ def hello_bytes(exchange: Exchange) -> int:
     )
 
 
-def private_key(exchange: Exchange, seed: bytes) -> Any:
-    """The key that `EXCHANGE_SEED_BYTES` secret bytes of a generation stand for."""
+def _parts(exchange: Exchange, seed: bytes) -> tuple[X25519PrivateKey, MLKEM768PrivateKey | None]:
+    """The private keys that `EXCHANGE_SEED_BYTES` secret bytes of a generation stand for."""
     assert len(seed) == EXCHANGE_SEED_BYTES
-    x25519 = X25519PrivateKey.from_private_bytes(seed[:_X25519_BYTES])
+    alone, beside, mlkem = seed[:32], seed[32:64], seed[64:]
     if exchange is Exchange.X25519:
-        return x25519
-    return hpke.MLKEM768X25519PrivateKey(
-        MLKEM768PrivateKey.from_seed_bytes(seed[2 * _X25519_BYTES :]),
-        X25519PrivateKey.from_private_bytes(seed[_X25519_BYTES : 2 * _X25519_BYTES]),
-    )
+        return X25519PrivateKey.from_private_bytes(alone), None
+    return X25519PrivateKey.from_private_bytes(beside), MLKEM768PrivateKey.from_seed_bytes(mlkem)
+
+
+def private_key(exchange: Exchange, seed: bytes) -> Any:
+    """The key of a generation with this seed, as HPKE takes it."""
+    x25519, mlkem = _parts(exchange, seed)
+    return x25519 if mlkem is None else hpke.MLKEM768X25519PrivateKey(mlkem, x25519)
 
 
 def public_bytes(exchange: Exchange, seed: bytes) -> bytes:
     """The public key of `private_key`, as clients are told of it."""
-    if exchange is Exchange.X25519:
-        return (
-            X25519PrivateKey.from_private_bytes(seed[:_X25519_BYTES])
-            .public_key()
-            .public_bytes_raw()
-        )
-    mlkem = MLKEM768PrivateKey.from_seed_bytes(seed[2 * _X25519_BYTES :]).public_key()
-    x25519 = X25519PrivateKey.from_private_bytes(seed[_X25519_BYTES : 2 * _X25519_BYTES])
-    return mlkem.public_bytes_raw() + x25519.public_key().public_bytes_raw()
+    x25519, mlkem = _parts(exchange, seed)
+    before = b"" if mlkem is None else mlkem.public_key().public_bytes_raw()
+    return before + x25519.public_key().public_bytes_raw()
 
 
 def public_key(exchange: Exchange, told: bytes) -> Any:

@@ -93,9 +93,6 @@ class PrivateFlow(Flow):
         """The generation of the key to which HELLO was sealed last; -1 once a server has it."""
         self._asks: list[bytes] = []
 
-    def receive(self, datagram: bytes, now: float) -> None:
-        self.receive_train(datagram, len(datagram), now)
-
     def receive_train(self, train: bytes, segment: int, now: float) -> None:
         messages = []
         for at in range(0, len(train), max(1, segment)):  # a datagram may be empty
@@ -146,24 +143,29 @@ class PrivateFlow(Flow):
 
     def _covered(self, messages: list[bytes]) -> list[bytes]:
         out, self._asks = self._asks, []
-        hello, self._waiting_hello = self._waiting_hello, b""
+        again = False
         for message in messages:
             if message[0] == _HELLO:
-                hello = message
-                if self._server.known() is None:
-                    if self._introduction is None:
-                        self._introduction = Introduction(self.id)
-                    out += self._introduction.ask()
+                self._waiting_hello, again = message, True
             else:
                 ticket, message = message[-TICKET_BYTES:], message[:-TICKET_BYTES]
                 out.append(self._secret_keys.seal(UP, message, ticket, self._nonces))
-        if hello:
-            known = self._server.known()
-            if known is None:
-                self._waiting_hello = hello
-            else:
-                self._introduction = None
-                self._sealed_to, key = known
-                secret, exchange = self._secret_keys.secret, self._exchange_of_keys
-                out.append(seal_hello(hello, secret, exchange, self._sealed_to, key))
+        if self._waiting_hello:
+            out += self._begun(again)
         return out
+
+    def _begun(self, again: bool) -> list[bytes]:
+        """HELLO, to a server whose key is known; to another the question who it is, once for each
+        time that HELLO was to go out.
+        """
+        known = self._server.known()
+        if known is not None:
+            hello, self._waiting_hello, self._introduction = self._waiting_hello, b"", None
+            self._sealed_to, key = known
+            secret, exchange = self._secret_keys.secret, self._exchange_of_keys
+            return [seal_hello(hello, secret, exchange, self._sealed_to, key)]
+        if not again:
+            return []
+        if self._introduction is None:
+            self._introduction = Introduction(self.id)
+        return self._introduction.ask()
